@@ -1,0 +1,166 @@
+"""A masked bidirectional prior: every code is predicted from codes on all its sides.
+
+Convolutions learn the neighbourhood fast, attention carries what is far. Scoring hides the codes in four
+complementary lattices, so that no code is seen by its own prediction (after MIM-OOD, Marimont et al. 2023;
+the lattices in place of random masks make the score the same every time).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, surprise_of
+from pixelsleuth.records import Surprise
+
+
+class _Convolution(nn.Module):
+    """GroupNorm, SiLU, 3x3, SiLU, dropout, 1x1 (zero at the start), added."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.spread = nn.Conv2d(width, width, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.mix = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(self.dropout(F.silu(self.spread(F.silu(self.norm(x))))))
+
+
+class _Attention(nn.Module):
+    """GroupNorm, attention of every place to every place, projection (zero at the start), added."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(8, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, width, height, breadth = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(batch, 3, self.heads, width // self.heads, height * breadth)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return x + self.out(mixed.transpose(-1, -2).reshape(batch, width, height, breadth))
+
+
+class MaskedPrior(nn.Module):
+    """See the module's text. Token K stands for a hidden code."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        height, breadth = config.grid
+        self.embed = nn.Embedding(config.codes + 1, config.width)
+        self.place = nn.Parameter(torch.randn(1, config.width, height, breadth) * 0.02)
+        layers: list[nn.Module] = []
+        for number in range(1, config.blocks + 1):
+            layers.append(_Convolution(config.width, config.dropout))
+            if number % config.attention_every == 0:
+                layers.append(_Attention(config.width, config.heads))
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.GroupNorm(8, config.width), nn.SiLU(), nn.Conv2d(config.width, config.codes, 1))
+        if config.context:
+            self.scalars = nn.Linear(config.context, config.width)
+        if config.classes:
+            self.classes = nn.Embedding(config.classes, config.width)
+
+    def forward(self, codes: Tensor, hidden: Tensor, context: Context | None = None) -> Tensor:
+        """(B, h, w) codes, of which `hidden` (B, h, w) bool are not seen -> (B, K, h, w) logits."""
+        check_context(self.config, context, len(codes))
+        x = self.embed(codes.masked_fill(hidden, self.config.codes)).permute(0, 3, 1, 2) + self.place
+        if context is not None and context.scalars is not None:
+            x = x + self.scalars(context.scalars)[:, :, None, None]
+        if context is not None and context.classes is not None:
+            x = x + self.classes(context.classes)[:, :, None, None]
+        return self.head(self.layers(x.contiguous(memory_format=torch.channels_last)))
+
+    def loss(self, codes: Tensor, context: Context | None = None) -> Tensor:
+        hidden = random_masks(len(codes), self.config.grid, codes.device)
+        logits = self(codes, hidden, context)
+        nll = F.cross_entropy(logits.float(), codes, reduction="none")
+        return (nll * hidden).sum() / hidden.sum()
+
+    @torch.no_grad()
+    def log_prob(
+        self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None
+    ) -> Surprise:
+        """Surprise of every code under the mask that hides it.
+
+        Args:
+            partition: (h, w) int64 in [0, M): codes of one number are hidden together; the four lattices
+                unless given.
+        """
+        if partition is None:
+            partition = lattices(self.config.grid, codes.device)
+        nll = torch.zeros(codes.shape, device=codes.device)
+        entropy = torch.zeros_like(nll)
+        for number in range(int(partition.max()) + 1):
+            hidden = partition == number
+            seen = surprise_of(self(codes, hidden.expand(codes.shape), context), codes)
+            nll = torch.where(hidden, seen.nll, nll)
+            entropy = torch.where(hidden, seen.entropy, entropy)
+        return Surprise(nll, entropy)
+
+    @torch.no_grad()
+    def resample(
+        self,
+        codes: Tensor,
+        uniforms: Tensor,
+        *,
+        where: Tensor | None = None,
+        above: float | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """As the protocol says. All chosen codes are hidden, then drawn lattice by lattice in four steps,
+        each given what was drawn before: codes drawn together are never neighbours."""
+        if where is None:
+            if above is None:
+                raise ValueError("resample: expected `where` or `above`, got neither")
+            where = self.log_prob(codes, context).nll > above
+        partition = lattices(self.config.grid, codes.device)
+        hidden = where.clone()
+        restored = codes
+        for number in range(int(partition.max()) + 1):
+            now = hidden & (partition == number)
+            if not bool(now.any()):
+                continue
+            logits = self(restored, hidden, context).permute(0, 2, 3, 1)
+            restored = restored.clone()
+            restored[now] = draw(logits[now], uniforms[now])
+            hidden = hidden & ~now
+        return restored
+
+
+def lattices(grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """(h, w) int64 in [0, 4): each number is a lattice of spacing 2, the diagonal ones in turn."""
+    rows = torch.arange(grid[0], device=device)[:, None] % 2
+    columns = torch.arange(grid[1], device=device)[None, :] % 2
+    return (rows ^ columns) * 2 + rows
+
+
+def random_masks(batch: int, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """(B, h, w) bool, what training hides: half lattices, a quarter random shares, a quarter rectangles."""
+    height, breadth = grid
+    kind = torch.rand(batch, device=device)
+    partition = lattices(grid, device)
+    number = torch.randint(4, (batch, 1, 1), device=device)
+    lattice = partition[None] == number
+    # The arc-cosine law of MaskGIT (Chang et al. 2022) favours large shares, as when a restoration begins.
+    share = torch.rand(batch, 1, 1, device=device).mul(torch.pi / 2).cos()
+    scattered = torch.rand(batch, height, breadth, device=device) < share
+    scattered[:, 0, 0] |= ~scattered.flatten(1).any(1)
+    size = torch.randint(min(grid) // 4, min(grid), (batch, 2), device=device)
+    corner = (torch.rand(batch, 2, device=device) * (torch.tensor(grid, device=device) - size + 1)).long()
+    rows = torch.arange(height, device=device)[None, :, None] - corner[:, 0, None, None]
+    columns = torch.arange(breadth, device=device)[None, None, :] - corner[:, 1, None, None]
+    rectangle = (rows >= 0) & (rows < size[:, 0, None, None]) & (columns >= 0) & (columns < size[:, 1, None, None])
+    kind = kind[:, None, None]
+    return torch.where(kind < 0.5, lattice, torch.where(kind < 0.75, scattered, rectangle))

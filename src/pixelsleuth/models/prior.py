@@ -1,0 +1,136 @@
+"""The protocol every prior over code grids obeys, and what the priors share as plain functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pixelsleuth.records import Surprise
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Architecture of a prior.
+
+    Attributes:
+        kind: `masked` (bidirectional) or `pixelsnail` (causal, raster order).
+        codes: K.
+        grid: (h, w).
+        width: channels.
+        blocks: residual blocks (`masked`) or PixelSNAIL blocks.
+        pairs: `pixelsnail`: vertical/horizontal pairs in a block.
+        attention_every: `masked`: an attention layer after this many blocks.
+        attention_stride: `pixelsnail`: of the grid that attention runs on.
+        heads: `masked`: attention heads.
+        embedding: `pixelsnail`: dimensions a code is embedded in; 0: one-hot, as in the paper.
+        dropout: in residual blocks.
+        context: scalars given with a grid (slice position), 0 for none.
+        classes: classes given with a grid, 0 for none.
+    """
+
+    kind: str = "masked"
+    codes: int = 512
+    grid: tuple[int, int] = (16, 16)
+    width: int = 128
+    blocks: int = 8
+    pairs: int = 4
+    attention_every: int = 2
+    attention_stride: int = 2
+    heads: int = 4
+    embedding: int = 0
+    dropout: float = 0.0
+    context: int = 0
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid", tuple(self.grid))
+        if self.kind not in ("masked", "pixelsnail"):
+            raise ValueError(f"prior.kind: expected 'masked' or 'pixelsnail', got {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of an image beside its codes.
+
+    Attributes:
+        scalars: (B, `context`) float32, or None.
+        classes: (B,) int64 in [0, `classes`), or None.
+    """
+
+    scalars: Tensor | None = None
+    classes: Tensor | None = None
+
+
+class Prior(Protocol):
+    """A distribution over code grids of normal images.
+
+    `log_prob` gives the surprise and entropy of every code; `resample` draws chosen codes anew.
+    """
+
+    config: PriorConfig
+
+    def loss(self, codes: Tensor, context: Context | None = None) -> Tensor:
+        """Mean NLL in nats a code over the codes that this step predicts, a scalar."""
+        ...
+
+    def log_prob(self, codes: Tensor, context: Context | None = None) -> Surprise:
+        """(B, h, w) int64 -> surprise and entropy of every code, each (B, h, w) float32."""
+        ...
+
+    def resample(
+        self,
+        codes: Tensor,
+        uniforms: Tensor,
+        *,
+        where: Tensor | None = None,
+        above: float | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """Draws codes anew at temperature 1 and leaves the rest as they are.
+
+        Args:
+            codes: (B, h, w) int64.
+            uniforms: (B, h, w) float in [0, 1): the draw at each place, turned into a code by the inverse
+                of the conditional distribution, so that an answer does not depend on the batch.
+            where: (B, h, w) bool, the codes to draw; or
+            above: draw the codes whose surprise in nats exceeds this.
+
+        Returns:
+            (B, h, w) int64.
+        """
+        ...
+
+
+def surprise_of(logits: Tensor, codes: Tensor) -> Surprise:
+    """(B, K, h, w) logits and (B, h, w) codes -> surprise and entropy in nats."""
+    log_p = logits.float().log_softmax(1)
+    nll = -log_p.gather(1, codes[:, None])[:, 0]
+    return Surprise(nll, -(log_p.exp() * log_p).sum(1))
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Inverse-CDF draw: (..., K) logits and (...) uniforms in [0, 1) -> (...) int64 codes.
+
+    >>> draw(torch.tensor([0.5, 0.25, 0.25]).log(), torch.tensor(0.6))
+    tensor(1)
+    """
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    drawn = torch.searchsorted(cumulative, uniforms.double()[..., None].contiguous(), right=True)
+    return drawn[..., 0].clamp_max(logits.shape[-1] - 1)
+
+
+def check_context(config: PriorConfig, context: Context | None, batch: int) -> None:
+    """Raises ValueError where what the prior was built for and what it is given differ."""
+    scalars = context.scalars if context else None
+    classes = context.classes if context else None
+    if (scalars is not None) != (config.context > 0) or (classes is not None) != (config.classes > 0):
+        raise ValueError(
+            f"prior was built for {config.context} scalars and {config.classes} classes of context, "
+            f"got scalars {None if scalars is None else tuple(scalars.shape)} and "
+            f"classes {None if classes is None else tuple(classes.shape)}"
+        )
+    if scalars is not None and scalars.shape != (batch, config.context):
+        raise ValueError(f"context.scalars: expected {(batch, config.context)}, got {tuple(scalars.shape)}")

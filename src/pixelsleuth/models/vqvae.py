@@ -1,0 +1,174 @@
+"""VQ-VAE: image -> grid of codes -> image, in two architectures, `fast` and `paper`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelsleuth.models.quantiser import Quantised, Quantiser
+
+
+@dataclass(frozen=True)
+class VQVAEConfig:
+    """Architecture of a VQ-VAE.
+
+    Attributes:
+        kind: `fast` (0.9M parameters, trains on a CPU) or `paper` (Marimont & Tarroni 2021).
+        size: side of the square image in pixels.
+        channels: of the image, 3 or 1.
+        codes: K.
+        dimensions: D of a codebook entry.
+        widths: `fast`: channels at stride 4 and 8. `paper`: one per resolution, the last at the code grid.
+        decay: of the codebook's moving average; None: the codebook learns by gradient.
+    """
+
+    kind: str = "fast"
+    size: int = 128
+    channels: int = 3
+    codes: int = 512
+    dimensions: int = 32
+    widths: tuple[int, ...] = (64, 128)
+    decay: float | None = 0.98
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if self.kind not in ("fast", "paper"):
+            raise ValueError(f"vqvae.kind: expected 'fast' or 'paper', got {self.kind!r}")
+
+
+class Reconstruction(NamedTuple):
+    """`image` (B, C, H, W) float32, nominally in [0, 1], not clamped; `quantised` as the quantiser gave it."""
+
+    image: Tensor
+    quantised: Quantised
+
+
+class VQVAE(nn.Module):
+    """Encoder, quantiser, decoder. Images are (B, C, H, W) float32 in [0, 1]."""
+
+    def __init__(self, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        parts = _fast if config.kind == "fast" else _paper
+        self.encoder, self.decoder = parts(config)
+        self.quantiser = Quantiser(config.codes, config.dimensions, config.decay)
+
+    def forward(self, image: Tensor) -> Reconstruction:
+        quantised = self.quantiser(self.encoder(image * 2 - 1))
+        return Reconstruction(self._decoded(quantised.values), quantised)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) float32 in [0, 1] -> codes (B, h, w) int64."""
+        z = self.encoder(image * 2 - 1).float()
+        flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+        return self.quantiser.nearest(flat).view(z.shape[0], *z.shape[2:])
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, h, w) int64 -> image (B, C, H, W) float32 clamped to [0, 1]."""
+        return self._decoded(self.quantiser.look_up(codes)).clamp(0, 1)
+
+    def _decoded(self, values: Tensor) -> Tensor:
+        return self.decoder(values).float() / 2 + 0.5
+
+    @torch.no_grad()
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the codes of an image of the configured size."""
+        was_training = self.training
+        self.eval()
+        example = torch.zeros(1, self.config.channels, self.config.size, self.config.size)
+        shape = self.encoder(example.to(self.quantiser.codebook.device)).shape
+        self.train(was_training)
+        return int(shape[2]), int(shape[3])
+
+
+# --- fast: space-to-depth first, so that no convolution runs at full resolution ---
+
+
+class _Residual(nn.Module):
+    """GroupNorm, SiLU, 3x3, SiLU, 1x1 (zero at the start), added."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.spread = nn.Conv2d(width, width, 3, padding=1)
+        self.mix = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(F.silu(self.spread(F.silu(self.norm(x)))))
+
+
+def _fast(config: VQVAEConfig) -> tuple[nn.Module, nn.Module]:
+    near, deep = config.widths
+    encoder = nn.Sequential(
+        nn.PixelUnshuffle(4),
+        nn.Conv2d(config.channels * 16, near, 3, padding=1),
+        _Residual(near),
+        nn.Conv2d(near, deep, 2, stride=2),
+        _Residual(deep),
+        _Residual(deep),
+        nn.Conv2d(deep, config.dimensions, 1),
+    )
+    decoder = nn.Sequential(
+        nn.Conv2d(config.dimensions, deep, 1),
+        _Residual(deep),
+        _Residual(deep),
+        nn.Conv2d(deep, near * 4, 1),
+        nn.PixelShuffle(2),
+        _Residual(near),
+        nn.Conv2d(near, config.channels * 16, 3, padding=1),
+        nn.PixelShuffle(4),
+    )
+    return encoder, decoder
+
+
+# --- paper: gated residual blocks, stride-2 convolutions (Marimont & Tarroni 2021) ---
+
+
+class _GatedResidual(nn.Module):
+    """BN, ELU, 3x3, ELU, dropout, 3x3 to 2C, BN, GLU, added."""
+
+    def __init__(self, width: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.ELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ELU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.GLU(dim=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _paper(config: VQVAEConfig) -> tuple[nn.Module, nn.Module]:
+    widths = config.widths
+    if widths[-1] != config.dimensions:
+        raise ValueError(f"vqvae.widths must end with dimensions {config.dimensions}, got {widths}")
+    down: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 7)]
+    side = config.size - 6
+    sides = [side]
+    for here, there in zip(widths, widths[1:], strict=False):
+        down += [_GatedResidual(here), _GatedResidual(here)]
+        down += [nn.Conv2d(here, there, 5, stride=2, padding=2), nn.BatchNorm2d(there)]
+        side = (side + 1) // 2
+        sides.append(side)
+    down.append(_GatedResidual(widths[-1]))
+    up: list[nn.Module] = [_GatedResidual(widths[-1])]
+    for level in range(len(widths) - 1, 0, -1):
+        # 6x6 at stride 2 doubles with padding 2; one pixel more is cut where the encoder's side was odd.
+        up.append(nn.ConvTranspose2d(widths[level], widths[level - 1], 6, stride=2, padding=2))
+        if sides[level] * 2 != sides[level - 1]:
+            up.append(nn.ZeroPad2d((0, -1, 0, -1)))
+        up += [nn.BatchNorm2d(widths[level - 1]), _GatedResidual(widths[level - 1]), _GatedResidual(widths[level - 1])]
+    up.append(nn.ConvTranspose2d(widths[0], config.channels, 7))
+    return nn.Sequential(*down), nn.Sequential(*up)

@@ -1,0 +1,148 @@
+"""What travels between the stages, and the one legend of shapes.
+
+| letter | meaning |
+| --- | --- |
+| B | images in a batch |
+| C, H, W | channels, height, width of an image as the model sees it (float32, range [0, 1]) |
+| h, w | height and width of the code grid |
+| K | size of the codebook; a code is an int64 in [0, K) |
+| S | restorations of one image |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
+
+#: The version of the record's layout, not of the program.
+RECORD_FIELDS = (
+    "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
+    "max_false_alarm", "regions", "heatmap", "faces", "frames", "seconds", "version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in pixels of the input: x0, y0 inclusive, x1, y1 exclusive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    def as_list(self) -> list[int]:
+        return [self.x0, self.y0, self.x1, self.y1]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One detected face: the square that is cut, the detector's confidence in [0, 1], and the landmarks.
+
+    `landmarks` holds left eye, right eye, nose, left and right mouth corner as (x, y) in pixels of the
+    input, left and right as the viewer sees them.
+    """
+
+    box: Box
+    confidence: float
+    landmarks: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """What a prior says of a code grid.
+
+    Attributes:
+        nll: (B, h, w) float32, nats, -log p(code | context); at least 0.
+        entropy: (B, h, w) float32, nats, of the same conditional distribution; in [0, ln K].
+    """
+
+    nll: torch.Tensor
+    entropy: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of the input that few normal images match."""
+
+    box: Box
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The judgement of one input; `record()` is its line in findings.jsonl.
+
+    Attributes:
+        verdict: `normal`, `anomalous`, `unsure` or `not_applicable`.
+        p_value: share of normal calibration images at least this unusual, in (0, 1]; None if not judged.
+        heatmap: (H, W) float32 in the pixels of the input, the share of normal pixels at that place that
+            are less unusual, 0 outside the face; None if not judged or not asked for.
+        excess: (H, W) float32, the map over its colour threshold: below 1 nothing is drawn; 95% of normal
+            images have no pixel above 1. None where `heatmap` is.
+    """
+
+    path: str
+    sha256: str | None
+    kind: str
+    model: dict[str, str]
+    verdict: Verdict
+    reason: dict[str, str] | None = None
+    p_value: float | None = None
+    score: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    max_false_alarm: float = 0.01
+    regions: tuple[Region, ...] = ()
+    faces: tuple[Face, ...] = ()
+    seconds: float = 0.0
+    version: str = ""
+    heatmap: np.ndarray | None = None
+    excess: np.ndarray | None = None
+    restoration: np.ndarray | None = None
+    heatmap_file: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The finding as a JSON-ready dictionary with the keys of `RECORD_FIELDS`, in that order."""
+        regions = [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions]
+        faces = [
+            {
+                "box": f.box.as_list(),
+                "confidence": f.confidence,
+                "verdict": self.verdict,
+                "p_value": self.p_value,
+                "score": self.score,
+                "scores": self.scores,
+                "regions": regions,
+            }
+            for f in self.faces
+        ]
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "kind": self.kind,
+            "model": self.model,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "p_value": self.p_value,
+            "score": self.score,
+            "scores": self.scores,
+            "max_false_alarm": self.max_false_alarm,
+            "regions": regions,
+            "heatmap": self.heatmap_file,
+            "faces": faces,
+            "frames": [],
+            "seconds": round(self.seconds, 4),
+            "version": self.version,
+        }

@@ -1,0 +1,1 @@
+"""Reading: pictures, faces, stores, and pictures made anomalous on purpose. Knows nothing of models."""
