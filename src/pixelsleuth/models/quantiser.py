@@ -32,7 +32,7 @@ class Quantiser(nn.Module):
     """
 
     #: A code used less often than this share of the mean use is taken for dead.
-    DEAD = 0.03
+    DEAD = 0.1
 
     def __init__(self, codes: int, dimensions: int, decay: float | None = 0.98) -> None:
         super().__init__()

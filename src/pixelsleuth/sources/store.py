@@ -25,7 +25,7 @@ from pixelsleuth.files import whole_file
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import decode, find_images, read_bytes
-from pixelsleuth.sources.trees import Origin, origin_of
+from pixelsleuth.sources.trees import Origin, names_of_root, origin_of
 
 FORMAT = 1
 #: Pictures written together: what a kill can cost.
@@ -169,7 +169,7 @@ def _jobs(sources: Sequence[Path], size: int, crop: str, group_by_folder: bool) 
         root = source if source.is_dir() else source.parent
         for path in find_images(source) if source.is_dir() else [source]:
             relative = path.relative_to(root)
-            origin = origin_of(relative.as_posix(), root.name, group_by_folder)  # type: ignore[arg-type]
+            origin = origin_of(relative, names_of_root(root), group_by_folder)
             jobs.append(_Job(str(path), relative.as_posix(), str(source), origin, size, crop))
     return jobs
 

@@ -58,21 +58,27 @@ def altered_parts(stem: str) -> tuple[str, tuple[str, ...]] | None:
     return match[1], tuple(part for part, flag in zip(PARTS, match[3], strict=True) if flag == "1")
 
 
+def names_of_root(root: Path) -> tuple[str, ...]:
+    """The last names of a folder that tell of its pictures: of `set/val/real` both `val` and `real`."""
+    parts = root.resolve().parts
+    return parts[-2:] if parts[-1].lower() in _LABEL_WORDS else parts[-1:]
+
+
 def drawn_split(key: str) -> str:
     """A split drawn by hash of `key`, so that it never depends on the other files: 75/15/5/5 percent."""
     share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
     return "train" if share < 0.75 else "calib" if share < 0.90 else "val" if share < 0.95 else "test"
 
 
-def origin_of(relative: PurePosixPath | Path, root_name: str = "", group_by_folder: bool = False) -> Origin:
-    """Label, split and group of the file at `relative` below the folder named `root_name`.
+def origin_of(relative: PurePosixPath | Path, root: tuple[str, ...] = (), group_by_folder: bool = False) -> Origin:
+    """Label, split and group of the file at `relative` below a folder whose last names are `root`.
 
     Folder names decide (`train/real/...`), the one nearest to the file first; FFHQ's numbered folders have
     the published split by number (the last 10,000 validate), of which 57,500 to 59,999 calibrate; all else
     is drawn by hash of the group, or of the path where there is none.
     """
     relative = PurePosixPath(relative)
-    words = [part.lower() for part in (root_name, *relative.parts[:-1])]
+    words = [part.lower() for part in (*root, *relative.parts[:-1])]
     split = next((_SPLIT_WORDS[w] for w in reversed(words) if w in _SPLIT_WORDS), "")
     label = next((_LABEL_WORDS[w] for w in reversed(words) if w in _LABEL_WORDS), "unknown")
     stem = relative.name.split(".")[0]

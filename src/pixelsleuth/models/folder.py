@@ -1,0 +1,161 @@
+"""A model as a folder: config.json, safetensors, nothing pickled; loading is strict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pixelsleuth.errors import ModelError
+from pixelsleuth.files import sha256_of, whole_file, write_text
+from pixelsleuth.models.masked import MaskedPrior
+from pixelsleuth.models.pixelsnail import PixelSNAIL
+from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What travels with the weights.
+
+    Attributes:
+        preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence` of the training pictures.
+        vqvae: architecture.
+        priors: architectures, the default one first.
+        training: settings, data and figures of the training run, for the model card.
+    """
+
+    preprocessing: dict[str, Any]
+    vqvae: VQVAEConfig
+    priors: tuple[PriorConfig, ...]
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The networks in eval mode on the CPU, and how pictures must be prepared for them.
+
+    Attributes:
+        priors: kind -> prior; the first is the default.
+        sha256: over the weight files and the configuration.
+    """
+
+    config: ModelConfig
+    vqvae: VQVAE
+    priors: dict[str, Any]
+    sha256: str
+
+
+def build_prior(config: PriorConfig) -> Any:
+    """A new prior with random weights."""
+    return MaskedPrior(config) if config.kind == "masked" else PixelSNAIL(config)
+
+
+def prior_file(number: int, kind: str) -> str:
+    """The default prior is `prior.safetensors`; further ones carry their kind."""
+    return "prior.safetensors" if number == 0 else f"prior_{kind}.safetensors"
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Writes a network's weights as float32 safetensors, whole or not at all."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    with whole_file(path) as partial:
+        save_file(tensors, partial)
+
+
+def save_config(folder: Path, config: ModelConfig) -> None:
+    tree = {"format": FORMAT, **asdict(config)}
+    write_text(folder / "config.json", json.dumps(tree, indent=2) + "\n")
+
+
+def load_network(network: nn.Module, path: Path) -> None:
+    """Loads weights strictly.
+
+    Raises:
+        ModelError: names the file and the first key that is missing, unknown, or of another shape.
+    """
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; the model folder is not complete") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file ({error})") from error
+    expected = network.state_dict()
+    for name, value in expected.items():
+        if name not in tensors:
+            raise ModelError(f"{path}: key {name!r} is missing")
+        if tensors[name].shape != value.shape:
+            raise ModelError(
+                f"{path}: key {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(value.shape)}"
+            )
+    unknown = sorted(set(tensors) - set(expected))
+    if unknown:
+        raise ModelError(f"{path}: key {unknown[0]!r} is not part of this architecture")
+    network.load_state_dict(tensors)
+
+
+def load_model(folder: Path) -> Model:
+    """Reads a model folder.
+
+    Raises:
+        ModelError: a missing file, an unknown format version, an unknown or missing setting, a wrong shape.
+    """
+    config = load_config(folder)
+    vqvae = VQVAE(config.vqvae)
+    load_network(vqvae, folder / "vqvae.safetensors")
+    priors: dict[str, Any] = {}
+    names = ["config.json", "vqvae.safetensors"]
+    for number, settings in enumerate(config.priors):
+        prior = build_prior(settings)
+        names.append(prior_file(number, settings.kind))
+        load_network(prior, folder / names[-1])
+        priors[settings.kind] = prior.eval()
+    grid = vqvae.grid()
+    for kind, prior in priors.items():
+        if prior.config.grid != grid or prior.config.codes != config.vqvae.codes:
+            raise ModelError(
+                f"{folder}: the {kind} prior is for a grid {prior.config.grid} of {prior.config.codes} codes, "
+                f"the VQ-VAE gives {grid} of {config.vqvae.codes}"
+            )
+    digest = hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
+    for network in (vqvae, *priors.values()):
+        network.eval().requires_grad_(False)
+        network.to(memory_format=torch.channels_last)
+    return Model(config, vqvae, priors, digest)
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Reads and checks `config.json`. Raises ModelError as `load_model` does."""
+    path = folder / "config.json"
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        version = tree.pop("format", None)
+        if version != FORMAT:
+            raise ModelError(f"{path}: format version {version!r}, this program reads {FORMAT}")
+        config = ModelConfig(
+            tree.pop("preprocessing"),
+            VQVAEConfig(**tree.pop("vqvae")),
+            tuple(PriorConfig(**item) for item in tree.pop("priors")),
+            tree.pop("training"),
+        )
+        if tree:
+            raise ModelError(f"{path}: key {next(iter(tree))!r} is not known")
+        for key in ("size", "crop", "margin", "min_confidence"):
+            if key not in config.preprocessing:
+                raise ModelError(f"{path}: key 'preprocessing.{key}' is missing")
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; expected a model folder made by `pixelsleuth train`") from error
+    except KeyError as error:
+        raise ModelError(f"{path}: key {error} is missing") from error
+    except (TypeError, ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    return config

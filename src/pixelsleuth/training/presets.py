@@ -1,0 +1,211 @@
+"""Settings of a training run, and the named presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.vqvae import VQVAEConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one network is trained.
+
+    Attributes:
+        epochs: passes over the training pictures (over the groups, where batches are drawn by group).
+        batch: pictures in a batch; with `groups`, groups x pictures of a group must equal it.
+        groups: groups (videos, volumes) in a batch, 0: pictures are drawn one by one.
+        optimizer: `adamw` with cosine decay after a warm-up, or `adam` at a constant rate.
+        clip_value: gradients are clipped to this by value; 0: not.
+        clip_norm: gradients are clipped to this by norm; 0: not.
+        augment: `none`, `flip`, or `faces` (flip, brightness .3, hue .2, rotation 10 degrees).
+        precision: Lightning's name; bf16 is used only where the processor has it.
+        most_images: use only the first of the training pictures, 0: all.
+    """
+
+    epochs: float = 12
+    batch: int = 32
+    groups: int = 0
+    learning_rate: float = 2e-3
+    optimizer: str = "adamw"
+    warmup_steps: int = 200
+    clip_value: float = 0.0
+    clip_norm: float = 1.0
+    augment: str = "flip"
+    precision: str = "bf16-mixed"
+    most_images: int = 0
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Of the VQ-VAE's loss: reconstruction terms, codebook term and beta (van den Oord et al. 2017, eq. 3)."""
+
+    l1: float = 1.0
+    l2: float = 4.0
+    gradient: float = 0.5
+    codebook: float = 1.0
+    commitment: float = 0.05
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a training run is told; saved with the model.
+
+    Attributes:
+        priors: the default prior first; its kind names its file and scores.
+    """
+
+    preset: str = "fast"
+    seed: int = 0
+    vqvae: VQVAEConfig = field(default_factory=VQVAEConfig)
+    loss: LossWeights = field(default_factory=LossWeights)
+    vqvae_stage: Stage = field(default_factory=Stage)
+    priors: tuple[PriorConfig, ...] = (
+        PriorConfig(),
+        PriorConfig(
+            kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05
+        ),
+    )
+    prior_stage: Stage = field(default_factory=lambda: Stage(epochs=10, learning_rate=2e-3))
+
+
+_PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)
+_PAPER_PRIOR = PriorConfig("pixelsnail", 128, (16, 16), width=128, blocks=4, pairs=4, dropout=0.1)
+_PAPER_LOSS = LossWeights(l1=1, l2=0, gradient=0, codebook=1, commitment=1)
+_PAPER_STAGE = Stage(
+    epochs=30, batch=64, learning_rate=1e-4, optimizer="adam", warmup_steps=0, clip_value=1.0, clip_norm=0.0,
+    augment="faces", precision="32-true",
+)  # fmt: skip
+_PAPER = Settings(
+    "paper-ffhq", 0, _PAPER_VQVAE, _PAPER_LOSS, _PAPER_STAGE, (_PAPER_PRIOR,), replace(_PAPER_STAGE, augment="flip")
+)
+_PAPER_GROUPED = replace(_PAPER_STAGE, epochs=200, groups=8)
+_MOOD_STAGE = replace(_PAPER_STAGE, epochs=600, groups=8, augment="none")
+
+PRESETS: dict[str, Settings] = {
+    "fast": Settings(),
+    # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
+    "paper-ffhq": _PAPER,
+    # FaceForensics++: 200 + 200 epochs, 8 videos x 8 frames.
+    "paper-ffpp": replace(
+        _PAPER,
+        preset="paper-ffpp",
+        vqvae_stage=_PAPER_GROUPED,
+        prior_stage=replace(_PAPER_GROUPED, augment="flip"),
+    ),
+    # MOOD: 600 + 600 epochs, 8 volumes x 8 slices; slice position as context of the prior.
+    "paper-mood-brain": replace(
+        _PAPER,
+        preset="paper-mood-brain",
+        vqvae=replace(_PAPER_VQVAE, size=160, channels=1),
+        vqvae_stage=_MOOD_STAGE,
+        priors=(replace(_PAPER_PRIOR, grid=(20, 20), context=1),),
+        prior_stage=_MOOD_STAGE,
+    ),
+    "paper-mood-abdomen": replace(
+        _PAPER,
+        preset="paper-mood-abdomen",
+        vqvae=replace(_PAPER_VQVAE, size=160, channels=1, widths=(16, 32, 64, 128, 256)),
+        vqvae_stage=_MOOD_STAGE,
+        priors=(replace(_PAPER_PRIOR, grid=(10, 10), context=1),),
+        prior_stage=_MOOD_STAGE,
+    ),
+}
+
+
+def resolve(preset: str = "fast", config: Path | None = None, overrides: list[str] | None = None) -> Settings:
+    """The preset, then the YAML file's values, then `key=value` pairs with dotted keys (`prior_stage.epochs=3`).
+
+    Raises:
+        PixelsleuthError: an unknown preset or key, or a value of the wrong type; the valid names are listed.
+    """
+    if preset not in PRESETS:
+        raise PixelsleuthError(f"--preset: expected one of {', '.join(PRESETS)}; got {preset!r}")
+    settings = PRESETS[preset]
+    if config is not None:
+        try:
+            tree = yaml.safe_load(config.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise PixelsleuthError(f"--config {config}: cannot be read as YAML ({error})") from error
+        if not isinstance(tree, dict):
+            raise PixelsleuthError(f"--config {config}: expected keys and values, got {type(tree).__name__}")
+        settings = _updated(settings, tree, "")
+    for text in overrides or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise PixelsleuthError(f"--set: expected KEY=VALUE, got {text!r}")
+        tree = yaml.safe_load(value)
+        for name in reversed(key.strip().split(".")):
+            tree = {name: tree}
+        settings = _updated(settings, tree, "")
+    return settings
+
+
+def as_tree(settings: Any) -> dict[str, Any]:
+    """Settings as plain dictionaries and lists, ready for JSON or YAML."""
+    return dataclasses.asdict(settings)
+
+
+def from_tree(tree: dict[str, Any]) -> Settings:
+    """The inverse of `as_tree`; keys that are not known are errors."""
+    return _updated(Settings(), tree, "")
+
+
+def _updated(current: Any, tree: dict[str, Any], place: str) -> Any:
+    names = {f.name for f in dataclasses.fields(current)}
+    hints = typing.get_type_hints(type(current))
+    changes: dict[str, Any] = {}
+    for key, value in tree.items():
+        where = f"{place}{key}"
+        if key not in names:
+            raise PixelsleuthError(f"{where}: unknown setting; expected one of {', '.join(sorted(names))}")
+        old = getattr(current, key)
+        try:
+            if key == "priors":
+                changes[key] = tuple(_priors(old, value, where))
+            elif dataclasses.is_dataclass(old):
+                changes[key] = _updated(old, value, where + ".")
+            else:
+                changes[key] = _checked(value, old, hints[key], where)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PixelsleuthError(f"{where}: {error}") from error
+    try:
+        return replace(current, **changes)
+    except ValueError as error:
+        raise PixelsleuthError(str(error)) from error
+
+
+def _priors(old: tuple[PriorConfig, ...], value: Any, where: str) -> list[PriorConfig]:
+    """A list replaces the priors; a mapping `{0: {...}}` changes those numbered."""
+    if isinstance(value, dict):
+        priors = list(old)
+        for number, change in value.items():
+            if int(number) not in range(len(old)):
+                raise PixelsleuthError(f"{where}.{number}: expected a number below {len(old)}")
+            priors[int(number)] = _updated(priors[int(number)], change, f"{where}.{number}.")
+        return priors
+    if not isinstance(value, list | tuple) or not value:
+        raise PixelsleuthError(f"{where}: expected a list of at least one prior, got {value!r}")
+    return [_updated(PriorConfig(), dict(item), f"{where}.") for item in value]
+
+
+def _checked(value: Any, old: Any, hint: Any, where: str) -> Any:
+    if isinstance(old, tuple):
+        return tuple(int(v) for v in value)
+    if value is None or old is None:
+        if hint == float | None:
+            return None if value is None else float(value)
+        raise PixelsleuthError(f"{where}: expected {hint}, got {value!r}")
+    kind = hint if hint in (int, float, str) else type(old)
+    expected = {str: str, int: int}.get(kind, int | float)
+    if isinstance(value, bool) or not isinstance(value, expected):
+        raise PixelsleuthError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return kind(value)

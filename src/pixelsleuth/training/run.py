@@ -1,0 +1,294 @@
+"""A training run from store to model folder: VQ-VAE, codes, priors. Every part resumes where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.files import sha256_of, write_text
+from pixelsleuth.models.folder import (
+    ModelConfig,
+    build_prior,
+    load_network,
+    prior_file,
+    save_config,
+    save_network,
+)
+from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.sources.store import Store
+from pixelsleuth.training.data import Sampler, Steps, to_float
+from pixelsleuth.training.presets import Settings, Stage, as_tree
+from pixelsleuth.training.stages import PriorStage, VQVAEStage, reconstruction_metrics
+
+#: Steps between checkpoints: what a kill can cost.
+CHECKPOINT_EVERY = 200
+
+
+def train(
+    store_path: Path,
+    folder: Path,
+    settings: Settings,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Trains on the normal pictures of split `train` and writes a model folder, not yet calibrated.
+
+    Args:
+        resume: go on where a run of the same settings stopped; without it a folder in use is an error.
+
+    Raises:
+        PixelsleuthError: settings that do not fit the store, or a folder that holds another run.
+    """
+    with Store(store_path) as store:
+        _check(store, settings)
+        work = folder / "training"
+        _claim(folder, work, settings, store, resume)
+        rows = store.rows("train")
+        figures: dict[str, Any] = {"train_images": len(rows)}
+
+        vqvae = VQVAE(settings.vqvae).to(memory_format=torch.channels_last)
+        stage = settings.vqvae_stage
+        chosen = rows[: stage.most_images] if stage.most_images else rows
+        sampler = Sampler(store.table["group"][chosen].tolist(), stage, settings.seed)
+        steps = _steps(sampler, stage)
+        module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
+        vqvae_path = folder / "vqvae.safetensors"
+        if vqvae_path.exists():
+            load_network(vqvae, vqvae_path)
+        else:
+            torch.manual_seed(settings.seed)
+            say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
+            speed = _fit(module, lambda r: store.pixels(chosen[r]), sampler, steps, work / "vqvae", progress)
+            figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
+            write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
+            save_network(vqvae, vqvae_path)
+        figures["vqvae"] = json.loads((work / "vqvae.json").read_text())
+        say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
+
+        codes = _cached_codes(vqvae, store, rows, settings.prior_stage, work / "codes.npy", say)
+        held_out = _held_out(store)
+        for number, config in enumerate(settings.priors):
+            path = folder / prior_file(number, config.kind)
+            torch.manual_seed(settings.seed + 1 + number)
+            prior = build_prior(config).to(memory_format=torch.channels_last)
+            if not path.exists():
+                figures[config.kind] = _fit_prior(prior, codes, store, rows, settings, number, work, progress, say)
+                figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
+                write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
+                save_network(prior, path)
+            figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text())
+            say(f"{config.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures[config.kind].items()))
+
+        preprocessing = {k: store.settings[k] for k in ("size", "crop", "margin", "min_confidence")}
+        data = {
+            "store_sha256": sha256_of(store_path),
+            "sources": sorted(set(store.table["source"].tolist())),
+            "splits": store.summary().by_split,
+        }
+        data["sources"] = [Path(source).parent.name + "/" + Path(source).name for source in data["sources"]]
+        training = {"settings": as_tree(settings), "figures": figures, "data": data, "torch": torch.__version__}
+        save_config(folder, ModelConfig(preprocessing, settings.vqvae, settings.priors, training))
+
+
+def _check(store: Store, settings: Settings) -> None:
+    if store.size != settings.vqvae.size:
+        raise PixelsleuthError(
+            f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
+            f"prepare with --size {settings.vqvae.size}"
+        )
+    if settings.vqvae.channels != 3:
+        raise PixelsleuthError("this preset is for volumes (1 channel); a store of images has 3 channels")
+    grid = VQVAE(settings.vqvae).grid()
+    for prior in settings.priors:
+        if prior.grid != grid or prior.codes != settings.vqvae.codes:
+            raise PixelsleuthError(
+                f"the {prior.kind} prior is set for a grid {prior.grid} of {prior.codes} codes, the VQ-VAE gives "
+                f"{grid} of {settings.vqvae.codes}; set priors.N.grid and priors.N.codes"
+            )
+
+
+def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:
+    """Makes the folder this run's own, or raises."""
+    note = work / "settings.json"
+    text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
+    if note.exists():
+        if not resume:
+            raise PixelsleuthError(f"{folder} holds a training run; go on with --resume, or name another folder")
+        if json.loads(note.read_text()) != json.loads(text):
+            raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
+    elif folder.exists() and any(folder.iterdir()):
+        raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
+    else:
+        write_text(note, text)
+
+
+def _steps(sampler: Sampler, stage: Stage) -> int:
+    return max(1, math.ceil(stage.epochs * sampler.steps_per_epoch))
+
+
+def _count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def _precision(stage: Stage) -> Any:
+    """bf16 only where the hardware has it; elsewhere it would be emulated and slow."""
+    if "bf16" not in stage.precision:
+        return stage.precision
+    has = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+    return stage.precision if has else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text() or torch.cpu._is_amx_tile_supported()
+    except (OSError, AttributeError):
+        return False
+
+
+def _fit(
+    module: L.LightningModule, source: Any, sampler: Sampler, steps: int, work: Path, progress: bool
+) -> dict[str, float]:
+    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed."""
+    work.mkdir(parents=True, exist_ok=True)
+    # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
+    last = work / "last.ckpt"
+    keep = ModelCheckpoint(dirpath=work, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        precision=_precision(module.stage),
+        logger=TensorBoardLogger(work, name="", version="log"),
+        callbacks=[keep, *([RichProgressBar()] if progress else [])],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    loader = _Chunks(source, sampler, steps, trainer)
+    began, started_at = time.perf_counter(), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if last.exists():
+            started_at = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])
+        if started_at < steps:
+            trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
+        else:
+            module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
+    module.cpu()
+    seconds = time.perf_counter() - began
+    done = max(1, steps - started_at)
+    return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
+
+
+class _Chunks(L.LightningDataModule):
+    """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
+
+    def __init__(self, source: Any, sampler: Sampler, steps: int, trainer: L.Trainer) -> None:
+        super().__init__()
+        self.source, self.sampler, self.steps, self.owner = source, sampler, steps, trainer
+
+    def train_dataloader(self) -> Any:
+        first = self.owner.current_epoch * CHECKPOINT_EVERY
+        count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
+        return DataLoader(Steps(self.source, self.sampler, first, count), batch_size=None, num_workers=0)
+
+
+def _held_out(store: Store, most: int = 500) -> np.ndarray:
+    """Rows of normal pictures for figures about the training: validation, else calibration, else training."""
+    for split in ("val", "calib", "train"):
+        rows = store.rows(split)
+        if len(rows):
+            return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+    return rows
+
+
+def _validated(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float]:
+    """Reconstruction metrics on held-out pictures, and a picture of reconstructions in the log."""
+    images = torch.from_numpy(store.pixels(_held_out(store)))
+    metrics = reconstruction_metrics(vqvae, images)
+    logger = TensorBoardLogger(work, name="", version="log")
+    for name, value in metrics.items():
+        logger.experiment.add_scalar(f"held_out/{name}", value)
+    image = to_float(images[:8])
+    with torch.no_grad():
+        made = vqvae.decode(vqvae.encode(image))
+    sheet = torch.cat([torch.cat(list(image), 2), torch.cat(list(made), 2)], 1)
+    logger.experiment.add_image("held_out/above_input_below_reconstruction", sheet)
+    logger.experiment.close()
+    return metrics
+
+
+@torch.no_grad()
+def _cached_codes(
+    vqvae: VQVAE, store: Store, rows: np.ndarray, stage: Stage, path: Path, say: Callable[[str], None]
+) -> np.ndarray:
+    """(V, N, h, w) int16 codes of the training pictures; V = 2 with their mirror images where flips augment."""
+    if path.exists():
+        return np.load(path, allow_pickle=False)
+    vqvae.eval()
+    views = 1 if stage.augment == "none" else 2
+    codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
+    for start in range(0, len(rows), 64):
+        image = to_float(torch.from_numpy(store.pixels(rows[start : start + 64])))
+        for view in range(views):
+            codes[view, start : start + 64] = vqvae.encode(image.flip(3) if view else image).numpy()
+    complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
+    say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, codes)
+    partial.replace(path)
+    return codes
+
+
+def _fit_prior(
+    prior: nn.Module, codes: np.ndarray, store: Store, rows: np.ndarray, settings: Settings, number: int,
+    work: Path, progress: bool, say: Callable[[str], None],
+) -> dict[str, float]:  # fmt: skip
+    stage, kind = settings.prior_stage, settings.priors[number].kind
+    count = min(len(rows), stage.most_images or len(rows))
+    sampler = Sampler(store.table["group"][rows[:count]].tolist(), stage, settings.seed + 1 + number)
+    steps = _steps(sampler, stage)
+    module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
+    say(f"{kind}: {_count(prior):,} parameters, {count:,} grids, {steps:,} steps of {stage.batch}")
+
+    def source(picked: np.ndarray) -> np.ndarray:
+        # The mirror image of a picture is drawn by its place in the batch: no random state to carry.
+        view = (picked + np.arange(len(picked))) % len(codes)
+        return codes[view, picked]
+
+    return _fit(module, source, sampler, steps, work / kind, progress)
+
+
+@torch.no_grad()
+def _prior_nll(prior: Any, vqvae: VQVAE, store: Store, rows: np.ndarray) -> float:
+    """Mean NLL a code in nats on held-out pictures."""
+    prior.eval()
+    total = 0.0
+    for start in range(0, len(rows), 64):
+        codes = vqvae.encode(to_float(torch.from_numpy(store.pixels(rows[start : start + 64]))))
+        total += float(prior.log_prob(codes).nll.mean((1, 2)).sum())
+    return total / len(rows)

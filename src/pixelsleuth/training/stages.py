@@ -1,0 +1,134 @@
+"""The two stages as Lightning modules: the VQ-VAE on pictures, a prior on cached codes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.training.data import augmented, to_float
+from pixelsleuth.training.presets import LossWeights, Stage
+
+
+class _Taught(L.LightningModule):
+    """What both stages need of Lightning: random numbers by step, the optimizer, clipping."""
+
+    def __init__(self, stage: Stage, steps: int, seed: int) -> None:
+        super().__init__()
+        self.stage, self.steps, self.seed = stage, steps, seed
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        # Keyed by the step, so that a resumed run draws what an unbroken one would.
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+
+    def configure_optimizers(self) -> Any:
+        stage = self.stage
+        if stage.optimizer == "adam":
+            return torch.optim.Adam(self.parameters(), lr=stage.learning_rate)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=stage.learning_rate, weight_decay=0.01)
+        warmup, total = min(stage.warmup_steps, max(1, self.steps // 10)), self.steps
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return max(0.01, 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        if self.stage.clip_value:
+            nn.utils.clip_grad_value_(self.parameters(), self.stage.clip_value)
+        if self.stage.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters(), self.stage.clip_norm)
+
+
+class VQVAEStage(_Taught):
+    """Batches are (B, H, W, C) uint8."""
+
+    def __init__(self, model: VQVAE, weights: LossWeights, stage: Stage, steps: int, seed: int) -> None:
+        super().__init__(stage, steps, seed)
+        self.model, self.weights = model, weights
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        image = augmented(to_float(batch), self.stage.augment)
+        loss, parts, codes = vqvae_loss(self.model, image, self.weights)
+        self.log("loss", loss, prog_bar=True)
+        if self.global_step % 20 == 0:
+            size = self.model.config.codes
+            complexity, usage = perplexity(codes, size)
+            self.log_dict({f"train/{k}": v for k, v in parts.items()} | {"train/usage": usage})
+            self.log("perplexity", complexity, prog_bar=True)
+        return loss
+
+
+class PriorStage(_Taught):
+    """Batches are (B, h, w) int codes."""
+
+    def __init__(self, model: nn.Module, stage: Stage, steps: int, seed: int) -> None:
+        super().__init__(stage, steps, seed)
+        self.model = model
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = self.model.loss(batch.long())
+        self.log("nll", loss, prog_bar=True)
+        return loss
+
+
+def vqvae_loss(model: VQVAE, image: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The three-term loss of van den Oord et al. 2017, eq. 3: reconstruction, codebook, commitment.
+
+    Reconstruction is a weighted sum of mean L1, mean L2 and the mean L1 of the difference of neighbouring
+    pixels. Image (B, C, H, W) float32 in [0, 1]; the model's own range of [-1, 1] is the loss's scale.
+
+    Returns:
+        The loss, its parts by name, and the codes (B, h, w).
+    """
+    made = model(image)
+    difference = (made.image - image) * 2
+    parts = {
+        "l1": difference.abs().mean(),
+        "codebook": made.quantised.codebook_loss,
+        "commitment": made.quantised.commitment_loss,
+    }
+    loss = weights.l1 * parts["l1"] + weights.codebook * parts["codebook"]
+    loss = loss + weights.commitment * parts["commitment"]
+    if weights.l2:
+        parts["l2"] = (difference**2).mean()
+        loss = loss + weights.l2 * parts["l2"]
+    if weights.gradient:
+        down, across = difference.diff(dim=2).abs().mean(), difference.diff(dim=3).abs().mean()
+        parts["gradient"] = down + across
+        loss = loss + weights.gradient * parts["gradient"]
+    return loss, parts, made.quantised.codes
+
+
+@torch.no_grad()
+def reconstruction_metrics(model: VQVAE, images: Tensor, batch: int = 32) -> dict[str, float]:
+    """Of (N, H, W, C) uint8 pictures: mean L1 (range [0, 1]), mean PSNR over pictures in dB, mean SSIM,
+    perplexity of the codes and share of the codebook in use."""
+    model.eval()
+    l1, psnr, ssim, codes = [], [], [], []
+    for start in range(0, len(images), batch):
+        image = to_float(images[start : start + batch])
+        grid = model.encode(image)
+        made = model.decode(grid)
+        l1.append((made - image).abs().mean((1, 2, 3)))
+        psnr.append(-10 * F.mse_loss(made, image, reduction="none").mean((1, 2, 3)).clamp_min(1e-10).log10())
+        ssim.append(structural_similarity_index_measure(made, image, data_range=1.0, reduction="none").reshape(-1))
+        codes.append(grid)
+    complexity, usage = perplexity(torch.cat(codes), model.config.codes)
+    return {
+        "l1": float(torch.cat(l1).mean()),
+        "psnr": float(torch.cat(psnr).mean()),
+        "ssim": float(torch.cat(ssim).mean()),
+        "perplexity": complexity,
+        "usage": usage,
+    }
