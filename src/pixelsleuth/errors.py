@@ -13,10 +13,12 @@ class InputError(PixelsleuthError):
     Args:
         code: a stable word for programs, such as ``truncated`` or ``no_face``.
         sentence: the same for people.
+        sha256: of the input's bytes, where they could be read.
     """
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: str, sentence: str, sha256: str | None = None) -> None:
         super().__init__(sentence)
+        self.sha256 = sha256
         self.code = code
         self.sentence = sentence
 

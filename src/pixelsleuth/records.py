@@ -92,6 +92,8 @@ class Finding:
             are less unusual, 0 outside the face; None if not judged or not asked for.
         excess: (H, W) float32, the map over its colour threshold: below 1 nothing is drawn; 95% of normal
             images have no pixel above 1. None where `heatmap` is.
+        restoration: (size, size, 3) uint8, the weighted mean restoration of the square that was cut.
+        raw_maps: name -> (H, W) float32, maps before calibration, 0 outside the face.
     """
 
     path: str
@@ -111,6 +113,7 @@ class Finding:
     heatmap: np.ndarray | None = None
     excess: np.ndarray | None = None
     restoration: np.ndarray | None = None
+    raw_maps: dict[str, np.ndarray] = field(default_factory=dict)
     heatmap_file: str | None = None
 
     def record(self) -> dict[str, Any]:

@@ -31,12 +31,14 @@ class ModelConfig:
         preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence` of the training pictures.
         vqvae: architecture.
         priors: architectures, the default one first.
+        scoring: what was fitted on training pictures after the networks (see scoring.examine.ScoreSettings).
         training: settings, data and figures of the training run, for the model card.
     """
 
     preprocessing: dict[str, Any]
     vqvae: VQVAEConfig
     priors: tuple[PriorConfig, ...]
+    scoring: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -145,6 +147,7 @@ def load_config(folder: Path) -> ModelConfig:
             tree.pop("preprocessing"),
             VQVAEConfig(**tree.pop("vqvae")),
             tuple(PriorConfig(**item) for item in tree.pop("priors")),
+            tree.pop("scoring"),
             tree.pop("training"),
         )
         if tree:

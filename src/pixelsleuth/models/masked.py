@@ -89,9 +89,7 @@ class MaskedPrior(nn.Module):
         return (nll * hidden).sum() / hidden.sum()
 
     @torch.no_grad()
-    def log_prob(
-        self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None
-    ) -> Surprise:
+    def log_prob(self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None) -> Surprise:
         """Surprise of every code under the mask that hides it.
 
         Args:

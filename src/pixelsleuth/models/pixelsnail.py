@@ -209,5 +209,3 @@ def _rows_of(context: Context | None, rows: Tensor) -> Context | None:
         None if context.scalars is None else context.scalars[rows],
         None if context.classes is None else context.classes[rows],
     )
-
-

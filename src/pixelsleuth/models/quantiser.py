@@ -94,8 +94,9 @@ class Quantiser(nn.Module):
         """One step of the moving average, then new entries for dead ones."""
         count = torch.bincount(nearest, minlength=self.codes).to(vectors.dtype)
         total = torch.zeros_like(self.total).index_add_(0, nearest, vectors)
-        self.use.lerp_(count, 1 - self.decay)
-        self.total.lerp_(total, 1 - self.decay)
+        step = 1 - (self.decay or 0.0)
+        self.use.lerp_(count, step)
+        self.total.lerp_(total, step)
         dead = self.use < self.DEAD * self.use.mean()
         if bool(dead.any()):
             picks = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -157,7 +158,7 @@ def _paper(config: VQVAEConfig) -> tuple[nn.Module, nn.Module]:
     down: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 7)]
     side = config.size - 6
     sides = [side]
-    for here, there in zip(widths, widths[1:], strict=False):
+    for here, there in pairwise(widths):
         down += [_GatedResidual(here), _GatedResidual(here)]
         down += [nn.Conv2d(here, there, 5, stride=2, padding=2), nn.BatchNorm2d(there)]
         side = (side + 1) // 2
@@ -169,6 +170,10 @@ def _paper(config: VQVAEConfig) -> tuple[nn.Module, nn.Module]:
         up.append(nn.ConvTranspose2d(widths[level], widths[level - 1], 6, stride=2, padding=2))
         if sides[level] * 2 != sides[level - 1]:
             up.append(nn.ZeroPad2d((0, -1, 0, -1)))
-        up += [nn.BatchNorm2d(widths[level - 1]), _GatedResidual(widths[level - 1]), _GatedResidual(widths[level - 1])]
+        up += [
+            nn.BatchNorm2d(widths[level - 1]),
+            _GatedResidual(widths[level - 1]),
+            _GatedResidual(widths[level - 1]),
+        ]
     up.append(nn.ConvTranspose2d(widths[0], config.channels, 7))
     return nn.Sequential(*down), nn.Sequential(*up)

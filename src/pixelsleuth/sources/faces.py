@@ -92,7 +92,8 @@ def main_face(pixels: np.ndarray) -> Face:
     faces = find_faces(pixels)
     if not faces:
         raise InputError(
-            "no_face", f"no face was found with confidence of at least {MIN_CONFIDENCE}; crop closer to the face"
+            "no_face",
+            f"no face was found with confidence of at least {MIN_CONFIDENCE}; crop closer to the face",
         )
     if faces[0].box.width < MIN_FACE:
         raise InputError(

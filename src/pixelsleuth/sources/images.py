@@ -69,9 +69,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
             )
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            "unreadable", f"the file cannot be read ({error.strerror}); check its permissions"
-        ) from error
+        raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
     if not data:
         raise InputError("empty", "the file has no bytes; copy it again from its source")
     return data
@@ -112,7 +110,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             )
         try:
             if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "TIFF"):
-                notes.append(f"animated or multi-page, first of {image.n_frames} frames taken")
+                notes.append(f"animated or multi-page, first of {getattr(image, 'n_frames', 1)} frames taken")
                 image.seek(0)
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -145,7 +143,7 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> np.ndarray:
         notes.append("CMYK converted to RGB without a colour profile")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:
+        if np.asarray(rgba)[..., 3].min() < 255:
             notes.append("transparency laid on white")
         ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, rgba)

@@ -352,7 +352,8 @@ def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> t
         The count, and up to `most` pairs of row numbers.
     """
     bits = np.unpackbits(phash.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1
-    count, pairs = 0, []
+    count = 0
+    pairs: list[tuple[int, int]] = []
     for start in range(0, len(phash), 1024):
         # 64 - 2 x distance is a dot product of signs: one matrix product instead of N^2 popcounts.
         distance = (64 - bits[start : start + 1024] @ bits.T) / 2

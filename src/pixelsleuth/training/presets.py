@@ -70,9 +70,7 @@ class Settings:
     vqvae_stage: Stage = field(default_factory=Stage)
     priors: tuple[PriorConfig, ...] = (
         PriorConfig(),
-        PriorConfig(
-            kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05
-        ),
+        PriorConfig(kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05),
     )
     prior_stage: Stage = field(default_factory=lambda: Stage(epochs=10, learning_rate=2e-3))
 
@@ -85,7 +83,13 @@ _PAPER_STAGE = Stage(
     augment="faces", precision="32-true",
 )  # fmt: skip
 _PAPER = Settings(
-    "paper-ffhq", 0, _PAPER_VQVAE, _PAPER_LOSS, _PAPER_STAGE, (_PAPER_PRIOR,), replace(_PAPER_STAGE, augment="flip")
+    "paper-ffhq",
+    0,
+    _PAPER_VQVAE,
+    _PAPER_LOSS,
+    _PAPER_STAGE,
+    (_PAPER_PRIOR,),
+    replace(_PAPER_STAGE, augment="flip"),
 )
 _PAPER_GROUPED = replace(_PAPER_STAGE, epochs=200, groups=8)
 _MOOD_STAGE = replace(_PAPER_STAGE, epochs=600, groups=8, augment="none")

@@ -14,16 +14,17 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import sha256_of, write_text
+from pixelsleuth.files import sha256_of, whole_file, write_text
 from pixelsleuth.models.folder import (
     ModelConfig,
     build_prior,
+    load_model,
     load_network,
     prior_file,
     save_config,
@@ -31,8 +32,10 @@ from pixelsleuth.models.folder import (
 )
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps, to_float
+from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.stages import PriorStage, VQVAEStage, reconstruction_metrics
 
@@ -104,8 +107,15 @@ def train(
             "splits": store.summary().by_split,
         }
         data["sources"] = [Path(source).parent.name + "/" + Path(source).name for source in data["sources"]]
-        training = {"settings": as_tree(settings), "figures": figures, "data": data, "torch": torch.__version__}
-        save_config(folder, ModelConfig(preprocessing, settings.vqvae, settings.priors, training))
+        training = {
+            "settings": as_tree(settings),
+            "figures": figures,
+            "data": data,
+            "torch": torch.__version__,
+        }
+        unfitted = ScoreSettings().as_tree()
+        save_config(folder, ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training))
+        save_scores(folder, fit_scores(load_model(folder), store, lambda done, total: None))
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -170,7 +180,6 @@ def _fit(
     work.mkdir(parents=True, exist_ok=True)
     # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
     last = work / "last.ckpt"
-    keep = ModelCheckpoint(dirpath=work, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     trainer = L.Trainer(
@@ -180,7 +189,8 @@ def _fit(
         max_epochs=-1,
         precision=_precision(module.stage),
         logger=TensorBoardLogger(work, name="", version="log"),
-        callbacks=[keep, *([RichProgressBar()] if progress else [])],
+        callbacks=[_Keep(last), *([RichProgressBar()] if progress else [])],
+        enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
         log_every_n_steps=10,
@@ -204,6 +214,17 @@ def _fit(
     return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
 
 
+class _Keep(Callback):
+    """Keeps the last checkpoint, written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        with whole_file(self.path) as partial:
+            trainer.save_checkpoint(partial)
+
+
 class _Chunks(L.LightningDataModule):
     """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
 
@@ -212,7 +233,7 @@ class _Chunks(L.LightningDataModule):
         self.source, self.sampler, self.steps, self.owner = source, sampler, steps, trainer
 
     def train_dataloader(self) -> Any:
-        first = self.owner.current_epoch * CHECKPOINT_EVERY
+        first = self.owner.global_step
         count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
         return DataLoader(Steps(self.source, self.sampler, first, count), batch_size=None, num_workers=0)
 

@@ -122,7 +122,8 @@ def reconstruction_metrics(model: VQVAE, images: Tensor, batch: int = 32) -> dic
         made = model.decode(grid)
         l1.append((made - image).abs().mean((1, 2, 3)))
         psnr.append(-10 * F.mse_loss(made, image, reduction="none").mean((1, 2, 3)).clamp_min(1e-10).log10())
-        ssim.append(structural_similarity_index_measure(made, image, data_range=1.0, reduction="none").reshape(-1))
+        similarity = structural_similarity_index_measure(made, image, data_range=1.0, reduction="none")
+        ssim.append(torch.as_tensor(similarity).reshape(-1))
         codes.append(grid)
     complexity, usage = perplexity(torch.cat(codes), model.config.codes)
     return {

@@ -1,0 +1,1 @@
+"""How good a detector is: metrics with intervals, the protocol that measures, the shortcut audit."""

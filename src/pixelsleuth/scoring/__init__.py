@@ -1,0 +1,1 @@
+"""From codes and residuals to numbers: surprise scores, restorations, maps, calibration."""

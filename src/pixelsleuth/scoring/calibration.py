@@ -1,0 +1,212 @@
+"""p-values from normal pictures neither trained on nor chosen on, and what a picture must show to be coloured."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from pixelsleuth.errors import CalibrationError, ModelError
+from pixelsleuth.files import write_text
+from pixelsleuth.records import Box, Region
+from pixelsleuth.sources.reencoding import REENCODINGS
+
+FORMAT = 1
+#: Share of normal pictures that may show any colour.
+COLOUR_RATE = 0.05
+#: Fewest pixels, at the model's size, that make a region.
+MIN_REGION = 16
+#: Levels at which the map's distribution is kept at each place.
+LEVELS = (
+    0.0,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.85,
+    0.9,
+    0.925,
+    0.95,
+    0.975,
+    0.99,
+    0.995,
+    0.999,
+    0.9995,
+)
+#: Pixels whose values are kept together, in each direction.
+CELL = 4
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What normal pictures look like to a model.
+
+    Attributes:
+        score: name of the score that is calibrated, higher is more unusual.
+        scores: `original` and each of `REENCODINGS` -> (n,) float64 ascending.
+        quantiles: (len(LEVELS), H / CELL, W / CELL) float64, the map's distribution at each place.
+        largest: (n,) float64 ascending, each picture's largest `excess`.
+        dtype: floating-point type the scores were computed in.
+        model_sha256: of the model that was calibrated.
+        about: what it was calibrated on, for the model card.
+    """
+
+    score: str
+    scores: dict[str, np.ndarray]
+    quantiles: np.ndarray
+    largest: np.ndarray
+    dtype: str
+    model_sha256: str
+    about: dict[str, Any]
+
+    @property
+    def count(self) -> int:
+        return len(self.scores["original"])
+
+    @property
+    def colour_from(self) -> float:
+        """The excess that only `COLOUR_RATE` of normal pictures reach anywhere."""
+        return float(np.quantile(self.largest, 1 - COLOUR_RATE))
+
+    def p_value(self, score: float, encoding: str = "original") -> float:
+        """(1 + #{s_i >= s}) / (n + 1): valid for exchangeable normals (Vovk et al. 2005, conformal p-value)."""
+        return conformal_p(self.scores[encoding], score)
+
+    def check_rate(self, rate: float) -> None:
+        """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate."""
+        if not 0 < rate < 1:
+            raise CalibrationError(f"--max-false-alarm: expected a rate between 0 and 1, got {rate}")
+        needed = math.ceil(1 / rate - 1 - 1e-9)
+        if self.count < needed:
+            raise CalibrationError(
+                f"--max-false-alarm {rate:g} needs at least {needed} calibration images, this model has {self.count}; "
+                f"calibrate with more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above"
+            )
+
+    def share(self, values: np.ndarray) -> np.ndarray:
+        """(H, W) map -> (H, W) float32 in [0, 1): share of normal pixels at that place that are lower."""
+        table = self._at(values.shape)
+        result = np.zeros(values.shape, np.float32)
+        for low, high, start, end in zip(LEVELS, LEVELS[1:], table, table[1:], strict=False):
+            inside = np.clip((values - start) / np.maximum(end - start, 1e-12), 0, 1)
+            result += (inside * (high - low)).astype(np.float32)
+        # Above the last level what is left shrinks with the distance from it and never reaches 1.
+        last, before = table[-1], table[-5]
+        beyond = np.maximum(values - last, 0) / np.maximum(last - before, 1e-12)
+        return result + ((1 - LEVELS[-1]) * beyond / (1 + beyond)).astype(np.float32)
+
+    def excess(self, values: np.ndarray) -> np.ndarray:
+        """(H, W) map -> (H, W) float32 over the 95th percentile at that place, 1 where just there."""
+        return excess_over(values, self._at(values.shape)[LEVELS.index(0.95)])
+
+    def regions(self, excess: np.ndarray) -> list[tuple[np.ndarray, float]]:
+        """Connected parts of (H, W) excess above `colour_from`: (mask, p-value), the most unusual first."""
+        labels, count = ndimage.label(excess >= self.colour_from)
+        found = []
+        for number in range(1, count + 1):
+            mask = labels == number
+            if mask.sum() >= MIN_REGION:
+                found.append((mask, conformal_p(self.largest, float(excess[mask].max()))))
+        return sorted(found, key=lambda item: (item[1], -int(item[0].sum())))
+
+    def _at(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The table of quantiles, smoothly enlarged to (levels, H, W)."""
+        zoom = (1, shape[0] / self.quantiles.shape[1], shape[1] / self.quantiles.shape[2])
+        key = (shape[0], shape[1])
+        cache: dict[tuple[int, int], np.ndarray] = self.__dict__.setdefault("_tables", {})
+        if key not in cache:
+            # Linear between cells keeps the levels in order; a spline would not.
+            cache[key] = ndimage.zoom(self.quantiles, zoom, order=1, mode="nearest", grid_mode=True)
+        return cache[key]
+
+
+def conformal_p(ascending: np.ndarray, score: float) -> float:
+    """(1 + #{s_i >= s}) / (n + 1).
+
+    >>> conformal_p(np.array([1.0, 2.0, 3.0]), 2.0)
+    0.75
+    """
+    if math.isnan(score):
+        raise ValueError("score is not a number")
+    return (1 + len(ascending) - int(np.searchsorted(ascending, score, "left"))) / (len(ascending) + 1)
+
+
+def excess_over(values: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """(H, W) map over (H, W) `level`, which is held above a tenth of its own mean: where normal pixels hardly
+    vary, nothing would otherwise be too small to alarm."""
+    return (values / np.maximum(level, 0.1 * level.mean() + 1e-12)).astype(np.float32)
+
+
+def map_quantiles(maps: np.ndarray) -> np.ndarray:
+    """(n, H, W) maps of normal pictures -> (len(LEVELS), H / CELL, W / CELL), pixels of a cell pooled."""
+    count, height, width = maps.shape
+    cells = maps.reshape(count, height // CELL, CELL, width // CELL, CELL)
+    return np.quantile(cells, LEVELS, axis=(0, 2, 4)).astype(np.float64)
+
+
+def region_of(mask: np.ndarray, p_value: float, box: Box) -> Region:
+    """A region's mask on the (H, W) square cut at `box` -> its rectangle in pixels of the input."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    y, x = box.height / mask.shape[0], box.width / mask.shape[1]
+    return Region(
+        Box(
+            box.x0 + math.floor(columns[0] * x),
+            box.y0 + math.floor(rows[0] * y),
+            box.x0 + math.ceil((columns[-1] + 1) * x),
+            box.y0 + math.ceil((rows[-1] + 1) * y),
+        ),
+        p_value,
+    )
+
+
+def save_calibration(path: Path, calibration: Calibration) -> None:
+    tree = {
+        "format": FORMAT,
+        "score": calibration.score,
+        "dtype": calibration.dtype,
+        "model_sha256": calibration.model_sha256,
+        "about": calibration.about,
+        "levels": LEVELS,
+        "scores": {name: values.tolist() for name, values in calibration.scores.items()},
+        "largest": calibration.largest.tolist(),
+        "quantiles": np.round(calibration.quantiles, 6).tolist(),
+    }
+    write_text(path, json.dumps(tree) + "\n")
+
+
+def load_calibration(path: Path, model_sha256: str) -> Calibration:
+    """Reads `calibration.json` of the model with this SHA-256.
+
+    Raises:
+        ModelError: missing, of another format, incomplete, or made for other weights.
+    """
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; run `pixelsleuth calibrate` first") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    try:
+        if tree["format"] != FORMAT:
+            raise ModelError(f"{path}: format version {tree['format']!r}, this program reads {FORMAT}")
+        if tuple(tree["levels"]) != LEVELS:
+            raise ModelError(f"{path}: key 'levels' does not fit this program; run `pixelsleuth calibrate` again")
+        if tree["model_sha256"] != model_sha256:
+            raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
+        scores = {name: np.sort(np.array(tree["scores"][name])) for name in ("original", *REENCODINGS)}
+        largest = np.sort(np.array(tree["largest"]))
+        quantiles = np.array(tree["quantiles"])
+        return Calibration(
+            tree["score"], scores, quantiles, largest, tree["dtype"], tree["model_sha256"], tree["about"]
+        )
+    except KeyError as error:
+        raise ModelError(f"{path}: key {error} is missing") from error

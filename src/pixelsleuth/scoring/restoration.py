@@ -1,0 +1,108 @@
+"""Restorations: unlikely codes drawn anew and decoded, and the residual map they give (the text's method)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Smallest mean residual, on the scale of [-1, 1], that a weight is computed from: a perfect restoration
+#: would otherwise get an infinite one.
+LEAST_RESIDUAL = 1e-3
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Restorations of a batch.
+
+    Attributes:
+        codes: (B, S, h, w) int64.
+        mean: (B, C, H, W) float32 in [0, 1], the weighted mean restoration.
+        weights: (B, S) float32, sum 1.
+        effective: (B,) float32 in [1, S], the effective number of restorations 1 / sum w^2.
+        residual: (B, H, W) float32 in [0, 1], the weighted mean over restorations, and over channels, of
+            |X - restoration|, before pooling.
+        replaced: (B,) float32 in [0, 1], mean share of codes that differ from the input's.
+    """
+
+    codes: Tensor
+    mean: Tensor
+    weights: Tensor
+    effective: Tensor
+    residual: Tensor
+    replaced: Tensor
+
+
+def uniforms_of(sha256: Sequence[str], restorations: int, grid: tuple[int, int]) -> Tensor:
+    """(B, S, h, w) float64 in [0, 1), keyed by a picture's SHA-256, restoration and place, so that a
+    restoration is the same in any batch. Philox: Salmon et al. 2011."""
+    drawn = [
+        np.random.Generator(np.random.Philox(key=int(sha[:32], 16))).random((restorations, *grid)) for sha in sha256
+    ]
+    return torch.from_numpy(np.stack(drawn))
+
+
+@torch.no_grad()
+def restore(
+    image: Tensor,
+    codes: Tensor,
+    vqvae: Any,
+    prior: Any,
+    sha256: Sequence[str],
+    *,
+    restorations: int,
+    above: float | None = None,
+    where: Tensor | None = None,
+    k: float = 3.0,
+) -> Restored:
+    """Draws `restorations` restorations of each picture and weighs them.
+
+    Weights: w_j = softmax_j(k / mean|Y - X_j|), Y the input itself, the mean over pixels and channels on the
+    intensity scale of [-1, 1] (Marimont & Tarroni 2021, section 2.3).
+
+    Args:
+        image: (B, C, H, W) float32 in [0, 1].
+        codes: (B, h, w) int64.
+        above: codes whose surprise in nats exceeds this are drawn anew; or
+        where: (B, h, w) bool, the codes to draw anew.
+    """
+    batch, grid = len(codes), tuple(codes.shape[1:])
+    copies = codes.repeat_interleave(restorations, 0)
+    uniforms = uniforms_of(sha256, restorations, grid).flatten(0, 1)
+    if where is not None:
+        where = where.repeat_interleave(restorations, 0)
+    drawn = prior.resample(copies, uniforms, where=where, above=above)
+    decoded = vqvae.decode(drawn).view(batch, restorations, *image.shape[1:])
+    distance = (decoded - image[:, None]).abs()
+    weights = restoration_weights(distance.mean((2, 3, 4)) * 2, k)
+    spread = weights[:, :, None, None, None]
+    return Restored(
+        drawn.view(batch, restorations, *grid),
+        (decoded * spread).sum(1),
+        weights,
+        1 / (weights**2).sum(1),
+        (distance * spread).sum(1).mean(1),
+        (drawn != copies).float().mean((1, 2)).view(batch, restorations).mean(1),
+    )
+
+
+def restoration_weights(residual: Tensor, k: float) -> Tensor:
+    """(B, S) mean residuals on the scale of [-1, 1] -> (B, S) weights, softmax of k / residual.
+
+    >>> restoration_weights(torch.tensor([[0.1, 0.1]]), 3.0)
+    tensor([[0.5000, 0.5000]])
+    """
+    return (k / residual.clamp_min(LEAST_RESIDUAL)).softmax(1)
+
+
+def pooled(residual: Tensor) -> Tensor:
+    """(B, H, W) -> (B, H, W): 3x3 min-pool, then 7x7 average-pool, borders replicated."""
+    x = F.pad(residual[:, None], (1, 1, 1, 1), mode="replicate")
+    x = -F.max_pool2d(-x, 3, stride=1)
+    x = F.pad(x, (3, 3, 3, 3), mode="replicate")
+    return F.avg_pool2d(x, 7, stride=1)[:, 0]

@@ -1,0 +1,149 @@
+"""What is fitted on normal pictures after the networks: thresholds and adjustments on train, p-values on calib."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.models.folder import Model, load_model, save_config
+from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
+from pixelsleuth.scoring.complexity import complexity, fit_adjustment
+from pixelsleuth.scoring.examine import (
+    LAMBDA_P_QUANTILE,
+    LAMBDA_S_QUANTILE,
+    Examiner,
+    ScoreSettings,
+    raw_scores,
+    settings_from_tree,
+)
+from pixelsleuth.sources.images import decode
+from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.sources.store import Store
+
+#: Training pictures that thresholds and adjustments are fitted on.
+FIT_ON = 3000
+#: Calibration pictures whose maps are held in memory at once.
+MOST_MAPS = 4000
+BATCH = 32
+
+
+@torch.no_grad()
+def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
+    """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
+    pictures of split `train`."""
+    rows = store.rows("train")
+    rows = rows[np.linspace(0, len(rows) - 1, min(FIT_ON, len(rows))).astype(int)]
+    surprise: dict[str, list[torch.Tensor]] = {f"{k}/{part}": [] for k in model.priors for part in ("nll", "entropy")}
+    features = []
+    for start in range(0, len(rows), BATCH):
+        pixels = store.pixels(rows[start : start + BATCH])
+        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
+        codes = model.vqvae.encode(image.contiguous(memory_format=torch.channels_last))
+        for kind, prior in model.priors.items():
+            seen = prior.log_prob(codes)
+            surprise[f"{kind}/nll"].append(seen.nll)
+            surprise[f"{kind}/entropy"].append(seen.entropy)
+        features += [complexity(p) for p in pixels]
+        progress(min(start + BATCH, len(rows)), len(rows))
+    whole = {
+        kind: Surprise(torch.cat(surprise[f"{kind}/nll"]), torch.cat(surprise[f"{kind}/entropy"]))
+        for kind in model.priors
+    }
+    values = {kind: seen.nll.double().numpy() for kind, seen in whole.items()}
+    settings = ScoreSettings(
+        lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in values.items()},
+        lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in values.items()},
+        mean_nll={kind: float(v.mean()) for kind, v in values.items()},
+    )
+    scores = raw_scores(whole, settings)
+    design = np.stack(features)
+    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy")]
+    try:
+        adjusted = {name: fit_adjustment(scores[name], design) for name in names}
+    except ValueError:
+        # Too few pictures to regress on: the raw score is all there is.
+        return replace(settings, default=f"{next(iter(model.priors))}_nll_minus_entropy")
+    return replace(settings, adjusted=adjusted, default=f"{next(iter(model.priors))}_nll_minus_entropy_adjusted")
+
+
+def save_scores(folder: Path, settings: ScoreSettings) -> None:
+    """Writes fitted settings into a model folder's config.json."""
+    config = load_model(folder).config
+    save_config(folder, dataclasses.replace(config, scoring=settings.as_tree()))
+
+
+def calibrate(
+    folder: Path,
+    store_path: Path,
+    *,
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Calibration:
+    """Ranks the pictures of split `calib` and writes `calibration.json` into the model folder.
+
+    Raises:
+        PixelsleuthError: the store was prepared otherwise than the model's, or shares pictures with its training.
+        CalibrationError: fewer than 19 pictures of split `calib`.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise PixelsleuthError(f"--dtype: expected float32 or bfloat16, got {dtype!r}")
+    model = load_model(folder)
+    settings = settings_from_tree(model.config.scoring)
+    examiner = Examiner(model, settings, dtype)
+    with Store(store_path) as store:
+        wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings[k] != v}
+        if wrong:
+            key, value = next(iter(wrong.items()))
+            raise PixelsleuthError(
+                f"{store_path}: prepared with {key} = {store.settings[key]}, the model wants {value}; prepare it again"
+            )
+        rows = store.rows("calib")
+        if len(rows) < 19:
+            raise CalibrationError(
+                f"{store_path} has {len(rows)} normal pictures of split 'calib', at least 19 are needed; "
+                "put pictures into a folder named 'calib'"
+            )
+        seen = set(store.table["sha256"][store.rows("train", "val")].tolist())
+        if seen & set(store.table["sha256"][rows].tolist()):
+            raise PixelsleuthError(f"{store_path}: pictures stand in 'calib' and in 'train' or 'val'; prepare it again")
+        scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
+        maps: list[np.ndarray] = []
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            sha = store.table["sha256"][batch].tolist()
+            found = examiner.examine(store.pixels(batch), sha, maps=start < MOST_MAPS)
+            scores["original"].append(found.scores[settings.default])
+            if found.maps:
+                maps.append(found.maps[settings.default_map])
+            originals = [decode(store.encoded(int(row))).pixels for row in batch]
+            for name in REENCODINGS:
+                squares = [
+                    cut_reencoded(p, store.box(int(row)), examiner.size, name)
+                    for p, row in zip(originals, batch, strict=True)
+                ]
+                again = examiner.examine(np.stack(squares), sha, maps=False)
+                scores[name].append(again.scores[settings.default])
+            progress(min(start + BATCH, len(rows)), len(rows))
+        sources = Counter(f"{Path(s).parent.name}/{Path(s).name}" for s in store.table["source"][rows])
+    quantiles = map_quantiles(np.concatenate(maps))
+    calibration = Calibration(
+        settings.default,
+        {name: np.sort(np.concatenate(values)) for name, values in scores.items()},
+        quantiles,
+        np.zeros(0),
+        dtype,
+        model.sha256,
+        {"images": len(rows), "sources": dict(sources)},
+    )
+    largest = np.sort([float(calibration.excess(m).max()) for block in maps for m in block])
+    calibration = replace(calibration, largest=largest)
+    save_calibration(folder / "calibration.json", calibration)
+    return calibration
