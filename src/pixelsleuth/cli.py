@@ -1,0 +1,336 @@
+"""The command line. It parses, calls, and prints; no science lives here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pixelsleuth import __version__
+from pixelsleuth.errors import PixelsleuthError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Learns what normal images look like and shows where, and how surely, a new image is not normal.",
+)
+prepare_app = typer.Typer(no_args_is_help=True, help="Read a folder into one HDF5 store for training.")
+app.add_typer(prepare_app, name="prepare")
+
+# Records go to standard output; everything meant for people's eyes goes to standard error.
+console = Console(stderr=True)
+
+
+class Format(str, Enum):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class Crop(str, Enum):
+    face = "face"
+    none = "none"
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
+
+
+def main() -> None:
+    """Runs the command line; an expected error is one line and exit code 2."""
+    try:
+        app()
+    except PixelsleuthError as error:
+        console.print(f"[red]error:[/red] {_one_line(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of standard output went away, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        console.print("stopped; what was written is kept", highlight=False)
+        sys.exit(130)
+
+
+def _one_line(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(str(error).split()))
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is written.")] = Path("demo-out")) -> None:
+    """Judge a bundled photograph and tampered copies of it, and write a report."""
+    from pixelsleuth.demo import write_pictures
+    from pixelsleuth.detector import Detector
+
+    detector = Detector.load("faces")
+    paths = write_pictures(out / "pictures")
+    findings = _detect_to(detector, paths, out, 0.05, "pixelsleuth demo", report=True)
+    table = Table(title="pixelsleuth demo: one real photograph and tampered copies of it")
+    for column in ("picture", "verdict", "p-value", "regions", "seconds"):
+        table.add_column(column)
+    for finding in findings:
+        table.add_row(
+            Path(finding.path).stem, finding.verdict, f"{finding.p_value:.4f}", str(len(finding.regions)),
+            f"{finding.seconds:.2f}",
+        )  # fmt: skip
+    Console().print(table)
+    print(
+        f"p-value: share of {detector.calibration.count:,} normal faces at least this unusual; 5% false alarms allowed"
+    )
+    print(f"report: {out / 'report.html'}   findings: {out / 'findings.jsonl'}   heatmaps: {out / 'heatmaps'}")
+
+
+def _detect_to(detector: Any, paths: list[Path], out: Path, rate: float, command: str, report: bool) -> list[Any]:
+    """Detects a few inputs and writes records, heatmaps and the report."""
+    from pixelsleuth.errors import InputError
+    from pixelsleuth.reporting.report import Exhibit, write_report
+    from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
+    from pixelsleuth.sources.images import read_picture
+
+    writer = RecordWriter(out / "findings.jsonl", "jsonl", sys.stdout)
+    findings, exhibits = [], []
+    for number, finding in enumerate(detector.detect_many(paths, max_false_alarm=rate)):
+        finding = save_heatmap(finding, out, number)
+        writer.write(finding.record())
+        findings.append(finding)
+        try:
+            pixels = read_picture(finding.path).pixels
+        except InputError:
+            pixels = None
+        exhibits.append(Exhibit(finding, pixels, Path(finding.path).stem.replace("_", " ")))
+    writer.close()
+    if report:
+        write_report(
+            out / "report.html", exhibits, detector.calibration, command, detector.model.config.preprocessing["crop"]
+        )
+    return findings
+
+
+@prepare_app.command("images")
+def prepare_images(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
+    size: Annotated[int, typer.Option(help="Side of the stored squares in pixels.", min=32, max=1024)] = 128,
+    crop: Annotated[Crop, typer.Option(help="face: the largest face; none: the largest centred square.")] = Crop.face,
+    group_by_folder: Annotated[bool, typer.Option(help="A picture's folder is its group (person, video).")] = False,
+    workers: Annotated[int, typer.Option(help="Processes that read.", min=1)] = min(8, os.cpu_count() or 1),
+) -> None:
+    """Read folders of images into one store. Resumes where it was stopped."""
+    from pixelsleuth.sources.store import prepare_images as run
+
+    if len(paths) < 2:
+        raise PixelsleuthError("prepare images: expected at least one folder and the store's name, got one path")
+    *sources, store = paths
+    if store.is_dir():
+        raise PixelsleuthError(f"prepare images: the last path names the store to write; {store} is a folder")
+    with _bar() as bar:
+        task = bar.add_task("reading", total=None)
+        summary = run(
+            sources, store, size=size, crop=crop.value, group_by_folder=group_by_folder, workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    table = Table(title=str(store))
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for split, count in sorted(summary.by_split.items()):
+        table.add_row(f"stored, split {split}", f"{count:,}")
+    table.add_row("byte-identical duplicates dropped", f"{summary.duplicates:,}")
+    table.add_row("near-duplicate pairs across splits (kept)", f"{summary.n_near:,}")
+    for reason, count in summary.reasons().most_common():
+        table.add_row(f"skipped: {reason}", f"{count:,}")
+    console.print(table)
+    for path, code, sentence in summary.skipped[:10]:
+        console.print(f"skipped {path}: {code}, {sentence}", highlight=False, soft_wrap=True, markup=False)
+    if len(summary.skipped) > 10:
+        console.print(f"... and {len(summary.skipped) - 10:,} more")
+    for left, right in summary.near[:5]:
+        console.print(f"near-duplicates across splits: {left} and {right}", highlight=False, markup=False)
+
+
+@app.command()
+def train(
+    store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
+    folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
+    preset: Annotated[
+        str, typer.Option(help="fast, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen.")
+    ] = "fast",
+    config: Annotated[Path | None, typer.Option(help="YAML with settings over the preset's.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Train VQ-VAE and priors on normal images, then calibrate."""
+    from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.training.fitting import calibrate as run_calibration
+    from pixelsleuth.training.presets import resolve
+    from pixelsleuth.training.run import train as run
+
+    settings = resolve(preset, config, overrides)
+    say = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
+    run(store, folder, settings, resume=resume, progress=progress, say=say)
+    _calibrated(run_calibration, folder, store, "float32")
+    write_card(folder)
+    say(f"the model is in {folder}")
+
+
+def _calibrated(run: Any, folder: Path, store: Path, dtype: str) -> None:
+    with _bar() as bar:
+        task = bar.add_task("calibrating", total=None)
+        made = run(
+            folder, store, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    console.print(f"calibrated {made.score} on {made.count:,} normal images", highlight=False)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
+    store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
+) -> None:
+    """Rank the store's calibration images: thresholds and p-values from normal images alone."""
+    from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.training.fitting import calibrate as run
+
+    _calibrated(run, folder, store, dtype)
+    write_card(folder)
+
+
+@app.command()
+def detect(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or - for a list on standard input.")
+    ],
+    model: ModelOption = "faces",
+    out: OutOption = None,
+    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.01,
+    format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
+    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map.")] = True,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option(help="Images computed together; findings do not depend on it.", min=1)
+    ] = 16,
+) -> None:
+    """Judge images: one record an input, in input order."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
+
+    if format is Format.parquet and out is None:
+        raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
+    detector = Detector.load(model)
+    detector.calibration.check_rate(max_false_alarm)
+    path = out / f"findings.{format.value}" if out else None
+    writer = RecordWriter(path, format.value, sys.stdout)
+    counts: dict[str, int] = {}
+    # Without a folder there is nowhere to put a map, so none is made.
+    found = detector.detect_many(
+        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap and out is not None, batch_size=batch_size
+    )
+    try:
+        with _bar() as bar:
+            task = bar.add_task("judging", total=None)
+            for number, finding in enumerate(found):
+                if out is not None:
+                    finding = save_heatmap(finding, out, number)
+                writer.write(finding.record())
+                counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+                bar.update(task, completed=number + 1)
+    finally:
+        writer.close()
+    total = sum(counts.values())
+    console.print(
+        ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
+    )
+    if total == counts.get("not_applicable", 0):
+        raise PixelsleuthError(f"none of the {total} inputs could be judged; the records say why")
+    if fail_on_anomaly and counts.get("anomalous"):
+        raise typer.Exit(1)
+
+
+def _listed(inputs: list[str]) -> Iterator[str]:
+    """Inputs in order: a folder gives its images, `-` the lines of standard input."""
+    from pixelsleuth.sources.images import find_images
+
+    for item in inputs:
+        if item == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif Path(item).is_dir():
+            yield from map(str, find_images(Path(item)))
+        else:
+            yield item
+
+
+@app.command()
+def evaluate(
+    normal: Annotated[Path, typer.Option(help="Folder of normal images.")],
+    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images.")],
+    model: ModelOption = "faces",
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    out: OutOption = None,
+    match_sharpness: Annotated[
+        bool, typer.Option("--match-sharpness", help="Blur each pair to its softer image.")
+    ] = False,
+    text_pairs: Annotated[int, typer.Option(help="Pairs on which the text's own map is measured.", min=0)] = 50,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+) -> None:
+    """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.evaluation.protocol import evaluate as run
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.evaluated import save_figures, show
+
+    detector = Detector.load(model)
+    with _bar() as bar:
+        task = bar.add_task("scoring", total=None)
+        result = run(
+            detector, normal, anomalous, masks=masks, pairs=pairs, match_sharpness=match_sharpness,
+            text_pairs=text_pairs, batch_size=batch_size,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
+        save_figures(result, out)
+    show(result.metrics, Console())
+
+
+@app.command()
+def info(model: Annotated[str, typer.Argument(metavar="MODEL")] = "faces") -> None:
+    """Print a model's card: data, settings, calibration, licence of the weights, SHA-256."""
+    from pixelsleuth.detector import find_model
+    from pixelsleuth.reporting.card import card_of
+
+    folder, _ = find_model(model)
+    print(card_of(folder))

@@ -1,0 +1,1 @@
+"""Showing findings: files, tables, figures, the report. No science lives here."""

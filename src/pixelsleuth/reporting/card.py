@@ -1,0 +1,54 @@
+"""The model card: README.md of a model folder, and what `info` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelsleuth.files import write_text
+from pixelsleuth.models.folder import load_model
+from pixelsleuth.scoring.calibration import Calibration, load_calibration
+
+
+def card_of(folder: Path) -> str:
+    """The card as Markdown, computed from the folder's own files."""
+    model = load_model(folder)
+    config = model.config
+    calibration: Calibration | None = None
+    if (folder / "calibration.json").exists():
+        calibration = load_calibration(folder / "calibration.json", model.sha256)
+    training = config.training
+    lines = [f"# Model card: {folder.resolve().name}", "", f"- SHA-256: `{model.sha256}`"]
+    data = training["data"]
+    splits = ", ".join(f"{split} {count:,}" for split, count in sorted(data["splits"].items()))
+    lines += [
+        f"- Data: {', '.join(data['sources'])} ({splits}), normal images only; store SHA-256 `{data['store_sha256']}`",
+        f"- Preset: {training['settings']['preset']}, seed {training['settings']['seed']}, torch {training['torch']}",
+        "- Preprocessing: " + ", ".join(f"{k} {v}" for k, v in config.preprocessing.items()),
+        f"- VQ-VAE: {config.vqvae.kind}, {config.vqvae.codes} codes, grid {'x'.join(map(str, model.vqvae.grid()))}, "
+        f"{sum(p.numel() for p in model.vqvae.parameters()):,} parameters",
+    ]
+    for kind, prior in model.priors.items():
+        lines.append(f"- Prior: {kind}, {sum(p.numel() for p in prior.parameters()):,} parameters")
+    for stage, figures in training["figures"].items():
+        if isinstance(figures, dict):
+            lines.append(f"- Figures of {stage}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+        else:
+            lines.append(f"- {stage.replace('_', ' ').capitalize()}: {figures:,}")
+    lines.append(f"- Score: {config.scoring['default']}, map: {config.scoring['default_map']}")
+    if calibration is None:
+        lines.append("- Not calibrated: run `pixelsleuth calibrate`")
+    else:
+        sources = ", ".join(f"{name} {count:,}" for name, count in calibration.about["sources"].items())
+        lines.append(
+            f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
+            f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
+        )
+    licence = folder / "LICENSE-WEIGHTS"
+    if licence.is_file():
+        lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
+    return "\n".join(lines) + "\n"
+
+
+def write_card(folder: Path) -> None:
+    """Writes README.md into the model folder."""
+    write_text(folder / "README.md", card_of(folder))

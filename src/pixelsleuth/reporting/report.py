@@ -1,0 +1,109 @@
+"""The report: one HTML file that needs no network, the verdict in plain words first."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from pixelsleuth import __version__
+from pixelsleuth.files import write_text
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, with_boxes
+from pixelsleuth.scoring.calibration import Calibration
+
+#: Longer side of a picture in the report, so that a finding stays under a megabyte.
+SIDE = 480
+
+VERDICT_WORDS = {
+    "normal": "Nothing unusual found",
+    "anomalous": "Unusual",
+    "unsure": "Unsure: the answer changes under a mild re-encoding",
+    "not_applicable": "Not judged",
+}
+
+NO_SIGNAL = (
+    "What this model cannot see: on faces swapped by a generator (DFDC) its score is barely better than chance, and "
+    "a plain measure of blur does better. A normal verdict is no proof that a face is genuine."
+)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A finding with the picture it is about, (H, W, 3) uint8 RGB, None where it could not be read."""
+
+    finding: Finding
+    pixels: np.ndarray | None
+    title: str
+
+
+def write_report(path: Path, exhibits: list[Exhibit], calibration: Calibration, command: str, crop: str) -> None:
+    """Writes the report of several findings of one model."""
+    environment = Environment(loader=PackageLoader("pixelsleuth.reporting"), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("report.html").render(
+        items=[_item(exhibit, calibration) for exhibit in exhibits],
+        calibration=calibration,
+        model=exhibits[0].finding.model,
+        rate=exhibits[0].finding.max_false_alarm,
+        command=command,
+        version=__version__,
+        no_signal=NO_SIGNAL if crop == "face" else "",
+    )
+    write_text(path, page)
+
+
+def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
+    finding = exhibit.finding
+    item: dict[str, Any] = {
+        "finding": finding,
+        "title": exhibit.title,
+        "words": VERDICT_WORDS[finding.verdict],
+        "explained": explained(finding),
+        "images": [],
+        "histogram": "",
+    }
+    pixels = exhibit.pixels
+    if pixels is not None:
+        faces = [face.box.as_list() for face in finding.faces]
+        shown = with_boxes(pixels, faces, (255, 255, 255))
+        item["images"].append(("input, face framed" if faces else "input", _data_uri(shrunk(shown, SIDE))))
+        if finding.excess is not None:
+            coloured = overlay(pixels, finding.excess)
+            coloured = with_boxes(coloured, [r.box.as_list() for r in finding.regions], (0, 229, 255))
+            item["images"].append(("where it is unusual", _data_uri(shrunk(coloured, SIDE))))
+        if finding.restoration is not None:
+            item["images"].append(("face as the model would have it", _data_uri(finding.restoration)))
+    if finding.score is not None:
+        threshold = float(np.quantile(calibration.scores["original"], 1 - finding.max_false_alarm))
+        figure = score_histogram(calibration.scores["original"], finding.score, threshold, finding.max_false_alarm)
+        item["histogram"] = _png_uri(png_of(figure))
+    return item
+
+
+def explained(finding: Finding) -> str:
+    """The verdict as a sentence with the error rate it rests on."""
+    if finding.verdict == "not_applicable" and finding.reason:
+        return finding.reason["sentence"]
+    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual (p = {finding.p_value:.4f})"
+    rate = f"{finding.max_false_alarm:.1%}"
+    if finding.verdict == "anomalous":
+        return f"{share}; at this threshold at most {rate} of normal images are called unusual by mistake."
+    if finding.verdict == "unsure" and finding.reason:
+        return f"{share}. {finding.reason['sentence']}."
+    return f"{share}; to be called unusual it would have to be at most {rate}."
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _png_uri(data: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(data).decode()

@@ -1,0 +1,84 @@
+"""Findings as files: JSON Lines, CSV, Parquet, and heatmaps as 16-bit PNG."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+
+from pixelsleuth.files import whole_file
+from pixelsleuth.records import RECORD_FIELDS, Finding
+
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+def heatmap_name(finding: Finding, number: int) -> str:
+    """A file name that two inputs of one run never share and that no input's own name can steer."""
+    stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(finding.path).stem)[:60] or "input"
+    return f"{number:06d}_{stem}_heatmap.png"
+
+
+def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
+    """Writes the heatmap (share of normal pixels less unusual, 65535 is 1) and gives the finding with its name."""
+    if finding.heatmap is None:
+        return finding
+    name = f"heatmaps/{heatmap_name(finding, number)}"
+    values = np.clip(np.rint(finding.heatmap * 65535), 0, 65535).astype(np.uint16)
+    good, data = cv2.imencode(".png", values)
+    if not good:
+        raise OSError(f"{name}: the PNG encoder failed")
+    with whole_file(folder / name) as partial:
+        partial.write_bytes(data.tobytes())
+    return replace(finding, heatmap_file=name)
+
+
+class RecordWriter:
+    """Writes records one by one, each line as soon as it is known; Parquet, which has no lines, at the end.
+
+    Args:
+        path: the file; None: JSON Lines or CSV to `stream`.
+        kind: one of `FORMATS`.
+    """
+
+    def __init__(self, path: Path | None, kind: str, stream: IO[str]) -> None:
+        self.kind = kind
+        self._rows: list[dict[str, Any]] = []
+        self._path = path
+        if path is not None and kind != "parquet":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[str] = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+        else:
+            self._stream = stream
+        self._table = csv.DictWriter(self._stream, RECORD_FIELDS) if kind == "csv" else None
+        if self._table:
+            self._table.writeheader()
+
+    def write(self, record: dict[str, Any]) -> None:
+        if self.kind == "jsonl":
+            self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        elif self._table:
+            self._table.writerow(_flat(record))
+        else:
+            self._rows.append(_flat(record))
+        self._stream.flush()
+
+    def close(self) -> None:
+        if self.kind == "parquet" and self._path is not None:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            columns = {name: [row[name] for row in self._rows] for name in RECORD_FIELDS}
+            with whole_file(self._path) as partial:
+                pq.write_table(pa.table(columns), partial)
+        if self._path is not None and self.kind != "parquet":
+            self._stream.close()
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """Nested fields as JSON text, so that every format has the same columns."""
+    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
