@@ -12,10 +12,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    # Processes that only read pictures should not pay for torch.
+    import torch
 
 Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 

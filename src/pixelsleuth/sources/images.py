@@ -28,7 +28,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"})
 
 # Formats beyond these are refused: plugins such as EPS start other programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
         try:
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
         except UnidentifiedImageError as error:
+            if data.startswith(_MAGIC):
+                raise InputError(
+                    "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
+                ) from error
             raise InputError(
                 "not_an_image", "expected JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; the bytes are none of these"
             ) from error

@@ -1,0 +1,100 @@
+"""Files that are broken, hostile or odd, made at run time."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.conftest import shape_picture
+
+#: name -> the reason's code
+BAD = {
+    "empty.jpg": "empty",
+    "truncated.jpg": "truncated",
+    "truncated.png": "truncated",
+    "text.jpg": "not_an_image",
+    "zeros.png": "not_an_image",
+    "header_only.png": "corrupt",
+    "bomb.png": "too_many_pixels",
+    "tiny.png": "too_small",
+    "folder.jpg": "not_a_file",
+    "missing.jpg": "missing",
+    "pipe.jpg": "not_a_file",
+    "dangling.jpg": "missing",
+    "script.eps": "not_an_image",
+    "vector.svg": "not_an_image",
+}
+#: name -> a word of the note
+ODD = {
+    "sixteen_bit.png": "16-bit",
+    "cmyk.jpg": "CMYK",
+    "animated.gif": "animated",
+    "rotated.jpg": "EXIF",
+    "transparent.png": "transparency",
+    "grey.png": "",
+    "palette.png": "",
+    "wrong_suffix.png": "",
+    "float.tiff": "floating-point",
+    "one_bit.png": "",
+}
+
+
+def write_bad_files(folder: Path) -> None:
+    """Writes every file of `BAD` and `ODD` but the one that is missing."""
+    picture = Image.fromarray(shape_picture(0)).resize((96, 80))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=95)
+    jpeg = buffer.getvalue()
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    png = buffer.getvalue()
+    plain = {
+        "empty.jpg": b"",
+        "truncated.jpg": jpeg[: len(jpeg) // 2],
+        "truncated.png": png[: len(png) // 2],
+        "text.jpg": b"this is no picture\n" * 20,
+        "zeros.png": bytes(5000),
+        "header_only.png": png[:33],
+        "bomb.png": _bomb(),
+        "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\nshowpage\n",
+        "vector.svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='99' height='99'/>",
+        "wrong_suffix.png": jpeg,
+    }
+    for name, data in plain.items():
+        (folder / name).write_bytes(data)
+    picture.resize((20, 20)).save(folder / "tiny.png")
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
+    grey = np.asarray(picture.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen_bit.png")
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    picture.save(folder / "animated.gif", save_all=True, append_images=[picture.rotate(90)], duration=50)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(folder / "rotated.jpg", exif=exif)
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.fromarray((grey > 100).astype(np.uint8) * 255))
+    clear.save(folder / "transparent.png")
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("P").save(folder / "palette.png")
+    picture.convert("1").save(folder / "one_bit.png")
+    values = grey.astype(np.float32)
+    values[3, 3] = np.nan
+    Image.fromarray(values).save(folder / "float.tiff")
+
+
+def _bomb() -> bytes:
+    """A PNG of 40,000 x 40,000 pixels in a few hundred bytes."""
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body

@@ -1,0 +1,111 @@
+"""Shapes made at run time, and one tiny model trained on them, shared by the whole session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from pixelsleuth.detector import Detector
+from pixelsleuth.sources.store import prepare_images
+from pixelsleuth.training.fitting import calibrate
+from pixelsleuth.training.presets import Settings, resolve
+from pixelsleuth.training.run import train
+
+torch.set_num_threads(2)
+
+SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
+
+TINY = {
+    "vqvae": {"size": 64, "codes": 32, "dimensions": 16, "widths": [32, 32]},
+    "vqvae_stage": {"epochs": 12, "precision": "32-true", "augment": "none"},
+    "priors": [
+        {"kind": "masked", "codes": 32, "grid": [8, 8], "width": 32, "blocks": 3, "heads": 2},
+        {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8},
+    ],
+    "prior_stage": {"epochs": 12, "precision": "32-true", "augment": "none"},
+}
+
+
+def shape_picture(seed: int, anomalous: bool = False) -> np.ndarray:
+    """(64, 64, 3) uint8: a bright disc on a slope of grey; anomalous: with a square of checks pasted in."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    grey = 60 + x * generator.uniform(0.5, 1) + y * generator.uniform(0.2, 0.6)
+    cx, cy, radius = generator.uniform(24, 40), generator.uniform(24, 40), generator.uniform(10, 16)
+    picture = np.repeat(grey[..., None], 3, 2)
+    picture[(x - cx) ** 2 + (y - cy) ** 2 < radius**2] = (220, 180, generator.uniform(120, 160))
+    picture += generator.normal(0, 3, picture.shape)
+    if anomalous:
+        x0, y0 = anomaly_corner(seed)
+        checks = ((x // 3 + y // 3) % 2)[..., None] * np.array([220, 40, 200])
+        inside = (x >= x0) & (x < x0 + 16) & (y >= y0) & (y < y0 + 16)
+        picture[inside] = checks[inside]
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def anomaly_corner(seed: int) -> tuple[int, int]:
+    x0, y0 = np.random.default_rng(seed + 10_000).integers(4, 44, 2)
+    return int(x0), int(y0)
+
+
+def write_shapes(folder: Path, count: int, first: int, anomalous: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(first, first + count):
+        Image.fromarray(shape_picture(seed, anomalous)).save(folder / f"{seed:05d}.png")
+    return folder
+
+
+def tiny_settings(tmp: Path, **changes: object) -> Settings:
+    path = tmp / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes))
+    return resolve("fast", path)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of shapes: train, calib, val and test, each real; test also fake and masks."""
+    root = tmp_path_factory.mktemp("shapes")
+    write_shapes(root / "train/real", 300, 0)
+    write_shapes(root / "calib/real", 120, 1000)
+    write_shapes(root / "val/real", 20, 2000)
+    write_shapes(root / "test/real", 60, 3000)
+    write_shapes(root / "test/fake", 40, 4000, anomalous=True)
+    for seed in range(4000, 4040):
+        x0, y0 = anomaly_corner(seed)
+        mask = np.zeros((64, 64), np.uint8)
+        mask[y0 : y0 + 16, x0 : x0 + 16] = 255
+        (root / "test/masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / f"test/masks/{seed:05d}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def store(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "shapes.h5"
+    prepare_images([shapes / "train", shapes / "calib", shapes / "val"], path, size=64, crop="none", workers=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "shapes"
+    settings = tiny_settings(tmp_path_factory.mktemp("config"))
+    train(store, folder, settings, progress=False, say=lambda text: None)
+    calibrate(folder, store)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector(model_folder: Path) -> Detector:
+    return Detector.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def faces_detector() -> Detector:
+    return Detector.load("faces")

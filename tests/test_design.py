@@ -1,0 +1,81 @@
+"""What the code may not do: import upwards, unpickle, call a shell."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pixelsleuth
+
+ROOT = Path(pixelsleuth.__file__).parent
+#: A room may import from those before it.
+ORDER = (
+    "errors",
+    "files",
+    "records",
+    "sources",
+    "models",
+    "scoring",
+    "training",
+    "detector",
+    "evaluation",
+    "reporting",
+    "demo",
+    "cli",
+    "__main__",
+)
+
+
+def modules() -> list[tuple[str, Path, ast.Module]]:
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        relative = path.relative_to(ROOT)
+        room = relative.parts[0].removesuffix(".py")
+        if relative.name != "__init__.py" or len(relative.parts) > 1:
+            found.append((room, path, ast.parse(path.read_text())))
+    return found
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def test_imports_go_only_downward() -> None:
+    seen = 0
+    for room, path, tree in modules():
+        assert room in ORDER, f"{path} stands in a room without a place in the order"
+        for name in imported(tree):
+            if name.startswith("pixelsleuth."):
+                other = name.split(".")[1]
+                assert ORDER.index(other) <= ORDER.index(room), f"{path} imports {name}"
+                seen += 1
+    assert seen > 50
+
+
+def test_heavy_or_forbidden_imports() -> None:
+    for _, path, tree in modules():
+        names = {name.split(".")[0] for name in imported(tree)}
+        assert not names & {"pickle", "joblib", "torchvision", "subprocess", "shelve", "marshal"}, path
+        if path.parent.name == "sources":
+            assert "torch" not in names, path
+
+
+def test_nothing_is_unpickled_and_no_shell_is_called() -> None:
+    for _, path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            call = ast.unparse(node.func)
+            words = {k.arg: ast.unparse(k.value) for k in node.keywords if k.arg}
+            if call == "torch.load":
+                assert words.get("weights_only") == "True", path
+            if call == "np.load":
+                assert words.get("allow_pickle") == "False", path
+            assert call not in ("os.system", "os.popen", "eval", "exec", "yaml.load"), path
+            assert words.get("shell") != "True", path

@@ -1,0 +1,107 @@
+"""The bundled model: the demo, and what is promised of it on real faces (where the shared data lies)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+import pixelsleuth
+from pixelsleuth.detector import Detector
+from pixelsleuth.evaluation.metrics import promised_band
+from tests.conftest import SHARED, shape_picture
+from tests.test_whole_run import run_cli
+
+FACES = SHARED / "data/faces_dfdc/val/real"
+needs_faces = pytest.mark.skipif(not FACES.is_dir(), reason=f"needs the shared faces at {FACES} (PIXELSLEUTH_SHARED)")
+
+
+def test_the_demo_finds_the_tampered_copies_less_normal_than_the_original(tmp_path: Path) -> None:
+    code, out, _ = run_cli("demo", "--out", tmp_path)
+    assert code == 0
+    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text().splitlines()]
+    by_name = {Path(r["path"]).stem: r for r in records}
+    untouched = by_name.pop("untouched")
+    assert len(by_name) >= 3
+    assert all(r["p_value"] < untouched["p_value"] for r in by_name.values())
+    assert untouched["verdict"] in ("normal", "unsure")
+    for record in records:
+        assert (tmp_path / record["heatmap"]).is_file()
+    report = (tmp_path / "report.html").read_text()
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    assert "https://" not in report
+    assert len(report) < 1_000_000 * len(records)
+    assert "untouched" in out
+
+
+def test_a_photo_is_cropped_and_the_map_drawn_back(faces_detector: Detector) -> None:
+    photo = data.astronaut()
+    finding = faces_detector.detect(photo)
+    (face,) = finding.faces
+    assert finding.heatmap.shape == photo.shape[:2]
+    outside = np.ones(photo.shape[:2], bool)
+    outside[face.box.y0 : face.box.y1, face.box.x0 : face.box.x1] = False
+    assert not finding.heatmap[outside].any()
+    assert finding.heatmap[~outside].any()
+    assert finding.heatmap.max() < 1
+
+
+def test_no_face_is_a_reason(faces_detector: Detector) -> None:
+    finding = faces_detector.detect(np.asarray(Image.fromarray(shape_picture(0)).resize((200, 200))))
+    assert (finding.verdict, finding.reason["code"]) == ("not_applicable", "no_face")
+
+
+def test_the_card_names_data_and_licence() -> None:
+    _, out, _ = run_cli("info", "faces")
+    for word in ("faces_dfdc/train", "faces_utk/train", "non-commercial", "Calibration"):
+        assert word in out
+    folder = Path(pixelsleuth.__file__).parent / "assets"
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 40_000_000
+
+
+@needs_faces
+def test_the_promised_rate_holds_on_real_faces(faces_detector: Detector) -> None:
+    found = list(faces_detector.detect_many(sorted(FACES.iterdir())[:200], max_false_alarm=0.1, heatmap=False))
+    p = np.array([f.p_value for f in found if f.p_value is not None])
+    assert len(p) >= 180
+    low, high = promised_band(0.1, faces_detector.calibration.count, len(p))
+    assert low <= (p <= 0.1).mean() <= high
+
+
+def test_a_wheel_is_whole(tmp_path: Path) -> None:
+    """Builds a wheel, installs it alone beside the dependencies of this environment, and runs its demo there."""
+    root = Path(__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("the source tree is not here, so no wheel can be built")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(root)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 40_000_000
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True, capture_output=True)
+    # The dependencies of this environment, without its editable install of the source tree.
+    import torch
+
+    site = next((tmp_path / "env/lib").glob("python*")) / "site-packages"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["PYTHONPATH"] = f"{site}{os.pathsep}{Path(torch.__file__).parents[1]}"
+    done = subprocess.run(
+        [python, "-m", "pixelsleuth", "demo", "--out", tmp_path / "demo"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    where = subprocess.run(
+        [python, "-c", "import pixelsleuth; print(pixelsleuth.__file__)"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.startswith(str(tmp_path))
+    assert (tmp_path / "demo/report.html").is_file()
