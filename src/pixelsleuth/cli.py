@@ -253,9 +253,8 @@ def detect(
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
-    # Without a folder there is nowhere to put a map, so none is made.
     found = detector.detect_many(
-        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap and out is not None, batch_size=batch_size
+        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size
     )
     try:
         with _bar() as bar:

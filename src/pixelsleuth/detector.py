@@ -171,18 +171,21 @@ class Detector:
     ) -> Iterator[Finding]:
         """Findings of one batch, in order."""
         inputs = [item for item in ready if isinstance(item, Prepared)]
-        judged: list[Finding] = []
         if inputs:
             squares = np.stack([item.square for item in inputs])
             seen = self.examiner.examine(squares, [item.sha256 for item in inputs], maps=heatmap)
             p_values = [self.calibration.p_value(s) for s in seen.scores[self.calibration.score]]
             verdicts = self._verdicts(inputs, p_values, rate)
-            for i, item in enumerate(inputs):
-                judged.append(self._finding(item, seen, i, p_values[i], verdicts[i], rate))
         seconds = (time.perf_counter() - began) / len(ready)
-        answers = iter(judged)
-        for was in ready:
-            yield replace(next(answers) if isinstance(was, Prepared) else was, max_false_alarm=rate, seconds=seconds)
+        # One at a time: a finding holds maps as large as its input.
+        i = 0
+        for item in ready:
+            if isinstance(item, Prepared):
+                finding = self._finding(item, seen, i, p_values[i], verdicts[i], rate)
+                i += 1
+            else:
+                finding = item
+            yield replace(finding, max_false_alarm=rate, seconds=seconds)
 
     def _verdicts(self, inputs: Sequence[Prepared], p_values: Sequence[float], rate: float) -> list[dict[str, Any]]:
         """`verdict` and `reason` of each input; near the rate both mild re-encodings must agree."""
@@ -237,7 +240,8 @@ class Detector:
             heatmap=drawn_back(self.calibration.share(raw), item.face.box, shape),
             excess=drawn_back(excess / self.calibration.colour_from, item.face.box, shape),
             restoration=restoration,
-            raw_maps={name: drawn_back(m[i], item.face.box, shape) for name, m in seen.maps.items()},
+            raw_maps={name: m[i] for name, m in seen.maps.items()},
+            square=item.face.box,
         )
 
     def _identity(self) -> dict[str, str]:

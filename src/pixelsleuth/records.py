@@ -96,7 +96,8 @@ class Finding:
         excess: (H, W) float32, the map over its colour threshold: below 1 nothing is drawn; 95% of normal
             images have no pixel above 1. None where `heatmap` is.
         restoration: (size, size, 3) uint8, the weighted mean restoration of the square that was cut.
-        raw_maps: name -> (H, W) float32, maps before calibration, 0 outside the face.
+        raw_maps: name -> (size, size) float32, maps of the square that was cut, before calibration.
+        square: the square that was cut, in pixels of the input.
     """
 
     path: str
@@ -117,6 +118,7 @@ class Finding:
     excess: np.ndarray | None = None
     restoration: np.ndarray | None = None
     raw_maps: dict[str, np.ndarray] = field(default_factory=dict)
+    square: Box | None = None
     heatmap_file: str | None = None
 
     def record(self) -> dict[str, Any]:

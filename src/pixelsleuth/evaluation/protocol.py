@@ -102,8 +102,10 @@ def evaluate(
             unreadable.append(str(path))
             continue
         case = Case(path, bad, finding, probe(path), units.get(path, str(path)))
-        if want_maps and finding.heatmap is not None:
-            every = {**finding.raw_maps, "heatmap": finding.heatmap}
+        if finding.heatmap is not None and finding.square is not None:
+            shape = finding.heatmap.shape
+            every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
+            every["heatmap"] = finding.heatmap
             case.maps = {k: cv2.resize(m, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) for k, m in every.items()}
         case.finding = _without_arrays(finding)
         cases.append(case)

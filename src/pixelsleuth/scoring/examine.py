@@ -94,13 +94,16 @@ class Examiner:
         return self.model.config.vqvae.size
 
     @torch.no_grad()
-    def examine(self, pixels: np.ndarray, sha256: Sequence[str], maps: bool = True) -> Examination:
+    def examine(
+        self, pixels: np.ndarray, sha256: Sequence[str], maps: bool = True, restorations: bool = True
+    ) -> Examination:
         """Examines squares as the model saw them in training.
 
         Args:
             pixels: (B, size, size, 3) uint8 RGB.
             sha256: of each input's bytes; keys the random draws.
-            maps: also restore and map.
+            maps: also map.
+            restorations: with maps, also restore; else only the maps that need no restoration are made.
         """
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         image = image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
@@ -108,12 +111,13 @@ class Examiner:
         with torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32"):
             codes = self.model.vqvae.encode(image)
             surprise = {kind: prior.log_prob(codes) for kind, prior in self.model.priors.items()}
-            restored = self._restored(image, codes, surprise, sha256) if maps else None
+            restored = self._restored(image, codes, surprise, sha256) if maps and restorations else None
         scores = self._scores(surprise, pixels)
         made: dict[str, np.ndarray] = {}
-        if restored is not None:
+        if maps:
             default = surprise[next(iter(self.model.priors))]
             made["surprise"] = surprise_map(default, (self.size, self.size)).cpu().numpy()
+        if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
         return Examination(scores, made, restored, codes.cpu(), surprise)
 

@@ -116,10 +116,11 @@ def calibrate(
             raise PixelsleuthError(f"{store_path}: pictures stand in 'calib' and in 'train' or 'val'; prepare it again")
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
         maps: list[np.ndarray] = []
+        restore = settings.default_map == "restoration"
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             sha = store.table["sha256"][batch].tolist()
-            found = examiner.examine(store.pixels(batch), sha, maps=start < MOST_MAPS)
+            found = examiner.examine(store.pixels(batch), sha, maps=start < MOST_MAPS, restorations=restore)
             scores["original"].append(found.scores[settings.default])
             if found.maps:
                 maps.append(found.maps[settings.default_map])

@@ -1,0 +1,35 @@
+"""What `pixelsleuth detect` says to 24 kinds of broken or odd files, as a Markdown table.
+
+python experiments/bad_inputs.py
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.badfiles import BAD, ODD, write_bad_files
+
+
+def main() -> None:
+    print("| file | verdict | code | sentence | exit code alone |\n| --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        write_bad_files(Path(folder))
+        for name in (*BAD, *ODD):
+            done = subprocess.run(
+                [sys.executable, "-m", "pixelsleuth", "detect", str(Path(folder) / name)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            # A folder is read as one: it has no record of its own.
+            record = json.loads(done.stdout) if done.stdout.strip() else {"verdict": "no input", "reason": None}
+            reason = record["reason"] or {"code": "", "sentence": ""}
+            print(f"| {name} | {record['verdict']} | {reason['code']} | {reason['sentence']} | {done.returncode} |")
+
+
+if __name__ == "__main__":
+    main()
