@@ -89,7 +89,7 @@ def evaluate(
     ]
     want_maps = bool(partner or masks) or any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
     units = {path: f"pair {i}" for i, pair in enumerate(partner.items()) for path in pair}
-    sigma = _sharpness_sigmas(partner) if match_sharpness else {}
+    sigma = sharpness_sigmas(partner) if match_sharpness else {}
     cases: list[Case] = []
     unreadable: list[str] = []
     inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
@@ -147,7 +147,7 @@ def _read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
     return known
 
 
-def _sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
+def sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
     """Gaussian sigma in pixels for every picture of a pair, so that both have the softer one's Laplacian variance
     at 128 px (bisection, within 1%); 0 for the softer one."""
     sigmas: dict[Path, float] = {}

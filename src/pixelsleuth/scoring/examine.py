@@ -13,7 +13,7 @@ from torch import Tensor
 from pixelsleuth.errors import ModelError
 from pixelsleuth.models.folder import Model
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.complexity import Adjustment, complexity
+from pixelsleuth.scoring.complexity import Adjustment, LocalAdjustment, complexity, local_sharpness
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores
 
@@ -23,6 +23,11 @@ LAMBDA_P_QUANTILE = 0.90
 
 #: The text's name of its score; its prior is PixelSNAIL where the model has one.
 TEXT_SCORE = "text_tail_sum"
+#: Surprise of the centre of the picture when only its rim is seen, beyond what local sharpness explains.
+CENTRE_GIVEN_RIM = "masked_centre_given_rim"
+#: How much smoother the centre of the decoded codes is than their rim.
+CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
+COMBINED = "combined"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class ScoreSettings:
         default_map: `surprise` or `restoration`.
         lambda_s, lambda_p: prior kind -> threshold in nats.
         mean_nll: prior kind -> mean NLL of normal pictures in nats.
+        local: adjustment of `CENTRE_GIVEN_RIM`; None where the model has no masked prior.
         adjusted: raw score's name -> its adjustment for complexity; gives the score `<name>_adjusted`.
+        combined: names whose mean, each already in units of its spread on training pictures, is `COMBINED`.
         restorations: S of the default prior in `detect`.
     """
 
@@ -43,7 +50,9 @@ class ScoreSettings:
     lambda_s: dict[str, float] = field(default_factory=dict)
     lambda_p: dict[str, float] = field(default_factory=dict)
     mean_nll: dict[str, float] = field(default_factory=dict)
+    local: LocalAdjustment | None = None
     adjusted: dict[str, Adjustment] = field(default_factory=dict)
+    combined: tuple[str, ...] = ()
     restorations: int = 4
 
     def as_tree(self) -> dict[str, Any]:
@@ -57,9 +66,36 @@ def settings_from_tree(tree: dict[str, Any]) -> ScoreSettings:
             name: Adjustment(tuple(item["mean"]), tuple(item["scale"]), tuple(item["weights"]), float(item["spread"]))
             for name, item in tree["adjusted"].items()
         }
-        return ScoreSettings(**{**tree, "adjusted": adjusted})
+        local = tree["local"]
+        if local is not None:
+            local = LocalAdjustment(
+                tuple(map(tuple, local["place"])), tuple(local["mean"]), tuple(local["scale"]), tuple(local["weights"])
+            )
+        combined = tuple(tree["combined"])
+        return ScoreSettings(**{**tree, "adjusted": adjusted, "local": local, "combined": combined})
     except (KeyError, TypeError) as error:
         raise ModelError(f"config.json: key 'scoring' does not fit this program ({error})") from error
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is measured of a batch before anything is fitted.
+
+    Attributes:
+        codes: (B, h, w) int64.
+        surprise: prior kind -> its surprise.
+        rim: surprise of the masked prior with centre and rim hidden in turn; None without a masked prior.
+        sharpness: (B, h, w) float64, `local_sharpness` of the pictures.
+        smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
+        complexity: (B, F) float64, the features of `complexity`.
+    """
+
+    codes: Tensor
+    surprise: dict[str, Surprise]
+    rim: Surprise | None
+    sharpness: np.ndarray
+    smoothness: np.ndarray
+    complexity: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -69,16 +105,12 @@ class Examination:
     Attributes:
         scores: name -> (B,) float64.
         maps: name -> (B, H, W) float32, raw, not yet calibrated.
-        restored: of the default prior; None without maps.
-        codes: (B, h, w) int64.
-        surprise: prior kind -> its surprise.
+        restored: of the default prior; None unless asked for.
     """
 
     scores: dict[str, np.ndarray]
     maps: dict[str, np.ndarray]
     restored: Restored | None
-    codes: Tensor
-    surprise: dict[str, Surprise]
 
 
 class Examiner:
@@ -105,45 +137,87 @@ class Examiner:
             maps: also map.
             restorations: with maps, also restore; else only the maps that need no restoration are made.
         """
-        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        image = image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
-        reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
-        with torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32"):
-            codes = self.model.vqvae.encode(image)
-            surprise = {kind: prior.log_prob(codes) for kind, prior in self.model.priors.items()}
-            restored = self._restored(image, codes, surprise, sha256) if maps and restorations else None
-        scores = self._scores(surprise, pixels)
+        image = self._image(pixels)
+        with self._precision():
+            evidence = self._evidence(image, pixels)
+            restored = self._restored(image, evidence, sha256) if maps and restorations else None
         made: dict[str, np.ndarray] = {}
         if maps:
-            default = surprise[next(iter(self.model.priors))]
+            default = evidence.surprise[next(iter(self.model.priors))]
             made["surprise"] = surprise_map(default, (self.size, self.size)).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
-        return Examination(scores, made, restored, codes.cpu(), surprise)
+        return Examination(fitted_scores(evidence, self.settings), made, restored)
 
-    def _restored(self, image: Tensor, codes: Tensor, surprise: dict[str, Surprise], sha256: Sequence[str]) -> Restored:
+    @torch.no_grad()
+    def evidence(self, pixels: np.ndarray) -> Evidence:
+        """What `fit_scores` fits on: (B, size, size, 3) uint8 RGB measured, nothing adjusted."""
+        with self._precision():
+            return self._evidence(self._image(pixels), pixels)
+
+    def _image(self, pixels: np.ndarray) -> Tensor:
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
+
+    def _precision(self) -> Any:
+        reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+        return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
+
+    def _evidence(self, image: Tensor, pixels: np.ndarray) -> Evidence:
+        vqvae, priors = self.model.vqvae, self.model.priors
+        codes = vqvae.encode(image)
+        grid = (int(codes.shape[1]), int(codes.shape[2]))
+        surprise = {kind: prior.log_prob(codes) for kind, prior in priors.items()}
+        centre = centre_of(grid)
+        rim = None
+        if "masked" in priors:
+            partition = torch.from_numpy(centre.astype(np.int64)).to(codes.device)
+            rim = priors["masked"].log_prob(codes, partition=partition)
+        sharpness = local_sharpness(image.mean(1).cpu().numpy(), grid)
+        decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
+        smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
+        return Evidence(codes, surprise, rim, sharpness, smoothness, np.stack([complexity(p) for p in pixels]))
+
+    def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
         above = self.settings.lambda_p[kind]
         # The masked prior's flags are known from the pass above; PixelSNAIL's depend on what it has restored.
-        flags: dict[str, Any] = {"where": surprise[kind].nll > above} if kind == "masked" else {"above": above}
-        return restore(image, codes, self.model.vqvae, prior, sha256, restorations=self.settings.restorations, **flags)
-
-    def _scores(self, surprise: dict[str, Surprise], pixels: np.ndarray) -> dict[str, np.ndarray]:
-        scores = raw_scores(surprise, self.settings)
-        if self.settings.adjusted:
-            features = np.stack([complexity(p) for p in pixels])
-            for name, adjustment in self.settings.adjusted.items():
-                scores[f"{name}_adjusted"] = adjustment(scores[name], features)
-        return scores
+        flags: dict[str, Any] = {"above": above}
+        if kind == "masked":
+            flags = {"where": evidence.surprise[kind].nll > above}
+        return restore(
+            image, evidence.codes, self.model.vqvae, prior, sha256, restorations=self.settings.restorations, **flags
+        )
 
 
-def raw_scores(surprise: dict[str, Surprise], settings: ScoreSettings) -> dict[str, np.ndarray]:
-    """Every score of every prior by name, (B,) float64 each, before any adjustment."""
+def centre_of(grid: tuple[int, int]) -> np.ndarray:
+    """(h, w) bool, the middle five eighths in each direction: of a face crop the face, without hair and background."""
+    row = np.abs(np.arange(grid[0]) - (grid[0] - 1) / 2) < grid[0] * 5 / 16
+    column = np.abs(np.arange(grid[1]) - (grid[1] - 1) / 2) < grid[1] * 5 / 16
+    return row[:, None] & column[None, :]
+
+
+def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
+    """Every score by name before any adjustment for complexity, (B,) float64 each; all from the one pass."""
     scores: dict[str, np.ndarray] = {}
-    text_prior = "pixelsnail" if "pixelsnail" in surprise else next(iter(surprise))
-    for kind, seen in surprise.items():
+    text_prior = "pixelsnail" if "pixelsnail" in evidence.surprise else next(iter(evidence.surprise))
+    for kind, seen in evidence.surprise.items():
         found = surprise_scores(seen, settings.lambda_s[kind], settings.mean_nll[kind])
         for name, values in found.items():
             full = TEXT_SCORE if name == "tail_sum" and kind == text_prior else f"{kind}_{name}"
             scores[full] = values.double().cpu().numpy()
+    if evidence.rim is not None and settings.local is not None:
+        beyond = settings.local(evidence.rim.nll.double().cpu().numpy(), evidence.sharpness)
+        scores[CENTRE_GIVEN_RIM] = beyond[:, centre_of(beyond.shape[1:])].mean(1)
+    scores[CENTRE_SMOOTHNESS] = evidence.smoothness
+    return scores
+
+
+def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
+    """`raw_scores`, those adjusted for complexity, and their combination."""
+    scores = raw_scores(evidence, settings)
+    for name, adjustment in settings.adjusted.items():
+        scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
+    if settings.combined:
+        scores[COMBINED] = np.mean([scores[name] for name in settings.combined], axis=0)
     return scores

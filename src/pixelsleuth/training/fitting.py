@@ -15,10 +15,14 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model, save_config
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
-from pixelsleuth.scoring.complexity import complexity, fit_adjustment
+from pixelsleuth.scoring.complexity import fit_adjustment, fit_local_adjustment
 from pixelsleuth.scoring.examine import (
+    CENTRE_GIVEN_RIM,
+    CENTRE_SMOOTHNESS,
+    COMBINED,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
+    Evidence,
     Examiner,
     ScoreSettings,
     raw_scores,
@@ -33,45 +37,56 @@ FIT_ON = 3000
 #: Calibration pictures whose maps are held in memory at once.
 MOST_MAPS = 4000
 BATCH = 32
+#: What the default score of face models is the mean of; chosen on validation pictures (LOG.md).
+FACE_COMBINATION = ("masked_top_16_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_GIVEN_RIM}_adjusted")
 
 
-@torch.no_grad()
 def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
-    """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
-    pictures of split `train`."""
+    """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity and local
+    sharpness, all on pictures of split `train`."""
     rows = store.rows("train")
     rows = rows[np.linspace(0, len(rows) - 1, min(FIT_ON, len(rows))).astype(int)]
-    surprise: dict[str, list[torch.Tensor]] = {f"{k}/{part}": [] for k in model.priors for part in ("nll", "entropy")}
-    features = []
+    examiner = Examiner(model, ScoreSettings())
+    parts = []
     for start in range(0, len(rows), BATCH):
-        pixels = store.pixels(rows[start : start + BATCH])
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
-        codes = model.vqvae.encode(image.contiguous(memory_format=torch.channels_last))
-        for kind, prior in model.priors.items():
-            seen = prior.log_prob(codes)
-            surprise[f"{kind}/nll"].append(seen.nll)
-            surprise[f"{kind}/entropy"].append(seen.entropy)
-        features += [complexity(p) for p in pixels]
+        parts.append(examiner.evidence(store.pixels(rows[start : start + BATCH])))
         progress(min(start + BATCH, len(rows)), len(rows))
-    whole = {
-        kind: Surprise(torch.cat(surprise[f"{kind}/nll"]), torch.cat(surprise[f"{kind}/entropy"]))
-        for kind in model.priors
-    }
-    values = {kind: seen.nll.double().numpy() for kind, seen in whole.items()}
+    whole = joined(parts)
+    nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
     settings = ScoreSettings(
-        lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in values.items()},
-        lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in values.items()},
-        mean_nll={kind: float(v.mean()) for kind, v in values.items()},
+        lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in nll.items()},
+        lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in nll.items()},
+        mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
+        local=fit_local_adjustment(whole.rim.nll.double().numpy(), whole.sharpness) if whole.rim else None,
     )
     scores = raw_scores(whole, settings)
-    design = np.stack(features)
-    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy")]
+    kind = next(iter(model.priors))
+    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy", "top_16")]
+    names += [name for name in (CENTRE_GIVEN_RIM, CENTRE_SMOOTHNESS) if name in scores]
     try:
-        adjusted = {name: fit_adjustment(scores[name], design) for name in names}
+        settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
-        return replace(settings, default=f"{next(iter(model.priors))}_nll_minus_entropy")
-    return replace(settings, adjusted=adjusted, default=f"{next(iter(model.priors))}_nll_minus_entropy_adjusted")
+        return replace(settings, default=f"{kind}_top_16")
+    if model.config.preprocessing["crop"] == "face" and kind == "masked":
+        return replace(settings, default=COMBINED, combined=FACE_COMBINATION)
+    return replace(settings, default=f"{kind}_top_16_adjusted")
+
+
+def joined(parts: list[Evidence]) -> Evidence:
+    """Evidence of several batches as of one."""
+
+    def surprise(pieces: list[Surprise]) -> Surprise:
+        return Surprise(torch.cat([p.nll for p in pieces]), torch.cat([p.entropy for p in pieces]))
+
+    return Evidence(
+        torch.cat([p.codes for p in parts]),
+        {kind: surprise([p.surprise[kind] for p in parts]) for kind in parts[0].surprise},
+        surprise([p.rim for p in parts if p.rim is not None]) if parts[0].rim is not None else None,
+        np.concatenate([p.sharpness for p in parts]),
+        np.concatenate([p.smoothness for p in parts]),
+        np.concatenate([p.complexity for p in parts]),
+    )
 
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
