@@ -45,14 +45,14 @@ def _edits(photo: np.ndarray, face: Face) -> Iterator[tuple[str, Edited]]:
     shift = np.array([[1.0, 0, forehead[0] - eye[0]], [0, 1.0, forehead[1] - eye[1]]])
     third_eye = cv2.warpAffine(photo, shift, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
     yield "third_eye", local_change(photo, forehead, eye_axes[0], lambda p: third_eye)
-    cat = cv2.resize(np.ascontiguousarray(data.chelsea()), (480, 320), interpolation=cv2.INTER_AREA)
-    # Eyes, nose and mouth corners of the cat, by hand, in pixels of the copy scaled to 480 x 320.
-    marks = ((144.0, 118.0), (238.0, 110.0), (210.0, 165.0), (185.0, 195.0), (230.0, 192.0))
+    cat = np.ascontiguousarray(data.chelsea())
+    # Eyes, nose and mouth corners of scikit-image's cat (CC0), by hand.
+    marks = ((172.0, 115.0), (318.0, 137.0), (262.0, 240.0), (225.0, 265.0), (290.0, 262.0))
     cat_face = Face(face.box, 1.0, marks)
     yield "cat_s_eye", feature_swap(photo, face, cat, cat_face, "right_eye", match_colours=True)
     generator = np.random.default_rng(0)
-    cheek = (face.landmarks[0][0] - 0.1 * axes[0], face.landmarks[2][1] + 0.2 * axes[0])
-    yield "noise_on_the_cheek", local_change(photo, cheek, 0.6 * axes[0], lambda p: noisy(p, 35, generator))
+    cheek = (face.landmarks[0][0] - 0.3 * axes[0], face.landmarks[2][1] - 0.1 * axes[0])
+    yield "noise_on_the_cheek", local_change(photo, cheek, 0.5 * axes[0], lambda p: noisy(p, 35, generator))
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -1,0 +1,30 @@
+"""One scored picture of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pixelsleuth.evaluation.shortcuts import Probe
+from pixelsleuth.records import Finding
+
+#: Side at which maps and masks are compared, in pixels.
+PIXEL_SIDE = 128
+
+
+@dataclass
+class Case:
+    """One scored picture. `maps` are (PIXEL_SIDE, PIXEL_SIDE) float32 over the whole input."""
+
+    path: Path
+    anomalous: bool
+    finding: Finding
+    probe: Probe
+    unit: str
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def has_face(self) -> bool:
+        return bool(self.finding.faces)

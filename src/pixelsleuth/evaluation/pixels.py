@@ -1,0 +1,158 @@
+"""How well maps show where a picture was altered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from pixelsleuth.detector import Detector, drawn_back
+from pixelsleuth.evaluation import metrics
+from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
+from pixelsleuth.scoring.restoration import pooled, restore
+from pixelsleuth.sources.anomalies import partner_mask
+from pixelsleuth.sources.images import find_images, read_picture
+
+#: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
+TEXT_PAIRS = 50
+TEXT_RESTORATIONS = 15
+#: A map calls a pixel anomalous above this quantile of its values on the normal pictures.
+DSC_QUANTILE = 0.95
+
+
+def masked_cases(
+    cases: list[Case], pairs: list[tuple[Case, Case]], masks: Path | None, anomalous: Path
+) -> Iterator[tuple[Case, Case | None, np.ndarray]]:
+    """(anomalous case, its partner, its mask (PIXEL_SIDE, PIXEL_SIDE) bool)."""
+    partner = {fake.path: real for fake, real in pairs}
+    if masks is not None:
+        files = {p.relative_to(masks).with_suffix("").as_posix(): p for p in find_images(masks)}
+        root = anomalous if anomalous.is_dir() else anomalous.parent
+        for case in cases:
+            name = case.path.relative_to(root).with_suffix("").as_posix() if case.anomalous else None
+            if name in files:
+                grey = read_picture(files[name]).pixels.max(2)
+                mask = cv2.resize((grey > 0).astype(np.float32), (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA)
+                yield case, partner.get(case.path), mask > 0.5
+        return
+    for fake, real in pairs:
+        mask = partner_mask(read_picture(fake.path).pixels, read_picture(real.path).pixels, PIXEL_SIDE)
+        if mask is not None:
+            yield fake, real, mask
+
+
+def pixel_metrics(
+    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]], cases: list[Case], text_pairs: int
+) -> dict[str, Any]:
+    """`pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the partner's own
+    map against the fake's mask, which tells how much of a figure is position alone."""
+    truth = [mask for _, _, mask in masked]
+    weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
+    names = list(masked[0][0].maps)
+    normal_maps = [case.maps for case in cases if not case.anomalous]
+    maps = {name: [fake.maps[name] for fake, _, _ in masked] for name in names}
+    centre = centre_prior(PIXEL_SIDE)
+    maps["baseline_centre"] = [centre] * len(masked)
+    paired = [(i, real) for i, (_, real, _) in enumerate(masked) if real is not None]
+    pixel: dict[str, Any] = {}
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for name, values in maps.items():
+        edges = metrics.pixel_edges(values)
+        counts = metrics.pixel_counts(values, truth, weights, edges)
+        level = np.quantile([m[name] for m in normal_maps], DSC_QUANTILE) if name in names else np.quantile(centre, 0.8)
+        every = metrics.dice(counts)
+        at = min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)
+        best = int(np.argmax(every[0]))
+        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts), "dsc": every[:, at]}
+        pixel[name] = {key: metrics.interval(values) for key, values in rows[name].items()}
+        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        if paired and name in names:
+            having = [i for i, _ in paired]
+            change = [
+                fake_map - real.maps[name]
+                for fake_map, (_, real) in zip([values[i] for i in having], paired, strict=True)
+            ]
+            theirs = [real.maps[name] for _, real in paired]
+            for key, these in (("change_auroc", change), ("partner_auroc", theirs)):
+                found = metrics.pixel_counts(
+                    these, [truth[i] for i in having], weights[:, having], metrics.pixel_edges(these)
+                )
+                pixel[name][key] = metrics.interval(metrics.auroc(found))
+    default = rows[detector.examiner.settings.default_map]
+    result: dict[str, Any] = {
+        "pixel_differences": {
+            name: {key: metrics.interval(default[key] - values) for key, values in rows[name].items()}
+            for name in rows
+            if name.startswith("baseline_")
+        },
+        "n_masked": len(masked),
+        "pixel_prevalence": round(float(np.mean([m.mean() for m in truth])), 4),
+        "default_map": detector.examiner.settings.default_map,
+        "pixel": pixel,
+        "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
+    }
+    if text_pairs and "pixelsnail" in detector.model.priors and paired:
+        some = [masked[i] for i, _ in paired[:text_pairs]]
+        pixel["text_restoration"] = _text_map_metrics(detector, some)
+        result["n_text_restoration"] = len(some)
+    return result
+
+
+def centre_prior(side: int) -> np.ndarray:
+    """(side, side) float32, a Gaussian at the centre with sigma a quarter of the side: a map without any model."""
+    axis = (np.arange(side) + 0.5) / side - 0.5
+    return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * 0.25**2)).astype(np.float32)
+
+
+def _text_map_metrics(detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]]) -> dict[str, Any]:
+    """The text's map: PixelSNAIL, S = 15, lambda_p, weighted residual, pooled."""
+    fakes = text_restoration_maps(detector, [fake.path for fake, _, _ in masked])
+    reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
+    truth = [mask for _, _, mask in masked]
+    weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
+    found: dict[str, Any] = {}
+    counts = metrics.pixel_counts(fakes[0], truth, weights, metrics.pixel_edges(fakes[0]))
+    found["auroc"] = metrics.interval(metrics.auroc(counts))
+    found["ap"] = metrics.interval(metrics.average_precision(counts))
+    every = metrics.dice(counts)
+    level = np.quantile(reals[0], DSC_QUANTILE)
+    at = int(np.searchsorted(metrics.pixel_edges(fakes[0]), level, "right"))
+    found["dsc"] = metrics.interval(every[:, min(at, every.shape[1] - 1)])
+    found["dsc_best"] = metrics.interval(every[:, int(np.argmax(every[0]))])
+    change = [a - b for a, b in zip(fakes[0], reals[0], strict=True)]
+    for key, these in (("change_auroc", change), ("partner_auroc", reals[0])):
+        found[key] = metrics.interval(
+            metrics.auroc(metrics.pixel_counts(these, truth, weights, metrics.pixel_edges(these)))
+        )
+    found["replaced"] = round(float(np.mean(fakes[1])), 4)
+    found["effective_restorations"] = round(float(np.mean(fakes[2])), 2)
+    return found
+
+
+def text_restoration_maps(
+    detector: Detector, paths: Sequence[Path]
+) -> tuple[list[np.ndarray], list[float], list[float]]:
+    """The text's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
+    effective number of restorations."""
+    model, settings = detector.model, detector.examiner.settings
+    maps: list[np.ndarray] = []
+    replaced: list[float] = []
+    effective: list[float] = []
+    for path in paths:
+        item = detector.prepare(path, whole_without_face=True)
+        image = torch.from_numpy(item.square).permute(2, 0, 1)[None].float().div(255)
+        with torch.no_grad():
+            codes = model.vqvae.encode(image)
+        done = restore(
+            image, codes, model.vqvae, model.priors["pixelsnail"], [item.sha256],
+            restorations=TEXT_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
+        )  # fmt: skip
+        whole = drawn_back(pooled(done.residual)[0].numpy(), item.face.box, item.pixels.shape)
+        maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
+        replaced.append(float(done.replaced[0]))
+        effective.append(float(done.effective[0]))
+    return maps, replaced, effective
