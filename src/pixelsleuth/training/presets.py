@@ -31,7 +31,7 @@ class Stage:
         most_images: use only the first of the training pictures, 0: all.
     """
 
-    epochs: float = 12
+    epochs: float = 10
     batch: int = 32
     groups: int = 0
     learning_rate: float = 2e-3
@@ -72,7 +72,7 @@ class Settings:
         PriorConfig(),
         PriorConfig(kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05),
     )
-    prior_stage: Stage = field(default_factory=lambda: Stage(epochs=10, learning_rate=2e-3))
+    prior_stage: Stage = field(default_factory=lambda: Stage(epochs=8, learning_rate=2e-3))
 
 
 _PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# How the bundled `faces` model was made; about 80 minutes on 2 CPU cores.
+#   experiments/train_faces.sh runs
+set -euo pipefail
+data=${PIXELSLEUTH_SHARED:-../shared}/data
+out=${1:-runs}
+mkdir -p "$out"
+pixelsleuth prepare images "$data/faces_dfdc/train" "$data/faces_utk/train" "$data/faces_dfdc/calib" \
+  "$data/faces_utk/calib" "$data/faces_dfdc/val/real" "$out/faces.h5"
+pixelsleuth train "$out/faces.h5" "$out/faces" --preset fast
