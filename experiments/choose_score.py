@@ -1,4 +1,4 @@
-"""Which scores, and which means of up to three of them, find validation fakes: as they are, and with each pair
+"""Which scores, and which combinations of up to three of them, find validation fakes: as they are, and with each pair
 blurred to its softer picture's sharpness. Labelled: it is what FACE_COMBINATION was chosen by.
 
     python experiments/choose_score.py runs/faces
@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from pixelsleuth.detector import find_model
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
@@ -60,7 +61,9 @@ def main() -> None:
     for chosen in sets:
         row = []
         for scores in found.values():
-            values = np.mean([scores[n] for n in chosen], axis=0)
+            values = (
+                -np.sum([stats.norm.logsf(scores[n]) for n in chosen], axis=0) if len(chosen) > 1 else scores[chosen[0]]
+            )
             row.append(interval(auroc(image_counts(values, labels, weights))))
         rows.append((row, chosen))
     rows.sort(key=lambda item: -sum(values[0] for values in item[0]))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from pixelsleuth.sources.images import encode_jpeg
 
@@ -50,46 +49,6 @@ def local_sharpness(luma: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     count, height, width = squared.shape
     cells = squared.reshape(count, grid[0], height // grid[0], grid[1], width // grid[1])
     return np.log(cells.mean((2, 4)) + 1e-6)
-
-
-@dataclass(frozen=True)
-class LocalAdjustment:
-    """What local sharpness explains of a code's surprise: a mean at each place, and a least-squares fit of the rest
-    on the sharpness of the cell, of its 3x3 neighbourhood and of the picture, their squares and products.
-
-    Attributes:
-        place: (h, w) mean surprise at each place, nats.
-        mean, scale: (3,) of the features.
-        weights: of the design's columns.
-    """
-
-    place: tuple[tuple[float, ...], ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    weights: tuple[float, ...]
-
-    def __call__(self, surprise: np.ndarray, sharpness: np.ndarray) -> np.ndarray:
-        """(B, h, w) surprise and local sharpness -> (B, h, w) surprise beyond what sharpness explains, nats."""
-        features = (_local_features(sharpness) - np.array(self.mean)) / np.array(self.scale)
-        expected = (_design(features) @ np.array(self.weights)).reshape(surprise.shape)
-        return surprise - np.array(self.place) - expected
-
-
-def fit_local_adjustment(surprise: np.ndarray, sharpness: np.ndarray) -> LocalAdjustment:
-    """Fits on (n, h, w) surprise and local sharpness of normal pictures."""
-    place = surprise.mean(0)
-    features = _local_features(sharpness)
-    mean, scale = features.mean(0), features.std(0) + 1e-9
-    weights = np.linalg.lstsq(_design((features - mean) / scale), (surprise - place).ravel(), rcond=None)[0]
-    return LocalAdjustment(
-        tuple(map(tuple, place.tolist())), tuple(mean.tolist()), tuple(scale.tolist()), tuple(weights.tolist())
-    )
-
-
-def _local_features(sharpness: np.ndarray) -> np.ndarray:
-    near = ndimage.uniform_filter(sharpness, (0, 3, 3), mode="reflect")
-    whole = np.broadcast_to(sharpness.mean((1, 2), keepdims=True), sharpness.shape)
-    return np.stack([sharpness, near, whole], -1).reshape(-1, 3)
 
 
 @dataclass(frozen=True)

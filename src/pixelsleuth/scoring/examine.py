@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from pixelsleuth.errors import ModelError
 from pixelsleuth.models.folder import Model
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.complexity import Adjustment, LocalAdjustment, complexity, local_sharpness
+from pixelsleuth.scoring.complexity import Adjustment, complexity, local_sharpness
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores
 
@@ -23,10 +24,13 @@ LAMBDA_P_QUANTILE = 0.90
 
 #: The text's name of its score; its prior is PixelSNAIL where the model has one.
 TEXT_SCORE = "text_tail_sum"
-#: Surprise of the centre of the picture when only its rim is seen, beyond what local sharpness explains.
-CENTRE_GIVEN_RIM = "masked_centre_given_rim"
+#: Mean NLL - entropy when the whole centre is hidden and predicted from the rim, and the reverse: does the face fit
+#: what surrounds it? Neighbouring codes, which a blend makes agree, cannot help here.
+CENTRE_AND_RIM = "masked_centre_and_rim"
 #: How much smoother the centre of the decoded codes is than their rim.
 CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
+#: Fisher's method (1925): sum of -ln p over independent pieces of evidence, each p from the normal law of a score in
+#: units of its spread. One very small p is enough, as for a small edit; so are several middling ones.
 COMBINED = "combined"
 
 
@@ -39,9 +43,8 @@ class ScoreSettings:
         default_map: `surprise` or `restoration`.
         lambda_s, lambda_p: prior kind -> threshold in nats.
         mean_nll: prior kind -> mean NLL of normal pictures in nats.
-        local: adjustment of `CENTRE_GIVEN_RIM`; None where the model has no masked prior.
         adjusted: raw score's name -> its adjustment for complexity; gives the score `<name>_adjusted`.
-        combined: names whose mean, each already in units of its spread on training pictures, is `COMBINED`.
+        combined: names that `COMBINED` is made of, each in units of its spread on training pictures.
         restorations: S of the default prior in `detect`.
     """
 
@@ -50,7 +53,6 @@ class ScoreSettings:
     lambda_s: dict[str, float] = field(default_factory=dict)
     lambda_p: dict[str, float] = field(default_factory=dict)
     mean_nll: dict[str, float] = field(default_factory=dict)
-    local: LocalAdjustment | None = None
     adjusted: dict[str, Adjustment] = field(default_factory=dict)
     combined: tuple[str, ...] = ()
     restorations: int = 4
@@ -66,13 +68,8 @@ def settings_from_tree(tree: dict[str, Any]) -> ScoreSettings:
             name: Adjustment(tuple(item["mean"]), tuple(item["scale"]), tuple(item["weights"]), float(item["spread"]))
             for name, item in tree["adjusted"].items()
         }
-        local = tree["local"]
-        if local is not None:
-            local = LocalAdjustment(
-                tuple(map(tuple, local["place"])), tuple(local["mean"]), tuple(local["scale"]), tuple(local["weights"])
-            )
         combined = tuple(tree["combined"])
-        return ScoreSettings(**{**tree, "adjusted": adjusted, "local": local, "combined": combined})
+        return ScoreSettings(**{**tree, "adjusted": adjusted, "combined": combined})
     except (KeyError, TypeError) as error:
         raise ModelError(f"config.json: key 'scoring' does not fit this program ({error})") from error
 
@@ -85,7 +82,6 @@ class Evidence:
         codes: (B, h, w) int64.
         surprise: prior kind -> its surprise.
         rim: surprise of the masked prior with centre and rim hidden in turn; None without a masked prior.
-        sharpness: (B, h, w) float64, `local_sharpness` of the pictures.
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
         complexity: (B, F) float64, the features of `complexity`.
     """
@@ -93,7 +89,6 @@ class Evidence:
     codes: Tensor
     surprise: dict[str, Surprise]
     rim: Surprise | None
-    sharpness: np.ndarray
     smoothness: np.ndarray
     complexity: np.ndarray
 
@@ -173,10 +168,9 @@ class Examiner:
         if "masked" in priors:
             partition = torch.from_numpy(centre.astype(np.int64)).to(codes.device)
             rim = priors["masked"].log_prob(codes, partition=partition)
-        sharpness = local_sharpness(image.mean(1).cpu().numpy(), grid)
         decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
-        return Evidence(codes, surprise, rim, sharpness, smoothness, np.stack([complexity(p) for p in pixels]))
+        return Evidence(codes, surprise, rim, smoothness, np.stack([complexity(p) for p in pixels]))
 
     def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
@@ -206,9 +200,8 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
         for name, values in found.items():
             full = TEXT_SCORE if name == "tail_sum" and kind == text_prior else f"{kind}_{name}"
             scores[full] = values.double().cpu().numpy()
-    if evidence.rim is not None and settings.local is not None:
-        beyond = settings.local(evidence.rim.nll.double().cpu().numpy(), evidence.sharpness)
-        scores[CENTRE_GIVEN_RIM] = beyond[:, centre_of(beyond.shape[1:])].mean(1)
+    if evidence.rim is not None:
+        scores[CENTRE_AND_RIM] = (evidence.rim.nll - evidence.rim.entropy).mean((1, 2)).double().cpu().numpy()
     scores[CENTRE_SMOOTHNESS] = evidence.smoothness
     return scores
 
@@ -219,5 +212,5 @@ def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.n
     for name, adjustment in settings.adjusted.items():
         scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
     if settings.combined:
-        scores[COMBINED] = np.mean([scores[name] for name in settings.combined], axis=0)
+        scores[COMBINED] = -np.sum([stats.norm.logsf(scores[name]) for name in settings.combined], axis=0)
     return scores

@@ -15,9 +15,9 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model, save_config
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
-from pixelsleuth.scoring.complexity import fit_adjustment, fit_local_adjustment
+from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.examine import (
-    CENTRE_GIVEN_RIM,
+    CENTRE_AND_RIM,
     CENTRE_SMOOTHNESS,
     COMBINED,
     LAMBDA_P_QUANTILE,
@@ -37,13 +37,13 @@ FIT_ON = 3000
 #: Calibration pictures whose maps are held in memory at once.
 MOST_MAPS = 4000
 BATCH = 32
-#: What the default score of face models is the mean of; chosen on validation pictures (LOG.md).
-FACE_COMBINATION = ("masked_top_16_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_GIVEN_RIM}_adjusted")
+#: What the default score of face models combines; chosen on validation pictures (LOG.md).
+FACE_COMBINATION = ("masked_top_16_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_AND_RIM}_adjusted")
 
 
 def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
-    """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity and local
-    sharpness, all on pictures of split `train`."""
+    """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
+    pictures of split `train`."""
     rows = store.rows("train")
     rows = rows[np.linspace(0, len(rows) - 1, min(FIT_ON, len(rows))).astype(int)]
     examiner = Examiner(model, ScoreSettings())
@@ -57,12 +57,11 @@ def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None])
         lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in nll.items()},
         lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in nll.items()},
         mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
-        local=fit_local_adjustment(whole.rim.nll.double().numpy(), whole.sharpness) if whole.rim else None,
     )
     scores = raw_scores(whole, settings)
     kind = next(iter(model.priors))
     names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy", "top_16")]
-    names += [name for name in (CENTRE_GIVEN_RIM, CENTRE_SMOOTHNESS) if name in scores]
+    names += [name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
     except ValueError:
@@ -83,7 +82,6 @@ def joined(parts: list[Evidence]) -> Evidence:
         torch.cat([p.codes for p in parts]),
         {kind: surprise([p.surprise[kind] for p in parts]) for kind in parts[0].surprise},
         surprise([p.rim for p in parts if p.rim is not None]) if parts[0].rim is not None else None,
-        np.concatenate([p.sharpness for p in parts]),
         np.concatenate([p.smoothness for p in parts]),
         np.concatenate([p.complexity for p in parts]),
     )
