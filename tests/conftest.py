@@ -23,12 +23,12 @@ SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 
 TINY = {
     "vqvae": {"size": 64, "codes": 32, "dimensions": 16, "widths": [32, 32]},
-    "vqvae_stage": {"epochs": 12, "precision": "32-true", "augment": "none"},
+    "vqvae_stage": {"epochs": 30, "precision": "32-true", "augment": "none"},
     "priors": [
         {"kind": "masked", "codes": 32, "grid": [8, 8], "width": 32, "blocks": 3, "heads": 2},
         {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8},
     ],
-    "prior_stage": {"epochs": 12, "precision": "32-true", "augment": "none"},
+    "prior_stage": {"epochs": 30, "precision": "32-true", "augment": "none"},
 }
 
 
@@ -43,14 +43,14 @@ def shape_picture(seed: int, anomalous: bool = False) -> np.ndarray:
     picture += generator.normal(0, 3, picture.shape)
     if anomalous:
         x0, y0 = anomaly_corner(seed)
-        checks = ((x // 3 + y // 3) % 2)[..., None] * np.array([220, 40, 200])
-        inside = (x >= x0) & (x < x0 + 16) & (y >= y0) & (y < y0 + 16)
+        checks = ((x // 3 + y // 3) % 2)[..., None] * np.array([250, 20, 230])
+        inside = (x >= x0) & (x < x0 + 20) & (y >= y0) & (y < y0 + 20)
         picture[inside] = checks[inside]
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
 def anomaly_corner(seed: int) -> tuple[int, int]:
-    x0, y0 = np.random.default_rng(seed + 10_000).integers(4, 44, 2)
+    x0, y0 = np.random.default_rng(seed + 10_000).integers(4, 40, 2)
     return int(x0), int(y0)
 
 
@@ -79,7 +79,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(4000, 4040):
         x0, y0 = anomaly_corner(seed)
         mask = np.zeros((64, 64), np.uint8)
-        mask[y0 : y0 + 16, x0 : x0 + 16] = 255
+        mask[y0 : y0 + 20, x0 : x0 + 20] = 255
         (root / "test/masks").mkdir(exist_ok=True)
         Image.fromarray(mask).save(root / f"test/masks/{seed:05d}.png")
     return root

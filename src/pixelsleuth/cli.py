@@ -285,7 +285,9 @@ def _listed(inputs: list[str]) -> Iterator[str]:
         if item == "-":
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         elif Path(item).is_dir():
-            yield from map(str, find_images(Path(item)))
+            found = list(find_images(Path(item)))
+            # A folder without images is an input like any other that cannot be judged: it gets a record.
+            yield from map(str, found or [item])
         else:
             yield item
 

@@ -111,8 +111,8 @@ def _read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise PixelsleuthError(f"--pairs {path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PixelsleuthError(f"--pairs {path}: cannot be read as CSV ({error})") from error
     if not rows or not {"fake", "real"} <= set(rows[0]):
         raise PixelsleuthError(
             f"--pairs {path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}"
@@ -242,14 +242,17 @@ def _shortcuts(cases: list[Case], labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def _null_controls(scores: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, metrics.Interval]:
-    """AUROC of normals against normals, and under permuted labels: an interval that misses .5 is a fault."""
-    generator = np.random.default_rng(seed)
+def _null_controls(scores: np.ndarray, labels: np.ndarray, rounds: int = 200) -> dict[str, metrics.Interval]:
+    """AUROC of random halves of the normals against each other, and under permuted labels: mean and the middle 95% of
+    `rounds` draws. One that misses .5 is a fault in the measuring."""
+    generator = np.random.default_rng(0)
     normal = scores[~labels]
-    half = generator.permutation(len(normal)) < len(normal) // 2
-    shuffled = generator.permutation(labels)
+    halves = np.arange(len(normal)) < len(normal) // 2
     found = {}
-    for name, values, classes in (("normals_split", normal, half), ("labels_permuted", scores, shuffled)):
-        weights = metrics.resample_weights([str(i) for i in range(len(values))], classes.astype(int), seed)
-        found[name] = metrics.interval(metrics.auroc(metrics.image_counts(values, classes, weights)))
+    for name, values, classes in (("normals_split", normal, halves), ("labels_permuted", scores, labels)):
+        drawn = [
+            metrics.auroc(metrics.image_counts(values, generator.permutation(classes), np.ones((1, len(values)))))[0]
+            for _ in range(rounds)
+        ]
+        found[name] = metrics.interval(np.array([np.mean(drawn), *drawn]))
     return found

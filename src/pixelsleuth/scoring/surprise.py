@@ -6,7 +6,7 @@
 | `mean_nll` | mean NLL |
 | `nll_minus_entropy` | mean of NLL - entropy, after ZED (Cozzolino et al. 2024) |
 | `typicality` | |mean NLL - its mean on normal pictures|, two-sided (Nalisnick et al. 2019b) |
-| `top_16` | mean of the 16 largest NLL - entropy |
+| `top_sixteenth` | mean of the largest sixteenth of NLL - entropy |
 | `local_max` | largest 3x3 mean of NLL - entropy |
 """
 
@@ -37,14 +37,14 @@ def surprise_scores(surprise: Surprise, lambda_s: float, mean_nll: float) -> dic
     """
     mean = surprise.nll.mean((1, 2))
     less = surprise.nll - surprise.entropy
-    top = less.flatten(1).topk(min(16, less[0].numel()), dim=1).values
+    top = less.flatten(1).topk(max(1, less[0].numel() // 16), dim=1).values
     local = F.avg_pool2d(less[:, None], 3, stride=1)[:, 0]
     return {
         "tail_sum": tail_sum(surprise.nll, lambda_s),
         "mean_nll": mean,
         "nll_minus_entropy": less.mean((1, 2)),
         "typicality": (mean - mean_nll).abs(),
-        "top_16": top.mean(1),
+        "top_sixteenth": top.mean(1),
         "local_max": local.flatten(1).amax(1),
     }
 

@@ -38,7 +38,7 @@ FIT_ON = 3000
 MOST_MAPS = 4000
 BATCH = 32
 #: What the default score of face models combines; chosen on validation pictures (LOG.md).
-FACE_COMBINATION = ("masked_top_16_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_AND_RIM}_adjusted")
+FACE_COMBINATION = ("masked_top_sixteenth_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_AND_RIM}_adjusted")
 
 
 def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
@@ -60,16 +60,18 @@ def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None])
     )
     scores = raw_scores(whole, settings)
     kind = next(iter(model.priors))
-    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy", "top_16")]
+    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy", "top_sixteenth")]
     names += [name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
-        return replace(settings, default=f"{kind}_top_16")
+        return replace(settings, default=f"{kind}_top_sixteenth")
     if model.config.preprocessing["crop"] == "face" and kind == "masked":
         return replace(settings, default=COMBINED, combined=FACE_COMBINATION)
-    return replace(settings, default=f"{kind}_top_16_adjusted")
+    # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
+    # would explain the anomaly away.
+    return replace(settings, default=f"{kind}_top_sixteenth")
 
 
 def joined(parts: list[Evidence]) -> Evidence:

@@ -67,6 +67,7 @@ def train(
         rows = store.rows("train")
         figures: dict[str, Any] = {"train_images": len(rows)}
 
+        torch.manual_seed(settings.seed)
         vqvae = VQVAE(settings.vqvae).to(memory_format=torch.channels_last)
         stage = settings.vqvae_stage
         chosen = rows[: stage.most_images] if stage.most_images else rows
@@ -77,7 +78,6 @@ def train(
         if vqvae_path.exists():
             load_network(vqvae, vqvae_path)
         else:
-            torch.manual_seed(settings.seed)
             say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
             speed = _fit(module, lambda r: store.pixels(chosen[r]), sampler, steps, work / "vqvae", progress)
             figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
