@@ -287,7 +287,7 @@ def _listed(inputs: list[str]) -> Iterator[str]:
         elif Path(item).is_dir():
             found = list(find_images(Path(item)))
             # A folder without images is an input like any other that cannot be judged: it gets a record.
-            yield from map(str, found or [item])
+            yield from map(str, found or [Path(item)])
         else:
             yield item
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.detector import Detector, drawn_back
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
 from pixelsleuth.evaluation.parts import level_metrics
@@ -65,7 +65,8 @@ def evaluate(
         (p, True) for p in _pictures(anomalous, "--anomalous")
     ]
     want_maps = bool(partner or masks) or any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
-    units = {path: f"pair {i}" for i, pair in enumerate(partner.items()) for path in pair}
+    # A real picture with several fakes is one unit with all of them.
+    units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
     cases: list[Case] = []
     unreadable: list[str] = []
@@ -78,7 +79,13 @@ def evaluate(
         if finding.verdict == "not_applicable":
             unreadable.append(str(path))
             continue
-        case = Case(path, bad, finding, probe(path), units.get(path, str(path)))
+        try:
+            measured = probe(path, sigma=sigma.get(path, 0.0))
+        except InputError:
+            # It was there when it was scored, and is gone.
+            unreadable.append(str(path))
+            continue
+        case = Case(path, bad, finding, measured, units.get(path, str(path)))
         if finding.heatmap is not None and finding.square is not None:
             shape = finding.heatmap.shape
             every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
@@ -129,7 +136,11 @@ def sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
     at 128 px (bisection, within 1%); 0 for the softer one."""
     sigmas: dict[Path, float] = {}
     for fake, real in partner.items():
-        both = {path: read_picture(path).pixels for path in (fake, real)}
+        try:
+            both = {path: read_picture(path).pixels for path in (fake, real)}
+        except InputError:
+            # Scoring will give it its reason.
+            continue
         sharp = {path: _sharpness(pixels) for path, pixels in both.items()}
         softer = min(sharp, key=lambda path: sharp[path])
         sigmas[softer] = 0.0

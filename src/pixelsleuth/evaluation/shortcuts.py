@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
+from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.images import decode, read_bytes
 
 
@@ -39,12 +40,12 @@ class Probe:
     is_jpeg: float
 
 
-def probe(path: Path, size: int = 128) -> Probe:
-    """Measures one picture. Raises InputError where it cannot be read."""
+def probe(path: Path, size: int = 128, sigma: float = 0.0) -> Probe:
+    """Measures one picture, first blurred by `sigma` pixels. Raises InputError where it cannot be read."""
     data = read_bytes(path)
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
-    small = cv2.resize(picture.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(blurred(picture.pixels, sigma), (size, size), interpolation=cv2.INTER_AREA)
     luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
     image = Image.open(io.BytesIO(data))
     tables = getattr(image, "quantization", None) or {}
