@@ -255,12 +255,13 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
         ModelError: none of these.
     """
     text = os.fspath(model)
-    folder = Path(text)
-    if folder.is_dir():
-        return folder, folder.resolve().name
+    # A bundled name wins over a folder of pictures that happens to be called so; ./faces names the folder.
     bundled = Path(str(resources.files("pixelsleuth") / "assets" / text)) if text.isidentifier() else None
     if bundled is not None and (bundled / "config.json").is_file():
         return bundled, text
+    folder = Path(text)
+    if folder.is_dir():
+        return folder, folder.resolve().name
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

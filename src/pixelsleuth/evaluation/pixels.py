@@ -18,7 +18,7 @@ from pixelsleuth.sources.anomalies import partner_mask
 from pixelsleuth.sources.images import find_images, read_picture
 
 #: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
-TEXT_PAIRS = 50
+TEXT_PAIRS = 10
 TEXT_RESTORATIONS = 15
 #: A map calls a pixel anomalous above this quantile of its values on the normal pictures.
 DSC_QUANTILE = 0.95

@@ -37,6 +37,8 @@ FIT_ON = 3000
 #: Calibration pictures whose maps are held in memory at once.
 MOST_MAPS = 4000
 BATCH = 32
+#: Fewest calibration pictures: with them a rate of 5% can be promised.
+FEWEST = 19
 #: What the default score of face models combines; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("masked_top_sixteenth_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_AND_RIM}_adjusted")
 
@@ -95,6 +97,25 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
     save_config(folder, dataclasses.replace(config, scoring=settings.as_tree()))
 
 
+def check_calibration_rows(store: Store) -> np.ndarray:
+    """Rows of the calibration pictures.
+
+    Raises:
+        CalibrationError: fewer than `FEWEST`.
+        PixelsleuthError: a picture stands in `calib` and in `train` or `val`.
+    """
+    rows = store.rows("calib")
+    if len(rows) < FEWEST:
+        raise CalibrationError(
+            f"{store.path} has {len(rows)} normal pictures of split 'calib', at least {FEWEST} are needed; "
+            "put pictures into a folder named 'calib'"
+        )
+    seen = set(store.table["sha256"][store.rows("train", "val")].tolist())
+    if seen & set(store.table["sha256"][rows].tolist()):
+        raise PixelsleuthError(f"{store.path}: pictures stand in 'calib' and in 'train' or 'val'; prepare it again")
+    return rows
+
+
 def calibrate(
     folder: Path,
     store_path: Path,
@@ -120,15 +141,7 @@ def calibrate(
             raise PixelsleuthError(
                 f"{store_path}: prepared with {key} = {store.settings[key]}, the model wants {value}; prepare it again"
             )
-        rows = store.rows("calib")
-        if len(rows) < 19:
-            raise CalibrationError(
-                f"{store_path} has {len(rows)} normal pictures of split 'calib', at least 19 are needed; "
-                "put pictures into a folder named 'calib'"
-            )
-        seen = set(store.table["sha256"][store.rows("train", "val")].tolist())
-        if seen & set(store.table["sha256"][rows].tolist()):
-            raise PixelsleuthError(f"{store_path}: pictures stand in 'calib' and in 'train' or 'val'; prepare it again")
+        rows = check_calibration_rows(store)
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
         maps: list[np.ndarray] = []
         restore = settings.default_map == "restoration"
