@@ -23,9 +23,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Learns what normal images look like and shows where, and how surely, a new image is not normal.",
 )
-prepare_app = typer.Typer(no_args_is_help=True, help="Read a folder into one HDF5 store for training.")
+prepare_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Read a folder into one HDF5 store for training."
+)
 app.add_typer(prepare_app, name="prepare")
 
 # Records go to standard output; everything meant for people's eyes goes to standard error.
@@ -140,7 +143,7 @@ def prepare_images(
     size: Annotated[int, typer.Option(help="Side of the stored squares in pixels.", min=32, max=1024)] = 128,
     crop: Annotated[Crop, typer.Option(help="face: the largest face; none: the largest centred square.")] = Crop.face,
     group_by_folder: Annotated[bool, typer.Option(help="A picture's folder is its group (person, video).")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read.", min=1)] = min(8, os.cpu_count() or 1),
+    workers: Annotated[int, typer.Option(help="Processes that read.", min=1)] = 2,
 ) -> None:
     """Read folders of images into one store. Resumes where it was stopped."""
     from pixelsleuth.sources.store import prepare_images as run
