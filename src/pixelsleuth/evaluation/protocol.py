@@ -64,7 +64,9 @@ def evaluate(
     paths = [(p, False) for p in _pictures(normal, "--normal")] + [
         (p, True) for p in _pictures(anomalous, "--anomalous")
     ]
-    want_maps = bool(partner or masks) or any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
+    # Blurring for sharpness moves what maps are about; only scores are compared then.
+    want_maps = bool(partner or masks) and not match_sharpness
+    want_maps |= any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
     # A real picture with several fakes is one unit with all of them.
     units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
@@ -218,7 +220,7 @@ def _metrics(
         result["paired_accuracy_by_score"] = {
             name: _paired_accuracy(found_pairs, name) for name in cases[0].finding.scores
         }
-    masked = list(masked_cases(cases, found_pairs, masks, anomalous))
+    masked = list(masked_cases(cases, found_pairs, masks, anomalous)) if cases[0].maps else []
     if masked:
         of_pixels = pixel_metrics(detector, masked, cases, text_pairs if found_pairs else 0)
         result["differences"] |= of_pixels.pop("pixel_differences")

@@ -121,11 +121,12 @@ class PixelSNAIL(nn.Module):
             self.classes = nn.Embedding(config.classes, config.width)
 
     def forward(self, codes: Tensor, context: Context | None = None) -> Tensor:
-        """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it."""
+        """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it, so the upper
+        rows alone are a valid input."""
         check_context(self.config, context, len(codes))
         embedded = self.embed(codes) if self.embed is not None else F.one_hot(codes, self.config.codes)
         x = embedded.permute(0, 3, 1, 2).to(self.place.dtype).contiguous(memory_format=torch.channels_last)
-        vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place
+        vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place[:, :, : codes.shape[1]]
         if context is not None and context.scalars is not None:
             vertical = vertical + self.scalars(context.scalars)[:, :, None, None]
         if context is not None and context.classes is not None:
@@ -157,34 +158,33 @@ class PixelSNAIL(nn.Module):
         exceeds it (the text's algorithm).
 
         Each grid jumps from one drawn code to the next: the places between keep their codes, and what is
-        known of them stays true until a code before them changes. Passes over the network: as many as the
-        most codes drawn in one grid, plus one, in place of h x w.
+        known of them stays true until a code before them changes. Rows below the next one are left out: they
+        are causally behind. Passes over the network: about as many as the most codes drawn in one grid, in
+        place of h x w.
         """
         if (where is None) == (above is None):
             raise ValueError("resample: expected exactly one of `where` and `above`")
         height, breadth = self.config.grid
-        count = height * breadth
         restored = codes.clone()
         active = torch.arange(len(codes), device=codes.device)
         done = torch.full((len(codes),), -1, device=codes.device)
-        order = torch.arange(count, device=codes.device)
+        order = torch.arange(height * breadth, device=codes.device)
         while len(active):
-            now = restored[active]
-            part = _rows_of(context, active)
-            logits = self(now, part).flatten(2)
+            rows = min(height, int(done[active].max()) // breadth + 3)
+            now = restored[active, :rows]
+            logits = self(now, _rows_of(context, active)).flatten(2)
             if where is not None:
-                flagged = where[active].flatten(1)
+                flagged = where[active, :rows].flatten(1)
             else:
                 flagged = surprise_of(logits, now.flatten(1)).nll > above
-            flagged = flagged & (order > done[active, None])
-            going = flagged.any(1)
-            active, logits, first = active[going], logits[going], flagged[going].int().argmax(1)
-            if not len(active):
-                break
-            chosen = logits.gather(2, first[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
-            drawn = draw(chosen, uniforms.flatten(1)[active, first])
-            restored.view(len(codes), count)[active, first] = drawn
-            done[active] = first
+            flagged = flagged & (order[: rows * breadth] > done[active, None])
+            hit = flagged.any(1)
+            first = flagged.int().argmax(1)
+            chosen, at = active[hit], first[hit]
+            there = logits[hit].gather(2, at[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
+            restored.view(len(codes), -1)[chosen, at] = draw(there, uniforms.flatten(1)[chosen, at])
+            done[active] = torch.where(hit, first, rows * breadth - 1)
+            active = active[done[active] < order[-1]]
         return restored
 
     @torch.no_grad()

@@ -49,7 +49,7 @@ class ScoreSettings:
     """
 
     default: str = "masked_nll_minus_entropy_adjusted"
-    default_map: str = "surprise"
+    default_map: str = "restoration"
     lambda_s: dict[str, float] = field(default_factory=dict)
     lambda_p: dict[str, float] = field(default_factory=dict)
     mean_nll: dict[str, float] = field(default_factory=dict)

@@ -34,8 +34,8 @@ from pixelsleuth.sources.store import Store
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
-#: Calibration pictures whose maps are held in memory at once.
-MOST_MAPS = 4000
+#: Calibration pictures that maps are made of, drawn at random: restorations are what calibration spends its time on.
+MOST_MAPS = 1000
 BATCH = 32
 #: Fewest calibration pictures: with them a rate of 5% can be promised.
 FEWEST = 19
@@ -141,7 +141,7 @@ def calibrate(
             raise PixelsleuthError(
                 f"{store_path}: prepared with {key} = {store.settings[key]}, the model wants {value}; prepare it again"
             )
-        rows = check_calibration_rows(store)
+        rows = np.random.default_rng(0).permutation(check_calibration_rows(store))
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
         maps: list[np.ndarray] = []
         restore = settings.default_map == "restoration"
@@ -170,7 +170,7 @@ def calibrate(
         np.zeros(0),
         dtype,
         model.sha256,
-        {"images": len(rows), "sources": dict(sources)},
+        {"images": len(rows), "sources": dict(sources), "maps": sum(map(len, maps))},
     )
     largest = np.sort([float(calibration.excess(m).max()) for block in maps for m in block])
     calibration = replace(calibration, largest=largest)
