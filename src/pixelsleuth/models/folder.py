@@ -72,6 +72,8 @@ def save_network(network: nn.Module, path: Path) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with whole_file(path) as partial:
         save_file(tensors, partial)
+        # The library writes for the owner alone; a model is there to be shared.
+        partial.chmod(0o644)
 
 
 def save_config(folder: Path, config: ModelConfig) -> None:
