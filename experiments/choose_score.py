@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from pixelsleuth.detector import find_model
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
@@ -55,15 +54,13 @@ def main() -> None:
         found[condition] = fitted_scores(joined(parts), settings)
     rows = []
     names = list(found["as they are"])
-    candidates = [n for n in names if n.endswith("_adjusted") and "mean_nll" not in n]
+    candidates = [n for n in names if n.endswith("_adjusted")]
     sets = [(n,) for n in names]
     sets += [c for size in (2, 3) for c in itertools.combinations(candidates, size)]
     for chosen in sets:
         row = []
         for scores in found.values():
-            values = (
-                -np.sum([stats.norm.logsf(scores[n]) for n in chosen], axis=0) if len(chosen) > 1 else scores[chosen[0]]
-            )
+            values = np.sum([scores[n] for n in chosen], axis=0)
             row.append(interval(auroc(image_counts(values, labels, weights))))
         rows.append((row, chosen))
     rows.sort(key=lambda item: -sum(values[0] for values in item[0]))

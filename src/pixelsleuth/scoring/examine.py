@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from pixelsleuth.errors import ModelError
@@ -29,8 +28,7 @@ TEXT_SCORE = "text_tail_sum"
 CENTRE_AND_RIM = "masked_centre_and_rim"
 #: How much smoother the centre of the decoded codes is than their rim.
 CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
-#: Fisher's method (1925): sum of -ln p over independent pieces of evidence, each p from the normal law of a score in
-#: units of its spread. One very small p is enough, as for a small edit; so are several middling ones.
+#: Stouffer's method (1949): sum of several scores, each in units of its spread, over the root of their number.
 COMBINED = "combined"
 
 
@@ -212,5 +210,5 @@ def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.n
     for name, adjustment in settings.adjusted.items():
         scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
     if settings.combined:
-        scores[COMBINED] = -np.sum([stats.norm.logsf(scores[name]) for name in settings.combined], axis=0)
+        scores[COMBINED] = np.sum([scores[name] for name in settings.combined], axis=0) / len(settings.combined) ** 0.5
     return scores

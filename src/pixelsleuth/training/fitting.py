@@ -39,8 +39,10 @@ MOST_MAPS = 1000
 BATCH = 32
 #: Fewest calibration pictures: with them a rate of 5% can be promised.
 FEWEST = 19
-#: What the default score of face models combines; chosen on validation pictures (LOG.md).
-FACE_COMBINATION = ("masked_top_sixteenth_adjusted", f"{CENTRE_SMOOTHNESS}_adjusted", f"{CENTRE_AND_RIM}_adjusted")
+#: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
+FACE_COMBINATION = ("local_max_adjusted", "mean_nll_adjusted")
+#: Of each prior's scores, those that are also given adjusted for complexity; of the prior that judges, all it needs.
+ADJUSTED = ("mean_nll", "nll_minus_entropy", "top_sixteenth")
 
 
 def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
@@ -61,19 +63,22 @@ def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None])
         mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
     )
     scores = raw_scores(whole, settings)
-    kind = next(iter(model.priors))
-    names = [f"{kind}_{name}" for kind in model.priors for name in ("mean_nll", "nll_minus_entropy", "top_sixteenth")]
-    names += [name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores]
+    # A masked prior sees an edit's own codes around the one it scores, and they explain each other; a causal one sees
+    # half of them.
+    kind = "pixelsnail" if "pixelsnail" in model.priors else next(iter(model.priors))
+    names = [f"{kind}_{name}" for kind in model.priors for name in ADJUSTED]
+    names += [f"{kind}_local_max", *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores)]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
-        return replace(settings, default=f"{kind}_top_sixteenth")
-    if model.config.preprocessing["crop"] == "face" and kind == "masked":
-        return replace(settings, default=COMBINED, combined=FACE_COMBINATION)
+        return replace(settings, default=f"{kind}_local_max")
+    if model.config.preprocessing["crop"] == "face":
+        chosen = (*(f"{kind}_{name}" for name in FACE_COMBINATION), f"{CENTRE_SMOOTHNESS}_adjusted")
+        return replace(settings, default=COMBINED, combined=chosen)
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
-    return replace(settings, default=f"{kind}_top_sixteenth")
+    return replace(settings, default=f"{kind}_local_max")
 
 
 def joined(parts: list[Evidence]) -> Evidence:
