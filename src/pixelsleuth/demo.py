@@ -16,7 +16,6 @@ from pixelsleuth.sources.anomalies import (
     feature_ellipse,
     feature_swap,
     local_change,
-    noisy,
     turned,
 )
 from pixelsleuth.sources.faces import main_face
@@ -50,9 +49,11 @@ def _edits(photo: np.ndarray, face: Face) -> Iterator[tuple[str, Edited]]:
     marks = ((172.0, 115.0), (318.0, 137.0), (262.0, 240.0), (225.0, 265.0), (290.0, 262.0))
     cat_face = Face(face.box, 1.0, marks)
     yield "cat_s_eye", feature_swap(photo, face, cat, cat_face, "right_eye", match_colours=True)
-    generator = np.random.default_rng(0)
-    cheek = (face.landmarks[0][0] - 0.3 * axes[0], face.landmarks[2][1] - 0.1 * axes[0])
-    yield "noise_on_the_cheek", local_change(photo, cheek, 0.5 * axes[0], lambda p: noisy(p, 35, generator))
+    mouth, mouth_axes, _ = feature_ellipse(face, "mouth")
+    forehead = (mouth[0], face.landmarks[0][1] - 0.9 * mouth_axes[0])
+    shift = np.array([[1.0, 0, forehead[0] - mouth[0]], [0, 1.0, forehead[1] - mouth[1]]])
+    second_mouth = cv2.warpAffine(photo, shift, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+    yield "second_mouth", local_change(photo, forehead, 0.8 * mouth_axes[0], lambda p: second_mouth)
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -26,6 +26,9 @@ TEXT_SCORE = "text_tail_sum"
 #: Mean NLL - entropy when the whole centre is hidden and predicted from the rim, and the reverse: does the face fit
 #: what surrounds it? Neighbouring codes, which a blend makes agree, cannot help here.
 CENTRE_AND_RIM = "masked_centre_and_rim"
+#: PixelSNAIL's surprise averaged over the picture and its mirror image, that is over two raster orders, as Pinaya et
+#: al. 2022 average over several: what one order takes for granted, the other has not seen yet.
+TWO_WAY = "pixelsnail_two_way"
 #: How much smoother the centre of the decoded codes is than their rim.
 CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
 #: Stouffer's method (1949): sum of several scores, each in units of its spread, over the root of their number.
@@ -80,6 +83,7 @@ class Evidence:
         codes: (B, h, w) int64.
         surprise: prior kind -> its surprise.
         rim: surprise of the masked prior with centre and rim hidden in turn; None without a masked prior.
+        two_way: `TWO_WAY` surprise; None without PixelSNAIL.
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
         complexity: (B, F) float64, the features of `complexity`.
     """
@@ -87,6 +91,7 @@ class Evidence:
     codes: Tensor
     surprise: dict[str, Surprise]
     rim: Surprise | None
+    two_way: Surprise | None
     smoothness: np.ndarray
     complexity: np.ndarray
 
@@ -166,9 +171,13 @@ class Examiner:
         if "masked" in priors:
             partition = torch.from_numpy(centre.astype(np.int64)).to(codes.device)
             rim = priors["masked"].log_prob(codes, partition=partition)
+        two_way = None
+        if "pixelsnail" in priors:
+            there, back = surprise["pixelsnail"], priors["pixelsnail"].log_prob(vqvae.encode(image.flip(3)))
+            two_way = Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
         decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
-        return Evidence(codes, surprise, rim, smoothness, np.stack([complexity(p) for p in pixels]))
+        return Evidence(codes, surprise, rim, two_way, smoothness, np.stack([complexity(p) for p in pixels]))
 
     def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
@@ -198,6 +207,10 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
         for name, values in found.items():
             full = TEXT_SCORE if name == "tail_sum" and kind == text_prior else f"{kind}_{name}"
             scores[full] = values.double().cpu().numpy()
+    if evidence.two_way is not None:
+        found = surprise_scores(evidence.two_way, 0.0, 0.0)
+        for name in ("mean_nll", "nll_minus_entropy", "top_sixteenth", "local_max"):
+            scores[f"{TWO_WAY}_{name}"] = found[name].double().cpu().numpy()
     if evidence.rim is not None:
         scores[CENTRE_AND_RIM] = (evidence.rim.nll - evidence.rim.entropy).mean((1, 2)).double().cpu().numpy()
     scores[CENTRE_SMOOTHNESS] = evidence.smoothness

@@ -22,6 +22,7 @@ from pixelsleuth.scoring.examine import (
     COMBINED,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
+    TWO_WAY,
     Evidence,
     Examiner,
     ScoreSettings,
@@ -40,8 +41,8 @@ BATCH = 32
 #: Fewest calibration pictures: with them a rate of 5% can be promised.
 FEWEST = 19
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
-FACE_COMBINATION = ("local_max_adjusted", "mean_nll_adjusted")
-#: Of each prior's scores, those that are also given adjusted for complexity; of the prior that judges, all it needs.
+FACE_COMBINATION = ("local_max", "mean_nll")
+#: Of each prior's scores, those that are also given adjusted for complexity.
 ADJUSTED = ("mean_nll", "nll_minus_entropy", "top_sixteenth")
 
 
@@ -65,16 +66,19 @@ def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None])
     scores = raw_scores(whole, settings)
     # A masked prior sees an edit's own codes around the one it scores, and they explain each other; a causal one sees
     # half of them.
-    kind = "pixelsnail" if "pixelsnail" in model.priors else next(iter(model.priors))
+    kind = TWO_WAY if "pixelsnail" in model.priors else next(iter(model.priors))
     names = [f"{kind}_{name}" for kind in model.priors for name in ADJUSTED]
-    names += [f"{kind}_local_max", *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores)]
+    names += [
+        *(f"{kind}_{name}" for name in FACE_COMBINATION),
+        *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores),
+    ]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
         return replace(settings, default=f"{kind}_local_max")
     if model.config.preprocessing["crop"] == "face":
-        chosen = (*(f"{kind}_{name}" for name in FACE_COMBINATION), f"{CENTRE_SMOOTHNESS}_adjusted")
+        chosen = (*(f"{kind}_{name}_adjusted" for name in FACE_COMBINATION), f"{CENTRE_SMOOTHNESS}_adjusted")
         return replace(settings, default=COMBINED, combined=chosen)
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
@@ -91,6 +95,7 @@ def joined(parts: list[Evidence]) -> Evidence:
         torch.cat([p.codes for p in parts]),
         {kind: surprise([p.surprise[kind] for p in parts]) for kind in parts[0].surprise},
         surprise([p.rim for p in parts if p.rim is not None]) if parts[0].rim is not None else None,
+        surprise([p.two_way for p in parts if p.two_way is not None]) if parts[0].two_way is not None else None,
         np.concatenate([p.smoothness for p in parts]),
         np.concatenate([p.complexity for p in parts]),
     )
