@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
-from pixelsleuth.reporting.figures import overlay, save_figure
+from pixelsleuth.reporting.figures import overlay, save_figure, warmth
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
     options = parser.parse_args()
     detector = Detector.load("faces")
     pictures = list(tampered_copies())
-    figure = Figure(figsize=(2 * len(pictures), 4.3), layout="constrained")
-    axes = figure.subplots(2, len(pictures))
+    figure = Figure(figsize=(2 * len(pictures), 6.4), layout="constrained")
+    axes = figure.subplots(3, len(pictures))
     for column, (name, pixels) in enumerate(pictures):
         finding = detector.detect(pixels, max_false_alarm=0.05)
         square = finding.square
@@ -32,8 +32,10 @@ def main() -> None:
         view = np.s_[max(0, square.y0 - 12) : square.y1 + 12, max(0, square.x0 - 12) : square.x1 + 12]
         axes[0, column].imshow(pixels[view])
         axes[0, column].set_title(name.replace("_", " "), fontsize=9)
-        axes[1, column].imshow(overlay(pixels, finding.excess)[view])
+        assert finding.heatmap is not None
+        axes[1, column].imshow(warmth(pixels, finding.heatmap)[view])
         axes[1, column].set_title(f"{finding.verdict}, p = {finding.p_value:.4f}", fontsize=9)
+        axes[2, column].imshow(overlay(pixels, finding.excess)[view])
     for one in axes.flat:
         one.set_axis_off()
     save_figure(figure, options.out, dpi=100)

@@ -37,23 +37,21 @@ def tampered_copies() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _edits(photo: np.ndarray, face: Face) -> Iterator[tuple[str, Edited]]:
-    centre, axes, _ = feature_ellipse(face, "mouth")
-    yield "mouth_upside_down", local_change(photo, centre, axes[0], lambda p: turned(p, centre))
+    """Four edits that the bundled model can see; LOG.md names others that it cannot."""
+    mouth, mouth_axes, _ = feature_ellipse(face, "mouth")
+    yield "mouth_upside_down", local_change(photo, mouth, mouth_axes[0], lambda p: turned(p, mouth))
     eye, eye_axes, _ = feature_ellipse(face, "left_eye")
-    forehead = (eye[0] + 1.3 * eye_axes[0], eye[1] - 1.6 * eye_axes[0])
-    shift = np.array([[1.0, 0, forehead[0] - eye[0]], [0, 1.0, forehead[1] - eye[1]]])
-    third_eye = cv2.warpAffine(photo, shift, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-    yield "third_eye", local_change(photo, forehead, eye_axes[0], lambda p: third_eye)
+    down = 0.9 * mouth_axes[0]
+    moved = cv2.warpAffine(photo, np.array([[1.0, 0, 0], [0, 1.0, down]]), photo.shape[1::-1])
+    yield "eye_on_the_cheek", local_change(photo, (eye[0], eye[1] + down), 1.1 * eye_axes[0], lambda p: moved)
     cat = np.ascontiguousarray(data.chelsea())
     # Eyes, nose and mouth corners of scikit-image's cat (CC0), by hand.
     marks = ((172.0, 115.0), (318.0, 137.0), (262.0, 240.0), (225.0, 265.0), (290.0, 262.0))
-    cat_face = Face(face.box, 1.0, marks)
-    yield "cat_s_eye", feature_swap(photo, face, cat, cat_face, "right_eye", match_colours=True)
-    mouth, mouth_axes, _ = feature_ellipse(face, "mouth")
-    forehead = (mouth[0], face.landmarks[0][1] - 0.9 * mouth_axes[0])
-    shift = np.array([[1.0, 0, forehead[0] - mouth[0]], [0, 1.0, forehead[1] - mouth[1]]])
-    second_mouth = cv2.warpAffine(photo, shift, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
-    yield "second_mouth", local_change(photo, forehead, 0.8 * mouth_axes[0], lambda p: second_mouth)
+    yield "cat_s_nose", feature_swap(photo, face, cat, Face(face.box, 1.0, marks), "nose", match_colours=True)
+    hole = np.zeros(photo.shape[:2], np.uint8)
+    half = (round(mouth_axes[0]), round(0.8 * mouth_axes[1]))
+    cv2.ellipse(hole, (round(mouth[0]), round(mouth[1])), half, 0, 0, 360, 255, -1)
+    yield "mouth_removed", Edited(cv2.inpaint(photo, hole, 5, cv2.INPAINT_TELEA), hole > 0)
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -30,6 +30,16 @@ def overlay(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
     return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)
 
 
+def warmth(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The uncalibrated look: (H, W, 3) uint8 tinted by the (H, W) share of normal pixels that are less unusual, from
+    90% upwards. A tenth of a normal picture is tinted too, so this shows where to look, not whether to."""
+    strength = np.clip((share - 0.9) / 0.1, 0, 1)
+    colour = matplotlib.colormaps["viridis"](strength)[..., :3] * 255
+    grey = np.repeat(pixels.mean(2, keepdims=True), 3, 2)
+    alpha = 0.75 * np.sqrt(strength)[..., None]
+    return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)
+
+
 def with_boxes(pixels: np.ndarray, boxes: list[list[int]], colour: tuple[int, int, int]) -> np.ndarray:
     """A copy of (H, W, 3) uint8 with rectangles [x0, y0, x1, y1]."""
     drawn = pixels.copy()

@@ -15,7 +15,7 @@ from PIL import Image
 from pixelsleuth import __version__
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, with_boxes
+from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, warmth, with_boxes
 from pixelsleuth.scoring.calibration import Calibration
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
@@ -73,10 +73,14 @@ def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
         faces = [face.box.as_list() for face in finding.faces]
         shown = with_boxes(pixels, faces, (255, 255, 255))
         item["images"].append(("input, face framed" if faces else "input", _data_uri(shrunk(shown, SIDE))))
+        near = surroundings(finding, pixels)
         if finding.excess is not None:
             coloured = overlay(pixels, finding.excess)
             coloured = with_boxes(coloured, [r.box.as_list() for r in finding.regions], (0, 229, 255))
-            item["images"].append(("where it is unusual", _data_uri(shrunk(coloured, SIDE))))
+            item["images"].append(("what few normal pictures match", _data_uri(shrunk(coloured[near], SIDE))))
+        if finding.heatmap is not None:
+            tinted = warmth(pixels, finding.heatmap)
+            item["images"].append(("where to look: the least usual tenth", _data_uri(shrunk(tinted[near], SIDE))))
         if finding.restoration is not None:
             item["images"].append(("face as the model would have it", _data_uri(finding.restoration)))
     if finding.score is not None:
@@ -84,6 +88,15 @@ def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
         figure = score_histogram(calibration.scores["original"], finding.score, threshold, finding.max_false_alarm)
         item["histogram"] = _png_uri(png_of(figure))
     return item
+
+
+def surroundings(finding: Finding, pixels: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of the square that was judged with a quarter of its side around it, within the picture."""
+    if finding.square is None:
+        return slice(None), slice(None)
+    box, more = finding.square, finding.square.width // 4
+    rows = slice(max(0, box.y0 - more), min(pixels.shape[0], box.y1 + more))
+    return rows, slice(max(0, box.x0 - more), min(pixels.shape[1], box.x1 + more))
 
 
 def explained(finding: Finding) -> str:
