@@ -66,7 +66,10 @@ def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None])
     scores = raw_scores(whole, settings)
     # A masked prior sees an edit's own codes around the one it scores, and they explain each other; a causal one sees
     # half of them.
-    kind = TWO_WAY if "pixelsnail" in model.priors else next(iter(model.priors))
+    kind = "pixelsnail" if "pixelsnail" in model.priors else next(iter(model.priors))
+    # Mirror images mean something only to networks that were taught with them.
+    if kind == "pixelsnail" and model.config.training["settings"]["prior_stage"]["augment"] != "none":
+        kind = TWO_WAY
     names = [f"{kind}_{name}" for kind in model.priors for name in ADJUSTED]
     names += [
         *(f"{kind}_{name}" for name in FACE_COMBINATION),
