@@ -17,7 +17,7 @@ from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 
