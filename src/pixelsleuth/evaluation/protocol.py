@@ -43,6 +43,7 @@ def evaluate(
     masks: Path | None = None,
     pairs: Path | None = None,
     match_sharpness: bool = False,
+    maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
     batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -53,6 +54,7 @@ def evaluate(
         masks: folder of masks of the anomalous pictures, matched by relative path without suffix; not 0: altered.
         pairs: CSV with columns fake, real; paths relative to the two folders.
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
+        maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs the text's restoration map is measured on; it is slow.
 
     Raises:
@@ -65,8 +67,8 @@ def evaluate(
         (p, True) for p in _pictures(anomalous, "--anomalous")
     ]
     # Blurring for sharpness moves what maps are about; only scores are compared then.
-    want_maps = bool(partner or masks) and not match_sharpness
-    want_maps |= any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
+    want_maps = maps and bool(partner or masks) and not match_sharpness
+    want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
     # A real picture with several fakes is one unit with all of them.
     units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
