@@ -311,6 +311,7 @@ def evaluate(
     match_sharpness: Annotated[
         bool, typer.Option("--match-sharpness", help="Blur each pair to its softer image.")
     ] = False,
+    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also measure maps.")] = True,
     text_pairs: Annotated[
         int, typer.Option(help="Pairs on which the text's own map is measured; about 10 s each.", min=0)
     ] = 10,
@@ -326,7 +327,7 @@ def evaluate(
     with _bar() as bar:
         task = bar.add_task("scoring", total=None)
         result = run(
-            detector, normal, anomalous, masks=masks, pairs=pairs, match_sharpness=match_sharpness,
+            detector, normal, anomalous, masks=masks, pairs=pairs, match_sharpness=match_sharpness, maps=heatmap,
             text_pairs=text_pairs, batch_size=batch_size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
