@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, surprise_of
+from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, of_images, repeated, surprise_of
 from pixelsleuth.records import Surprise
 
 
@@ -117,22 +117,34 @@ class MaskedPrior(nn.Module):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """As the protocol says. All chosen codes are hidden, then drawn lattice by lattice in four steps,
-        each given what was drawn before: codes drawn together are never neighbours."""
+        """As the protocol says. All chosen codes are hidden, then drawn lattice by lattice in four steps, each given
+        what was drawn before: codes drawn together are never neighbours. The first step sees the same in every copy
+        and is taken once."""
         if where is None:
             if above is None:
                 raise ValueError("resample: expected `where` or `above`, got neither")
             where = self.log_prob(codes, context).nll > above
+        copies = uniforms.shape[1]
+        restored = codes[:, None].expand(uniforms.shape).clone()
         partition = lattices(self.config.grid, codes.device)
         hidden = where.clone()
-        restored = codes
         for number in range(int(partition.max()) + 1):
             now = hidden & (partition == number)
-            if not bool(now.any()):
+            images = now.flatten(1).any(1).nonzero()[:, 0]
+            if not len(images):
                 continue
-            logits = self(restored, hidden, context).permute(0, 2, 3, 1)
-            restored = restored.clone()
-            restored[now] = draw(logits[now], uniforms[now])
+            # Copies differ once something was drawn in them; until then one stands for all.
+            alike = bool((hidden == where)[images].all())
+            seen = restored[images, : 1 if alike else None]
+            each = seen.shape[1]
+            about = repeated(of_images(context, images), each)
+            logits = self(seen.flatten(0, 1), hidden[images].repeat_interleave(each, 0), about)
+            # (copies, places, K): the chosen places of all these images.
+            places = now[images]
+            chosen = logits.permute(0, 2, 3, 1).unflatten(0, (len(images), each)).transpose(0, 1)[:, places]
+            after = restored[images].transpose(0, 1).contiguous()
+            after[:, places] = draw(chosen.expand(copies, -1, -1), uniforms[images].transpose(0, 1)[:, places])
+            restored[images] = after.transpose(0, 1)
             hidden = hidden & ~now
         return restored
 

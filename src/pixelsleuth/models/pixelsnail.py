@@ -12,8 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, surprise_of
+from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, repeated, surprise_of
+from pixelsleuth.models.raster import Walk
 from pixelsleuth.records import Surprise
+
+#: Copies of grids that are walked together: enough to keep matrix products busy; at the paper's size each copy keeps
+#: 2 MB of what came before.
+AT_ONCE = 128
 
 
 class _Window(nn.Module):
@@ -121,16 +126,14 @@ class PixelSNAIL(nn.Module):
             self.classes = nn.Embedding(config.classes, config.width)
 
     def forward(self, codes: Tensor, context: Context | None = None) -> Tensor:
-        """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it, so the upper
-        rows alone are a valid input."""
+        """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it."""
         check_context(self.config, context, len(codes))
         embedded = self.embed(codes) if self.embed is not None else F.one_hot(codes, self.config.codes)
         x = embedded.permute(0, 3, 1, 2).to(self.place.dtype).contiguous(memory_format=torch.channels_last)
-        vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place[:, :, : codes.shape[1]]
-        if context is not None and context.scalars is not None:
-            vertical = vertical + self.scalars(context.scalars)[:, :, None, None]
-        if context is not None and context.classes is not None:
-            vertical = vertical + self.classes(context.classes)[:, :, None, None]
+        vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place
+        about = self._about(context)
+        if about is not None:
+            vertical = vertical + about[:, :, None, None]
         horizontal = vertical + self.left(F.pad(x, (1, 0))[:, :, :, :-1])
         beside = self.beside(codes).permute(0, 3, 1, 2)
         for block in self.blocks:
@@ -154,58 +157,59 @@ class PixelSNAIL(nn.Module):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """As the protocol says; with `above` a code is drawn if its surprise *given the restored prefix*
-        exceeds it (the text's algorithm).
+        """As the protocol says; with `above` a code is drawn if its surprise *given the restored prefix* exceeds it
+        (the text's algorithm).
 
-        Each grid jumps from one drawn code to the next: the places between keep their codes, and what is
-        known of them stays true until a code before them changes. Rows below the next one are left out: they
-        are causally behind. Passes over the network: about as many as the most codes drawn in one grid, in
-        place of h x w.
+        One pass finds what is flagged before anything is drawn. Images with nothing flagged are done; the others are
+        walked place by place (`Walk`), `AT_ONCE` copies together.
         """
         if (where is None) == (above is None):
             raise ValueError("resample: expected exactly one of `where` and `above`")
-        height, breadth = self.config.grid
-        restored = codes.clone()
-        active = torch.arange(len(codes), device=codes.device)
-        done = torch.full((len(codes),), -1, device=codes.device)
-        order = torch.arange(height * breadth, device=codes.device)
-        while len(active):
-            rows = min(height, int(done[active].max()) // breadth + 3)
-            now = restored[active, :rows]
-            logits = self(now, _rows_of(context, active)).flatten(2)
-            if where is not None:
-                flagged = where[active, :rows].flatten(1)
-            else:
-                flagged = surprise_of(logits, now.flatten(1)).nll > above
-            flagged = flagged & (order[: rows * breadth] > done[active, None])
-            hit = flagged.any(1)
-            first = flagged.int().argmax(1)
-            chosen, at = active[hit], first[hit]
-            there = logits[hit].gather(2, at[:, None, None].expand(-1, logits.shape[1], 1))[:, :, 0]
-            restored.view(len(codes), -1)[chosen, at] = draw(there, uniforms.flatten(1)[chosen, at])
-            done[active] = torch.where(hit, first, rows * breadth - 1)
-            active = active[done[active] < order[-1]]
+        check_context(self.config, context, len(codes))
+        flagged = where if where is not None else self.log_prob(codes, context).nll > above
+        restored = codes[:, None].expand(uniforms.shape).clone()
+        rows = flagged.any(2).cpu()
+        numbers = torch.arange(codes.shape[1])
+        first = torch.where(rows, numbers, codes.shape[1]).amin(1)
+        # Grids that begin alike are walked together: they share what comes before.
+        touched = torch.argsort(first, stable=True)[: int((first < codes.shape[1]).sum())]
+        if not len(touched):
+            return restored
+        walk = Walk(self)
+        about = self._about(context)
+        for images in touched.split(max(1, AT_ONCE // uniforms.shape[1])):
+            # With `above` a drawn code may make any later one unlikely.
+            last = codes.shape[1] - 1 if where is None else int((rows[images] * numbers).max())
+            here = images.to(codes.device)
+            restored[here] = walk.resample(
+                codes[here], uniforms[here], int(first[images].min()), last, None if where is None else where[here],
+                above, None if about is None else about[here], draw,
+            )  # fmt: skip
         return restored
 
     @torch.no_grad()
     def resample_directly(
         self, codes: Tensor, uniforms: Tensor, above: float, context: Context | None = None
     ) -> Tensor:
-        """The text's algorithm word for word: the whole network at every place. The oracle of `resample`."""
-        restored = codes.clone()
+        """The text's algorithm word for word: the whole network over all copies at every place. The oracle of
+        `resample`."""
+        copies = uniforms.shape[1]
+        restored = codes.repeat_interleave(copies, 0)
+        context = repeated(context, copies)
         for row in range(self.config.grid[0]):
             for column in range(self.config.grid[1]):
                 logits = self(restored, context)[:, :, row, column]
                 nll = -logits.float().log_softmax(1).gather(1, restored[:, row, column, None])[:, 0]
-                drawn = draw(logits, uniforms[:, row, column])
+                drawn = draw(logits, uniforms[:, :, row, column].flatten())
                 restored[:, row, column] = torch.where(nll > above, drawn, restored[:, row, column])
-        return restored
+        return restored.unflatten(0, (len(codes), copies))
 
-
-def _rows_of(context: Context | None, rows: Tensor) -> Context | None:
-    if context is None:
-        return None
-    return Context(
-        None if context.scalars is None else context.scalars[rows],
-        None if context.classes is None else context.classes[rows],
-    )
+    def _about(self, context: Context | None) -> Tensor | None:
+        """(B, C): what the context adds at every place, or None."""
+        about = None
+        if context is not None and context.scalars is not None:
+            about = self.scalars(context.scalars)
+        if context is not None and context.classes is not None:
+            classes = self.classes(context.classes)
+            about = classes if about is None else about + classes
+        return about

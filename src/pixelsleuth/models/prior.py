@@ -89,17 +89,17 @@ class Prior(Protocol):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """Draws codes anew at temperature 1 and leaves the rest as they are.
+        """Draws codes anew at temperature 1, S times for each image, and leaves the rest as they are.
 
         Args:
             codes: (B, h, w) int64.
-            uniforms: (B, h, w) float in [0, 1): the draw at each place, turned into a code by the inverse
-                of the conditional distribution, so that an answer does not depend on the batch.
+            uniforms: (B, S, h, w) float in [0, 1): the draw at each place of each copy, turned into a code by the
+                inverse of the conditional distribution, so that an answer does not depend on the batch.
             where: (B, h, w) bool, the codes to draw; or
             above: draw the codes whose surprise in nats exceeds this.
 
         Returns:
-            (B, h, w) int64.
+            (B, S, h, w) int64.
         """
         ...
 
@@ -134,3 +134,23 @@ def check_context(config: PriorConfig, context: Context | None, batch: int) -> N
         )
     if scalars is not None and scalars.shape != (batch, config.context):
         raise ValueError(f"context.scalars: expected {(batch, config.context)}, got {tuple(scalars.shape)}")
+
+
+def repeated(context: Context | None, copies: int) -> Context | None:
+    """The context of `copies` of each image, one after the other."""
+    if context is None:
+        return None
+    return Context(
+        None if context.scalars is None else context.scalars.repeat_interleave(copies, 0),
+        None if context.classes is None else context.classes.repeat_interleave(copies, 0),
+    )
+
+
+def of_images(context: Context | None, images: Tensor) -> Context | None:
+    """The context of some images, by number."""
+    if context is None:
+        return None
+    return Context(
+        None if context.scalars is None else context.scalars[images],
+        None if context.classes is None else context.classes[images],
+    )

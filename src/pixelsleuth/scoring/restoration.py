@@ -72,22 +72,19 @@ def restore(
         where: (B, h, w) bool, the codes to draw anew.
     """
     batch, grid = len(codes), tuple(codes.shape[1:])
-    copies = codes.repeat_interleave(restorations, 0)
-    uniforms = uniforms_of(sha256, restorations, grid).flatten(0, 1)
-    if where is not None:
-        where = where.repeat_interleave(restorations, 0)
-    drawn = prior.resample(copies, uniforms, where=where, above=above)
-    decoded = vqvae.decode(drawn).view(batch, restorations, *image.shape[1:])
+    uniforms = uniforms_of(sha256, restorations, grid).to(codes.device)
+    drawn = prior.resample(codes, uniforms, where=where, above=above)
+    decoded = vqvae.decode(drawn.flatten(0, 1)).view(batch, restorations, *image.shape[1:])
     distance = (decoded - image[:, None]).abs()
     weights = restoration_weights(distance.mean((2, 3, 4)) * 2, k)
     spread = weights[:, :, None, None, None]
     return Restored(
-        drawn.view(batch, restorations, *grid),
+        drawn,
         (decoded * spread).sum(1),
         weights,
         1 / (weights**2).sum(1),
         (distance * spread).sum(1).mean(1),
-        (drawn != copies).float().mean((1, 2)).view(batch, restorations).mean(1),
+        (drawn != codes[:, None]).float().mean((1, 2, 3)),
     )
 
 

@@ -46,10 +46,9 @@ FACE_COMBINATION = ("local_max", "mean_nll")
 ADJUSTED = ("mean_nll", "nll_minus_entropy", "top_sixteenth")
 
 
-def fit_scores(model: Model, store: Store, progress: Callable[[int, int], None]) -> ScoreSettings:
+def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[[int, int], None]) -> ScoreSettings:
     """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
-    pictures of split `train`."""
-    rows = store.rows("train")
+    `rows`, pictures that the networks were trained on."""
     rows = rows[np.linspace(0, len(rows) - 1, min(FIT_ON, len(rows))).astype(int)]
     examiner = Examiner(model, ScoreSettings())
     parts = []

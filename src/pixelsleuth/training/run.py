@@ -37,7 +37,7 @@ from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.stages import PriorStage, VQVAEStage, reconstruction_metrics
+from pixelsleuth.training.stages import PriorStage, VQVAEStage, log_every, reconstruction_metrics
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
@@ -86,14 +86,15 @@ def train(
         figures["vqvae"] = json.loads((work / "vqvae.json").read_text())
         say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
 
-        codes = _cached_codes(vqvae, store, rows, settings.prior_stage, work / "codes.npy", say)
+        learned = rows[: settings.prior_stage.most_images or None]
+        codes = _cached_codes(vqvae, store, learned, settings.prior_stage, work / "codes.npy", say)
         held_out = _held_out(store)
         for number, config in enumerate(settings.priors):
             path = folder / prior_file(number, config.kind)
             torch.manual_seed(settings.seed + 1 + number)
             prior = build_prior(config).to(memory_format=torch.channels_last)
             if not path.exists():
-                figures[config.kind] = _fit_prior(prior, codes, store, rows, settings, number, work, progress, say)
+                figures[config.kind] = _fit_prior(prior, codes, store, learned, settings, number, work, progress, say)
                 figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
                 write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
                 save_network(prior, path)
@@ -115,7 +116,7 @@ def train(
         }
         unfitted = ScoreSettings().as_tree()
         save_config(folder, ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training))
-        save_scores(folder, fit_scores(load_model(folder), store, lambda done, total: None))
+        save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -193,7 +194,7 @@ def _fit(
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
-        log_every_n_steps=10,
+        log_every_n_steps=log_every(steps),
         num_sanity_val_steps=0,
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
@@ -290,11 +291,10 @@ def _fit_prior(
     work: Path, progress: bool, say: Callable[[str], None],
 ) -> dict[str, float]:  # fmt: skip
     stage, kind = settings.prior_stage, settings.priors[number].kind
-    count = min(len(rows), stage.most_images or len(rows))
-    sampler = Sampler(store.table["group"][rows[:count]].tolist(), stage, settings.seed + 1 + number)
+    sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed + 1 + number)
     steps = _steps(sampler, stage)
     module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
-    say(f"{kind}: {_count(prior):,} parameters, {count:,} grids, {steps:,} steps of {stage.batch}")
+    say(f"{kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
 
     def source(picked: np.ndarray) -> np.ndarray:
         # The mirror image of a picture is drawn by its place in the batch: no random state to carry.

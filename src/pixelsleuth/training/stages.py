@@ -17,6 +17,11 @@ from pixelsleuth.training.data import augmented, to_float
 from pixelsleuth.training.presets import LossWeights, Stage
 
 
+def log_every(steps: int) -> int:
+    """Steps between points of a curve: at most 10, fewer in a run so short that little would be seen."""
+    return max(1, min(10, steps // 50))
+
+
 class _Taught(L.LightningModule):
     """What both stages need of Lightning: random numbers by step, the optimizer, clipping."""
 
@@ -61,7 +66,7 @@ class VQVAEStage(_Taught):
         image = augmented(to_float(batch), self.stage.augment)
         loss, parts, codes = vqvae_loss(self.model, image, self.weights)
         self.log("loss", loss, prog_bar=True)
-        if self.global_step % 20 == 0:
+        if self.global_step % log_every(self.steps) == 0:
             size = self.model.config.codes
             complexity, usage = perplexity(codes, size)
             self.log_dict({f"train/{k}": v for k, v in parts.items()} | {"train/usage": usage})
