@@ -242,17 +242,20 @@ def detect(
     out: OutOption = None,
     max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.01,
     format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
-    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map.")] = True,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
+    ] = True,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(help="Images computed together; findings do not depend on it.", min=1)
-    ] = 16,
+        int | None,
+        typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
+    ] = None,
 ) -> None:
     """Judge images: one record an input, in input order."""
     from pixelsleuth.detector import Detector
-    from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
+    from pixelsleuth.reporting.writing import RecordWriter, written_behind
 
     if format is Format.parquet and out is None:
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
@@ -267,12 +270,9 @@ def detect(
     try:
         with _bar() as bar:
             task = bar.add_task("judging", total=None)
-            for number, finding in enumerate(found):
-                if out is not None:
-                    finding = save_heatmap(finding, out, number)
-                writer.write(finding.record())
-                counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
-                bar.update(task, completed=number + 1)
+            for number, verdict in enumerate(written_behind(found, writer, out), 1):
+                counts[verdict] = counts.get(verdict, 0) + 1
+                bar.update(task, completed=number)
     finally:
         writer.close()
     total = sum(counts.values())
@@ -313,9 +313,8 @@ def evaluate(
     ] = False,
     heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also measure maps.")] = True,
     text_pairs: Annotated[
-        int, typer.Option(help="Pairs on which the text's own map is measured; about 10 s each.", min=0)
-    ] = 10,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+        int, typer.Option(help="Pairs on which the text's own map is measured; about 1 s each.", min=0)
+    ] = 50,
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
@@ -328,14 +327,46 @@ def evaluate(
         task = bar.add_task("scoring", total=None)
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, match_sharpness=match_sharpness, maps=heatmap,
-            text_pairs=text_pairs, batch_size=batch_size,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            text_pairs=text_pairs, progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
         result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
     show(result.metrics, Console())
+
+
+@app.command()
+def benchmark(
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures.")] = None,
+    images: Annotated[int, typer.Option(help="Pictures of the long run of detection.", min=64)] = 1000,
+    direct: Annotated[
+        bool, typer.Option("--direct/--no-direct", help="Run the direct restoration too, which takes minutes.")
+    ] = True,
+) -> None:
+    """Measure speed on this machine: training step, codes, likelihood, restoration, whole detection."""
+    import torch
+
+    from pixelsleuth.benchmark.workloads import Benchmark, ratios
+
+    say = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = Benchmark(device, images, direct, say)
+    made.run()
+    if json_file is not None:
+        made.save(json_file)
+    table = Table(title="pixelsleuth benchmark")
+    for column in ("what", "images/s", "CPU s an image", "peak MB", "of matmul rate"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for name, found in made.found.items():
+        share = found.settings.get("share_of_matmul_rate")
+        table.add_row(
+            name, f"{found.images_per_second:,.4g}", f"{found.cpu_seconds_per_image:.4g}", f"{found.peak_mb:,.0f}",
+            "" if share is None else f"{share:.0%}",
+        )  # fmt: skip
+    for name, times in ratios(made.found):
+        table.add_row(name, f"{times:,.4g} times", "", "", "")
+    Console().print(table)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from pixelsleuth import __version__
@@ -35,7 +36,9 @@ from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 
 #: A re-encoding is tried only where p is within this factor of the rate.
 NEAR_RATE = 3.0
-BATCH = 16
+#: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
+BATCH = 32
+BATCH_ON_GPU = 256
 
 Input = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -46,16 +49,22 @@ class Prepared:
 
     Attributes:
         path: as it was given, or "<array>".
-        pixels: (H, W, 3) uint8 RGB of the whole input.
+        source: the encoded bytes, or the array that was given: decoded pixels of many photos would fill memory.
+        shape: (H, W) of the upright input.
         face: the square that is cut; confidence 0 where it is the whole picture for want of a face.
         square: (size, size, 3) uint8, the cut.
     """
 
     path: str
     sha256: str
-    pixels: np.ndarray
+    source: bytes | np.ndarray
+    shape: tuple[int, int]
     face: Face
     square: np.ndarray
+
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of the whole input."""
+        return decode(self.source).pixels if isinstance(self.source, bytes) else self.source
 
 
 class Detector:
@@ -65,12 +74,15 @@ class Detector:
         self.name, self.examiner, self.calibration = name, examiner, calibration
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str] = "faces", dtype: str = "float32") -> Detector:
+    def load(
+        cls, model: str | os.PathLike[str] = "faces", dtype: str = "float32", device: str | None = None
+    ) -> Detector:
         """Loads a model and its calibration.
 
         Args:
             model: a bundled name (`faces`), a folder, or a Hugging Face Hub repository id.
             dtype: must be the type the model was calibrated in, or verdicts would not be the same.
+            device: `cpu` or `cuda`; a GPU where there is one unless given.
 
         Raises:
             ModelError: the model cannot be found or read, or was calibrated in another type.
@@ -89,6 +101,12 @@ class Detector:
                 f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
                 "run `pixelsleuth calibrate` again"
             )
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device != "cpu":
+            # TF32 keeps 10 bits: scores would leave their calibration.
+            torch.backends.cudnn.allow_tf32 = False
+            for network in (loaded.vqvae, *loaded.priors.values()):
+                network.to(device)
         return cls(name, Examiner(loaded, settings, dtype), calibration)
 
     @property
@@ -113,16 +131,29 @@ class Detector:
         *,
         max_false_alarm: float = 0.01,
         heatmap: bool = True,
-        batch_size: int = BATCH,
+        every_score: bool | None = None,
+        batch_size: int | None = None,
         whole_without_face: bool = False,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
-        Reading and face detection of the next batch overlap with computing the present one; memory holds two
-        batches, however many inputs there are.
+        Reading and face detection of the next batch overlap with computing the present one; memory holds the encoded
+        bytes of two batches, however many inputs there are and however large.
+
+        Args:
+            sources: as `detect`'s.
+            heatmap: also map; takes about five times as long.
+            every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
+            batch_size: inputs examined together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given. No
+                finding depends on it.
+            whole_without_face: judge the whole picture where a face is wanted and none is found.
         """
         self.calibration.check_rate(max_false_alarm)
         workers = min(4, os.cpu_count() or 1)
+        if batch_size is None:
+            batch_size = BATCH if self.examiner.device.type == "cpu" else BATCH_ON_GPU
+        if every_score is None:
+            every_score = heatmap
         waiting = iter(sources)
         with ThreadPoolExecutor(workers) as pool:
 
@@ -134,7 +165,7 @@ class Detector:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                yield from self._judge(ready, max_false_alarm, heatmap, began)
+                yield from self._judge(ready, max_false_alarm, heatmap, every_score, began)
 
     def prepare(self, source: Input, whole_without_face: bool = False) -> Prepared:
         """Reads one input and cuts the square that the networks see. Raises InputError."""
@@ -150,7 +181,8 @@ class Detector:
                 raise InputError(error.code, error.sentence, picture.sha256) from None
             face = Face(faces.whole_picture(picture.pixels), 0.0)
         square = faces.cut(picture.pixels, face.box, self.examiner.size)
-        return Prepared(path, picture.sha256, picture.pixels, face, square)
+        height, width = picture.pixels.shape[:2]
+        return Prepared(path, picture.sha256, picture.encoded or picture.pixels, (height, width), face, square)
 
     def _prepare(self, source: Input, whole_without_face: bool) -> Prepared | Finding:
         try:
@@ -167,13 +199,15 @@ class Detector:
             )
 
     def _judge(
-        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, began: float
+        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, every_score: bool, began: float
     ) -> Iterator[Finding]:
         """Findings of one batch, in order."""
         inputs = [item for item in ready if isinstance(item, Prepared)]
         if inputs:
             squares = np.stack([item.square for item in inputs])
-            seen = self.examiner.examine(squares, [item.sha256 for item in inputs], maps=heatmap)
+            seen = self.examiner.examine(
+                squares, [item.sha256 for item in inputs], maps=heatmap, every_score=every_score
+            )
             p_values = [self.calibration.p_value(s) for s in seen.scores[self.calibration.score]]
             verdicts = self._verdicts(inputs, p_values, rate)
         seconds = (time.perf_counter() - began) / len(ready)
@@ -195,10 +229,14 @@ class Detector:
         near = [i for i, p in enumerate(p_values) if rate / NEAR_RATE <= p <= rate * NEAR_RATE]
         if not near:
             return verdicts
-        for encoding in REENCODINGS:
-            squares = [cut_reencoded(inputs[i].pixels, inputs[i].face.box, self.examiner.size, encoding) for i in near]
-            seen = self.examiner.examine(np.stack(squares), [inputs[i].sha256 for i in near], maps=False)
-            for i, score in zip(near, seen.scores[self.calibration.score], strict=True):
+        reencoded: dict[str, list[np.ndarray]] = {name: [] for name in REENCODINGS}
+        for i in near:
+            pixels = inputs[i].pixels()
+            for name, squares in reencoded.items():
+                squares.append(cut_reencoded(pixels, inputs[i].face.box, self.examiner.size, name))
+        for encoding, squares in reencoded.items():
+            scores = self._scores(np.stack(squares), [inputs[i].sha256 for i in near])
+            for i, score in zip(near, scores, strict=True):
                 again = self.calibration.p_value(score, encoding)
                 if (again <= rate) != (p_values[i] <= rate):
                     verdicts[i] = {
@@ -210,6 +248,10 @@ class Detector:
                         },
                     }
         return verdicts
+
+    def _scores(self, squares: np.ndarray, sha256: Sequence[str]) -> np.ndarray:
+        """(B,) scores that verdicts rest on, and nothing else."""
+        return self.examiner.examine(squares, sha256, maps=False, every_score=False).scores[self.calibration.score]
 
     def _finding(
         self, item: Prepared, seen: Examination, i: int, p_value: float, verdict: dict[str, Any], rate: float
@@ -233,12 +275,11 @@ class Detector:
         excess = self.calibration.excess(raw)
         regions = [region_of(mask, p, item.face.box) for mask, p in self.calibration.regions(excess)]
         restoration = (seen.restored.mean[i].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-        shape = item.pixels.shape[:2]
         return replace(
             finding,
             regions=tuple(regions),
-            heatmap=drawn_back(self.calibration.share(raw), item.face.box, shape),
-            excess=drawn_back(excess / self.calibration.colour_from, item.face.box, shape),
+            heatmap=drawn_back(self.calibration.share(raw), item.face.box, item.shape),
+            excess=drawn_back(excess / self.calibration.colour_from, item.face.box, item.shape),
             restoration=restoration,
             raw_maps={name: m[i] for name, m in seen.maps.items()},
             square=item.face.box,

@@ -18,8 +18,9 @@ from pixelsleuth.sources.anomalies import partner_mask
 from pixelsleuth.sources.images import find_images, read_picture
 
 #: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
-TEXT_PAIRS = 10
+TEXT_PAIRS = 50
 TEXT_RESTORATIONS = 15
+TEXT_BATCH = 8
 #: A map calls a pixel anomalous above this quantile of its values on the normal pictures.
 DSC_QUANTILE = 0.95
 
@@ -142,17 +143,19 @@ def text_restoration_maps(
     maps: list[np.ndarray] = []
     replaced: list[float] = []
     effective: list[float] = []
-    for path in paths:
-        item = detector.prepare(path, whole_without_face=True)
-        image = torch.from_numpy(item.square).permute(2, 0, 1)[None].float().div(255)
+    for start in range(0, len(paths), TEXT_BATCH):
+        items = [detector.prepare(path, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
+        image = torch.from_numpy(np.stack([item.square for item in items])).permute(0, 3, 1, 2).float().div(255)
+        image = image.to(detector.examiner.device)
         with torch.no_grad():
             codes = model.vqvae.encode(image)
         done = restore(
-            image, codes, model.vqvae, model.priors["pixelsnail"], [item.sha256],
+            image, codes, model.vqvae, model.priors["pixelsnail"], [item.sha256 for item in items],
             restorations=TEXT_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
         )  # fmt: skip
-        whole = drawn_back(pooled(done.residual)[0].numpy(), item.face.box, item.pixels.shape)
-        maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
-        replaced.append(float(done.replaced[0]))
-        effective.append(float(done.effective[0]))
+        for item, residual in zip(items, pooled(done.residual).cpu().numpy(), strict=True):
+            whole = drawn_back(residual, item.face.box, item.shape)
+            maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
+        replaced += done.replaced.tolist()
+        effective += done.effective.tolist()
     return maps, replaced, effective

@@ -45,7 +45,6 @@ def evaluate(
     match_sharpness: bool = False,
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
-    batch_size: int = 32,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a detector on two folders of pictures.
@@ -76,7 +75,7 @@ def evaluate(
     unreadable: list[str] = []
     inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
     found = detector.detect_many(
-        inputs, max_false_alarm=0.1, heatmap=want_maps, batch_size=batch_size, whole_without_face=True
+        inputs, max_false_alarm=0.1, heatmap=want_maps, every_score=True, whole_without_face=True
     )
     for number, ((path, bad), finding) in enumerate(zip(paths, found, strict=True), 1):
         progress(number, len(paths))

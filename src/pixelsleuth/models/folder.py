@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
 from pixelsleuth.files import sha256_of, whole_file, write_text
@@ -133,8 +134,17 @@ def load_model(folder: Path) -> Model:
     digest = hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
     for network in (vqvae, *priors.values()):
         network.eval().requires_grad_(False)
+        bake(network)
         network.to(memory_format=torch.channels_last)
     return Model(config, vqvae, priors, digest)
+
+
+def bake(network: nn.Module) -> None:
+    """Weight-normed weights become plain ones: a network that is not trained need not norm them at every pass."""
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+            module.weight.requires_grad_(False)
 
 
 def load_config(folder: Path) -> ModelConfig:

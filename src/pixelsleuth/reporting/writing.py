@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +15,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.files import whole_file
-from pixelsleuth.records import RECORD_FIELDS, Finding
+from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -77,6 +80,27 @@ class RecordWriter:
                 pq.write_table(pa.table(columns), partial)
         if self._path is not None and self.kind != "parquet":
             self._stream.close()
+
+
+def written_behind(found: Iterable[Finding], writer: RecordWriter, folder: Path | None) -> Iterator[Verdict]:
+    """Writes heatmaps (into `folder`, if there is one) and records in a thread of its own, while the next inputs are
+    computed; gives each verdict once its record is written. At most two findings wait."""
+
+    def write(finding: Finding, number: int) -> Verdict:
+        if folder is not None:
+            finding = save_heatmap(finding, folder, number)
+        writer.write(finding.record())
+        return finding.verdict
+
+    waiting: deque[Future[Verdict]] = deque()
+    # One thread: records stay in order.
+    with ThreadPoolExecutor(1) as pool:
+        for number, finding in enumerate(found):
+            waiting.append(pool.submit(write, finding, number))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

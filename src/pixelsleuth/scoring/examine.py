@@ -81,9 +81,9 @@ class Evidence:
 
     Attributes:
         codes: (B, h, w) int64.
-        surprise: prior kind -> its surprise.
-        rim: surprise of the masked prior with centre and rim hidden in turn; None without a masked prior.
-        two_way: `TWO_WAY` surprise; None without PixelSNAIL.
+        surprise: prior kind -> its surprise, of the priors that were asked.
+        rim: surprise of the masked prior with centre and rim hidden in turn; None where it was not asked.
+        two_way: `TWO_WAY` surprise; None where PixelSNAIL was not asked.
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
         complexity: (B, F) float64, the features of `complexity`.
     """
@@ -125,7 +125,12 @@ class Examiner:
 
     @torch.no_grad()
     def examine(
-        self, pixels: np.ndarray, sha256: Sequence[str], maps: bool = True, restorations: bool = True
+        self,
+        pixels: np.ndarray,
+        sha256: Sequence[str],
+        maps: bool = True,
+        restorations: bool = True,
+        every_score: bool = True,
     ) -> Examination:
         """Examines squares as the model saw them in training.
 
@@ -134,15 +139,17 @@ class Examiner:
             sha256: of each input's bytes; keys the random draws.
             maps: also map.
             restorations: with maps, also restore; else only the maps that need no restoration are made.
+            every_score: take every score there is; else those the verdict rests on and what came with them.
         """
         image = self._image(pixels)
+        mapping = next(iter(self.model.priors))
+        kinds = set(self.model.priors) if every_score else self._judging() | ({mapping} if maps else set())
         with self._precision():
-            evidence = self._evidence(image, pixels)
+            evidence = self._evidence(image, pixels, kinds, rim=every_score or CENTRE_AND_RIM in self._resting_on())
             restored = self._restored(image, evidence, sha256) if maps and restorations else None
         made: dict[str, np.ndarray] = {}
         if maps:
-            default = evidence.surprise[next(iter(self.model.priors))]
-            made["surprise"] = surprise_map(default, (self.size, self.size)).cpu().numpy()
+            made["surprise"] = surprise_map(evidence.surprise[mapping], (self.size, self.size)).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
         return Examination(fitted_scores(evidence, self.settings), made, restored)
@@ -151,7 +158,17 @@ class Examiner:
     def evidence(self, pixels: np.ndarray) -> Evidence:
         """What `fit_scores` fits on: (B, size, size, 3) uint8 RGB measured, nothing adjusted."""
         with self._precision():
-            return self._evidence(self._image(pixels), pixels)
+            return self._evidence(self._image(pixels), pixels, set(self.model.priors), rim=True)
+
+    def _resting_on(self) -> set[str]:
+        """Raw scores that the verdict is made of."""
+        names = self.settings.combined if self.settings.default == COMBINED else (self.settings.default,)
+        return {name.removesuffix("_adjusted") for name in names}
+
+    def _judging(self) -> set[str]:
+        """Kinds of the priors that the verdict needs."""
+        text = {text_prior(self.settings)} if TEXT_SCORE in self._resting_on() else set()
+        return text | {kind for kind in self.model.priors if any(n.startswith(f"{kind}_") for n in self._resting_on())}
 
     def _image(self, pixels: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
@@ -161,23 +178,23 @@ class Examiner:
         reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
         return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
 
-    def _evidence(self, image: Tensor, pixels: np.ndarray) -> Evidence:
+    def _evidence(self, image: Tensor, pixels: np.ndarray, kinds: set[str], rim: bool) -> Evidence:
         vqvae, priors = self.model.vqvae, self.model.priors
         codes = vqvae.encode(image)
         grid = (int(codes.shape[1]), int(codes.shape[2]))
-        surprise = {kind: prior.log_prob(codes) for kind, prior in priors.items()}
+        surprise = {kind: prior.log_prob(codes) for kind, prior in priors.items() if kind in kinds}
         centre = centre_of(grid)
-        rim = None
-        if "masked" in priors:
+        around = None
+        if "masked" in priors and rim:
             partition = torch.from_numpy(centre.astype(np.int64)).to(codes.device)
-            rim = priors["masked"].log_prob(codes, partition=partition)
+            around = priors["masked"].log_prob(codes, partition=partition)
         two_way = None
-        if "pixelsnail" in priors:
+        if "pixelsnail" in surprise:
             there, back = surprise["pixelsnail"], priors["pixelsnail"].log_prob(vqvae.encode(image.flip(3)))
             two_way = Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
         decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
-        return Evidence(codes, surprise, rim, two_way, smoothness, np.stack([complexity(p) for p in pixels]))
+        return Evidence(codes, surprise, around, two_way, smoothness, np.stack([complexity(p) for p in pixels]))
 
     def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
@@ -198,14 +215,18 @@ def centre_of(grid: tuple[int, int]) -> np.ndarray:
     return row[:, None] & column[None, :]
 
 
+def text_prior(settings: ScoreSettings) -> str:
+    """Kind of the prior that the text's score is taken from: PixelSNAIL where the model has one."""
+    return "pixelsnail" if "pixelsnail" in settings.lambda_s else next(iter(settings.lambda_s))
+
+
 def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
     """Every score by name before any adjustment for complexity, (B,) float64 each; all from the one pass."""
     scores: dict[str, np.ndarray] = {}
-    text_prior = "pixelsnail" if "pixelsnail" in evidence.surprise else next(iter(evidence.surprise))
     for kind, seen in evidence.surprise.items():
         found = surprise_scores(seen, settings.lambda_s[kind], settings.mean_nll[kind])
         for name, values in found.items():
-            full = TEXT_SCORE if name == "tail_sum" and kind == text_prior else f"{kind}_{name}"
+            full = TEXT_SCORE if name == "tail_sum" and kind == text_prior(settings) else f"{kind}_{name}"
             scores[full] = values.double().cpu().numpy()
     if evidence.two_way is not None:
         found = surprise_scores(evidence.two_way, 0.0, 0.0)
@@ -218,10 +239,11 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
 
 
 def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
-    """`raw_scores`, those adjusted for complexity, and their combination."""
+    """`raw_scores`, those adjusted for complexity, and their combination, of what was measured."""
     scores = raw_scores(evidence, settings)
     for name, adjustment in settings.adjusted.items():
-        scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
-    if settings.combined:
+        if name in scores:
+            scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
+    if settings.default == COMBINED:
         scores[COMBINED] = np.sum([scores[name] for name in settings.combined], axis=0) / len(settings.combined) ** 0.5
     return scores

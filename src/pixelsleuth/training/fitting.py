@@ -160,7 +160,9 @@ def calibrate(
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             sha = store.table["sha256"][batch].tolist()
-            found = examiner.examine(store.pixels(batch), sha, maps=start < MOST_MAPS, restorations=restore)
+            found = examiner.examine(
+                store.pixels(batch), sha, maps=start < MOST_MAPS, restorations=restore, every_score=False
+            )
             scores["original"].append(found.scores[settings.default])
             if found.maps:
                 maps.append(found.maps[settings.default_map])
@@ -170,7 +172,7 @@ def calibrate(
                     cut_reencoded(p, store.box(int(row)), examiner.size, name)
                     for p, row in zip(originals, batch, strict=True)
                 ]
-                again = examiner.examine(np.stack(squares), sha, maps=False)
+                again = examiner.examine(np.stack(squares), sha, maps=False, every_score=False)
                 scores[name].append(again.scores[settings.default])
             progress(min(start + BATCH, len(rows)), len(rows))
         sources = Counter(f"{Path(s).parent.name}/{Path(s).name}" for s in store.table["source"][rows])

@@ -1,0 +1,1 @@
+"""Speed on this machine: what is measured, how, and beside what."""
