@@ -16,6 +16,7 @@ from pixelsleuth.benchmark.workloads import (
     FLAGGED,
     Benchmark,
     awake,
+    count,
     face_crops,
     ratios,
     restoration_input,
@@ -24,7 +25,9 @@ from pixelsleuth.benchmark.workloads import (
 from pixelsleuth.detector import Detector
 from pixelsleuth.models.folder import bake, build_prior
 from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.images import read_picture
+from pixelsleuth.training.presets import PRESETS
 
 CPU = torch.device("cpu")
 
@@ -102,3 +105,18 @@ def test_without_face_search_the_whole_crop_is_judged(tmp_path: Path) -> None:
 def test_ratios_name_only_what_was_run() -> None:
     found = {"nll": Measured(30.0, 1, 1), "nll_monai": Measured(10.0, 1, 1), "nll_paper": Measured(5.0, 1, 1)}
     assert dict(ratios(found)) == {"nll / nll_monai": 3.0}
+
+
+def test_the_peer_has_as_many_parameters_and_the_same_grid() -> None:
+    pytest.importorskip("monai", reason="MONAI, of the extra `bench`, is not installed")
+    from pixelsleuth.benchmark.peer import peer_likelihood
+
+    for preset in ("fast", "paper-ffhq"):
+        settings = PRESETS[preset]
+        (config,) = (p for p in settings.priors if p.kind == "pixelsnail")
+        likelihood, of_prior, of_vqvae = peer_likelihood(config, 128, settings.vqvae.dimensions)
+        assert of_prior == pytest.approx(count(build_prior(config)), rel=0.1)
+        assert of_vqvae == pytest.approx(count(VQVAE(settings.vqvae)), rel=0.1)
+        found = likelihood(torch.rand(2, 3, 128, 128))
+        assert found.shape == (2, 16, 16)
+        assert (found <= 0).all()

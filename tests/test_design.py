@@ -21,6 +21,7 @@ ORDER = (
     "evaluation",
     "reporting",
     "demo",
+    "benchmark",
     "cli",
     "__main__",
 )
