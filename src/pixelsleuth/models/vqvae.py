@@ -89,7 +89,7 @@ class VQVAE(nn.Module):
 # --- fast: space-to-depth first, so that no convolution runs at full resolution ---
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """GroupNorm, SiLU, 3x3, SiLU, 1x1 (zero at the start), added."""
 
     def __init__(self, width: int) -> None:
@@ -109,19 +109,19 @@ def _fast(config: VQVAEConfig) -> tuple[nn.Module, nn.Module]:
     encoder = nn.Sequential(
         nn.PixelUnshuffle(4),
         nn.Conv2d(config.channels * 16, near, 3, padding=1),
-        _Residual(near),
+        Residual(near),
         nn.Conv2d(near, deep, 2, stride=2),
-        _Residual(deep),
-        _Residual(deep),
+        Residual(deep),
+        Residual(deep),
         nn.Conv2d(deep, config.dimensions, 1),
     )
     decoder = nn.Sequential(
         nn.Conv2d(config.dimensions, deep, 1),
-        _Residual(deep),
-        _Residual(deep),
+        Residual(deep),
+        Residual(deep),
         nn.Conv2d(deep, near * 4, 1),
         nn.PixelShuffle(2),
-        _Residual(near),
+        Residual(near),
         nn.Conv2d(near, config.channels * 16, 3, padding=1),
         nn.PixelShuffle(4),
     )

@@ -48,12 +48,13 @@ def show(metrics: dict[str, Any], console: Console) -> None:
 
 def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, dict[str, Any]]]) -> None:
     table = Table(title=title)
-    table.add_column("name")
+    table.add_column("name", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("tpr_at_fpr_", "TPR@"), no_wrap=True)
     for name, values in rows:
         table.add_row(name, *(_shown(values[c]) if c in values else "" for c in columns))
-    console.print(table)
+    # A narrow terminal, or none, would cut names and intervals off.
+    Console(file=console.file, width=max(console.width, 170)).print(table)
 
 
 def _shown(value: list[float]) -> str:

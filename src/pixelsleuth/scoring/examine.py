@@ -190,8 +190,8 @@ class Examiner:
             around = priors["masked"].log_prob(codes, partition=partition)
         two_way = None
         if "pixelsnail" in surprise:
-            there, back = surprise["pixelsnail"], priors["pixelsnail"].log_prob(vqvae.encode(image.flip(3)))
-            two_way = Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
+            back = priors["pixelsnail"].log_prob(vqvae.encode(image.flip(3)))
+            two_way = _both_ways(surprise["pixelsnail"], back)
         decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
         return Evidence(codes, surprise, around, two_way, smoothness, np.stack([complexity(p) for p in pixels]))
@@ -206,6 +206,26 @@ class Examiner:
         return restore(
             image, evidence.codes, self.model.vqvae, prior, sha256, restorations=self.settings.restorations, **flags
         )
+
+
+@torch.no_grad()
+def judging_surprise(model: Model, image: Tensor, codes: Tensor) -> Surprise:
+    """Surprise of the prior that judges, as a detective sees it: PixelSNAIL's over picture and mirror image where the
+    model has one, else the default prior's.
+
+    Args:
+        image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w), its codes.
+    """
+    if "pixelsnail" not in model.priors:
+        found: Surprise = next(iter(model.priors.values())).log_prob(codes)
+        return found
+    prior = model.priors["pixelsnail"]
+    return _both_ways(prior.log_prob(codes), prior.log_prob(model.vqvae.encode(image.flip(3))))
+
+
+def _both_ways(there: Surprise, back: Surprise) -> Surprise:
+    """The mean of a picture's surprise and its mirror image's, turned back."""
+    return Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
 
 
 def centre_of(grid: tuple[int, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.records import Face
+from pixelsleuth.sources.images import jpeg_round_trip
 
 FEATURES = ("left_eye", "right_eye", "nose", "mouth")
 
@@ -81,13 +82,7 @@ def feature_swap(
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     over = cv2.warpAffine(donor, move, (width, height), flags=method, borderMode=cv2.BORDER_REFLECT).astype(np.float64)
     alpha = _soft_ellipse(picture.shape, centre, axes, angle)
-    if match_colours:
-        inside = alpha > 0.5
-        if inside.any():
-            ours, theirs = picture[inside].astype(np.float64), over[inside]
-            ratio = np.clip(ours.std(0) / (theirs.std(0) + 1e-6), 0.5, 2.0)
-            over = (over - theirs.mean(0)) * ratio + ours.mean(0)
-    return _blended(picture, np.clip(over, 0, 255), alpha)
+    return laid_over(picture, over, alpha, float(match_colours))
 
 
 def copy_move(picture: np.ndarray, face: Face, generator: np.random.Generator) -> Edited:
@@ -151,3 +146,124 @@ def partner_mask(fake: np.ndarray, real: np.ndarray, size: int = 128) -> np.ndar
     if not 0.02 <= mask.mean() <= 0.60 or border.mean() >= 8:
         return None
     return mask
+
+
+# --- kinds that need no landmarks: a face crop, a donor crop, a soft mask ---
+
+
+def soft_blob(shape: tuple[int, ...], generator: np.random.Generator, share: float) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: an irregular patch over about `share` of a crop, near its middle, soft at the rim.
+
+    A ball of random place and stretch, its rim bent by smooth noise.
+    """
+    height, width = shape[:2]
+    radius = np.sqrt(share / np.pi)
+    stretch = float(np.exp(generator.uniform(-0.4, 0.4)))
+    reach = max(0.02, 0.42 - radius)
+    x, y = 0.5 + generator.uniform(-reach, reach), 0.5 + generator.uniform(-reach, reach)
+    down, across = np.mgrid[0:height, 0:width]
+    distance = np.hypot(((across + 0.5) / width - x) / stretch, ((down + 0.5) / height - y) * stretch) / radius
+    noise = generator.normal(0, 1, (6, 6)).astype(np.float32)
+    bends = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    softness = generator.uniform(0.05, 0.25)
+    return np.clip((1 - distance + 0.25 * bends) / softness + 0.5, 0, 1).astype(np.float32)
+
+
+def face_shape(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: the inner face of a crop around it, jittered, soft at the rim."""
+    height, width = shape[:2]
+    hard = np.zeros((height, width), np.float32)
+    centre = (width * generator.uniform(0.46, 0.54), height * generator.uniform(0.52, 0.60))
+    half = (width * generator.uniform(0.30, 0.40), height * generator.uniform(0.32, 0.42))
+    cv2.ellipse(hard, tuple(round(c) for c in centre), tuple(round(h) for h in half), 0, 0, 360, 1.0, -1)
+    return cv2.GaussianBlur(hard, (0, 0), width * generator.uniform(0.02, 0.06))
+
+
+def matched_colours(over: np.ndarray, under: np.ndarray, alpha: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    """`over` with the mean and spread, inside `alpha` > .5, of `under` (Reinhard et al. 2001, in RGB), to `strength`
+    in [0, 1]; (H, W, 3) float64."""
+    inside = alpha > 0.5
+    if not inside.any():
+        return over.astype(np.float64)
+    ours, theirs = under[inside].astype(np.float64), over[inside].astype(np.float64)
+    ratio = np.clip(ours.std(0) / (theirs.std(0) + 1e-6), 0.5, 2.0)
+    moved = (over - theirs.mean(0)) * ratio + ours.mean(0)
+    return np.clip(over + strength * (moved - over), 0, 255)
+
+
+def softened(picture: np.ndarray, factor: float) -> np.ndarray:
+    """Down- and up-sampled by `factor` >= 1, as what a generator of lower resolution makes is."""
+    height, width = picture.shape[:2]
+    small = cv2.resize(
+        picture, (max(8, round(width / factor)), max(8, round(height / factor))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def another_view(picture: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The same picture moved, scaled, lit, sharpened or softened a little, and compressed (Shiohara & Yamasaki 2022,
+    self-blended images)."""
+    height, width = picture.shape[:2]
+    scale = generator.uniform(0.97, 1.03)
+    move = cv2.getRotationMatrix2D((width / 2, height / 2), generator.uniform(-2, 2), scale)
+    move[:, 2] += generator.uniform(-0.02, 0.02, 2) * width
+    view = cv2.warpAffine(picture, move, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    view = view * generator.uniform(0.9, 1.1, 3) + generator.uniform(-10, 10)
+    view = np.clip(view, 0, 255).astype(np.uint8)
+    choice = generator.integers(4)
+    if choice == 0:
+        return softened(view, generator.uniform(1.2, 2.5))
+    if choice == 1:
+        return sharpened(view, generator.uniform(0.5, 1.5))
+    return jpeg_round_trip(view, int(generator.integers(40, 85))) if choice == 2 else view
+
+
+def sharpened(picture: np.ndarray, amount: float) -> np.ndarray:
+    """Unsharp mask with a Gaussian of 1.5 px."""
+    soft = cv2.GaussianBlur(picture, (0, 0), 1.5).astype(np.float64)
+    return np.clip(picture + amount * (picture - soft), 0, 255).astype(np.uint8)
+
+
+def warped(picture: np.ndarray, generator: np.random.Generator, strength: float) -> np.ndarray:
+    """Displaced by a smooth random field of up to about `strength` of the side."""
+    height, width = picture.shape[:2]
+    field = generator.normal(0, strength * width / 2, (2, 5, 5)).astype(np.float32)
+    dx, dy = (cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in field)
+    down, across = np.mgrid[0:height, 0:width].astype(np.float32)
+    return cv2.remap(picture, across + dx, down + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def inpainted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """What lies under `alpha` > .5 filled in from its rim (Telea 2004)."""
+    return cv2.inpaint(picture, (alpha > 0.5).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+
+
+def shifted(picture: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The picture moved by a fifth to two fifths of its side, mirrored at the border: the source of a copy-move."""
+    height, width = picture.shape[:2]
+    angle, far = generator.uniform(0, 2 * np.pi), generator.uniform(0.2, 0.4)
+    move = np.array([[1.0, 0, far * width * np.cos(angle)], [0, 1.0, far * height * np.sin(angle)]])
+    return cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+
+#: Kinds made of the crop alone: (crop, alpha, generator) -> what is laid under alpha. Strengths are fixed.
+OWN_KINDS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
+    "self_blend": lambda p, a, g: another_view(p, g),
+    "copy_move": lambda p, a, g: shifted(p, g),
+    "removal": lambda p, a, g: inpainted(p, a),
+    "blur": lambda p, a, g: blurred(p, p.shape[0] * g.uniform(0.008, 0.02)),
+    "sharpen": lambda p, a, g: sharpened(p, g.uniform(1.0, 2.5)),
+    "noise": lambda p, a, g: noisy(p, g.uniform(6, 18), g),
+    "warp": lambda p, a, g: warped(p, g, g.uniform(0.02, 0.05)),
+    "compression": lambda p, a, g: jpeg_round_trip(p, int(g.integers(15, 40))),
+}
+
+
+def own_kind(picture: np.ndarray, kind: str, alpha: np.ndarray, generator: np.random.Generator) -> Edited:
+    """One of `OWN_KINDS` laid onto (H, W, 3) under `alpha`."""
+    return _blended(picture, OWN_KINDS[kind](picture, alpha, generator).astype(np.float64), alpha)
+
+
+def laid_over(picture: np.ndarray, over: np.ndarray, alpha: np.ndarray, match: float = 0.0) -> Edited:
+    """`over`, of the same size, laid onto `picture` under `alpha`; its colours matched to `match` in [0, 1]."""
+    return _blended(picture, matched_colours(over, picture, alpha, match), alpha)

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.records import Surprise
 from pixelsleuth.training.data import augmented, to_float
+from pixelsleuth.training.lessons import Lessons
 from pixelsleuth.training.presets import LossWeights, Stage
 
 
@@ -85,6 +88,47 @@ class PriorStage(_Taught):
         loss = self.model.loss(batch.long())
         self.log("nll", loss, prog_bar=True)
         return loss
+
+
+class DetectiveStage(_Taught):
+    """Batches are (B,) numbers of pairs; the lessons hold what they stand for."""
+
+    def __init__(self, model: Detective, lessons: Lessons, stage: Stage, steps: int, seed: int) -> None:
+        super().__init__(stage, steps, seed)
+        self.model, self.lessons = model, lessons
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        flips = (torch.rand(len(batch)) < 0.5).numpy() & (self.stage.augment != "none")
+        image, made, surprise, mask = self.lessons.batch(batch.cpu().numpy(), flips)
+        image, made, mask = image.to(self.device), made.to(self.device), mask.to(self.device)
+        surprise = Surprise(surprise.nll.to(self.device), surprise.entropy.to(self.device))
+        places, whole = self.model(image, made, surprise)
+        loss, parts = detective_loss(places, whole, mask)
+        self.log("loss", loss, prog_bar=True)
+        self.log_dict({f"train/{k}": v for k, v in parts.items()})
+        return loss
+
+
+def detective_loss(places: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Classification of places and of images, and the ranking of each picture below its own forgery.
+
+    Args:
+        places: (2 n, h, w) logits, n pictures and then their forgeries; whole: (2 n,) logits of images.
+        mask: (n, h, w) in [0, 1], where the forgeries were altered.
+
+    Returns:
+        The loss, a scalar, and its parts by name, with `ranked`: the share of pairs in the right order.
+    """
+    count = len(mask)
+    truth = torch.cat([torch.zeros_like(mask), mask])
+    # Altered places are few: without a weight the map would learn to say no.
+    of_places = F.binary_cross_entropy_with_logits(places, truth, pos_weight=torch.tensor(4.0, device=mask.device))
+    labels = torch.cat([torch.zeros(count, device=mask.device), torch.ones(count, device=mask.device)])
+    of_images = F.binary_cross_entropy_with_logits(whole, labels)
+    margin = whole[count:] - whole[:count]
+    ranking = F.softplus(-margin).mean()
+    parts = {"places": of_places, "images": of_images, "ranking": ranking, "ranked": (margin > 0).float().mean()}
+    return of_places + of_images + ranking, parts
 
 
 def vqvae_loss(model: VQVAE, image: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -1,0 +1,186 @@
+"""Forgeries made of normal training pictures, each beside the picture it was made of.
+
+Both pass the same re-encoding at the end, so that nothing global tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from pixelsleuth.models.folder import Model
+from pixelsleuth.models.prior import Prior
+from pixelsleuth.records import Box
+from pixelsleuth.scoring.restoration import uniforms_of
+from pixelsleuth.sources import anomalies, faces
+from pixelsleuth.sources.images import decode, jpeg_round_trip
+from pixelsleuth.sources.store import Store
+
+#: Kinds that need another picture, and kinds that need the networks.
+DONOR_KINDS = ("donor_blend", "donor_face")
+MODEL_KINDS = ("reconstruction_blend", "restoration_blend")
+KINDS = (*anomalies.OWN_KINDS, *DONOR_KINDS, *MODEL_KINDS)
+BATCH = 64
+#: Pictures among which a donor is sought: the one that looks most alike.
+CANDIDATES = 200
+#: Side, in pixels, of the thumbnails they are compared by.
+THUMBNAIL = 12
+
+
+@dataclass(frozen=True)
+class Forged:
+    """N pairs of a picture and a forgery made of it, the picture first.
+
+    Attributes:
+        pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
+        mask: (N, size, size) bool, where the forgery was altered.
+        kind: (N,) of KINDS.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    kind: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One forgery to make, in a process of its own."""
+
+    encoded: bytes
+    box: Box
+    kind: str
+    seed: tuple[int, ...]
+    size: int
+    alpha: np.ndarray
+    donor: tuple[bytes, Box] | None
+    made: np.ndarray | None
+
+
+def forge(
+    model: Model,
+    store: Store,
+    rows: np.ndarray,
+    kinds: Sequence[str],
+    seed: int,
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Forged:
+    """One forgery of each picture of `rows`, its kind drawn from `kinds`; the same for the same seed.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        raise ValueError(f"kind: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
+    size = store.size
+    generator = np.random.default_rng((seed, 0))
+    kind = np.array(kinds)[generator.integers(len(kinds), size=len(rows))]
+    thumbnails = _thumbnails(store, rows)
+    pixels = np.zeros((len(rows), 2, size, size, 3), np.uint8)
+    mask = np.zeros((len(rows), size, size), bool)
+    with get_context("spawn").Pool(workers) as pool:
+        for start in range(0, len(rows), BATCH):
+            jobs = _jobs(model, store, rows, kind, thumbnails, seed, range(start, min(start + BATCH, len(rows))))
+            for i, (ours, theirs, where) in enumerate(pool.imap(_made, jobs, chunksize=4), start):
+                pixels[i, 0], pixels[i, 1], mask[i] = ours, theirs, where
+            progress(min(start + BATCH, len(rows)), len(rows))
+    return Forged(pixels, mask, kind)
+
+
+def _thumbnails(store: Store, rows: np.ndarray) -> np.ndarray:
+    """(N, THUMBNAIL, THUMBNAIL, 3) float32 of the inner face."""
+    found = []
+    for start in range(0, len(rows), 512):
+        for pixels in store.pixels(rows[start : start + 512]):
+            found.append(cv2.resize(pixels, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA))
+    return np.stack(found).astype(np.float32)
+
+
+def _jobs(
+    model: Model, store: Store, rows: np.ndarray, kind: np.ndarray, thumbnails: np.ndarray, seed: int, batch: range
+) -> list[_Job]:
+    size = store.size
+    alphas, donors = {}, {}
+    for i in batch:
+        generator = np.random.default_rng((seed, 1, int(rows[i])))
+        whole = kind[i] == "donor_face" or (kind[i] in ("self_blend", *MODEL_KINDS) and generator.random() < 0.3)
+        alphas[i] = (
+            anomalies.face_shape((size, size), generator)
+            if whole
+            else anomalies.soft_blob((size, size), generator, float(generator.uniform(0.01, 0.12)))
+        )
+        if kind[i] in DONOR_KINDS:
+            others = generator.integers(len(rows), size=min(CANDIDATES, len(rows)))
+            others = others[others != i]
+            near = ((thumbnails[others] - thumbnails[i]) ** 2).mean((1, 2, 3))
+            row = int(rows[others[int(near.argmin())]])
+            donors[i] = (store.encoded(row), store.box(row))
+    made = _model_made(model, store, rows, [i for i in batch if kind[i] in MODEL_KINDS], kind, alphas, seed)
+    return [
+        _Job(
+            store.encoded(int(rows[i])), store.box(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), size,
+            alphas[i], donors.get(i), made.get(i),
+        )
+        for i in batch
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def _model_made(
+    model: Model, store: Store, rows: np.ndarray, which: list[int], kind: np.ndarray, alphas: dict[int, np.ndarray],
+    seed: int,
+) -> dict[int, np.ndarray]:  # fmt: skip
+    """What the networks make of pictures: their reconstruction, or a restoration of the codes under alpha."""
+    if not which:
+        return {}
+    images = torch.from_numpy(store.pixels(rows[which])).permute(0, 3, 1, 2).float() / 255
+    codes = model.vqvae.encode(images.contiguous(memory_format=torch.channels_last))
+    grid = (int(codes.shape[1]), int(codes.shape[2]))
+    where = torch.from_numpy(
+        np.stack([cv2.resize(alphas[i], grid[::-1], interpolation=cv2.INTER_AREA) > 0.3 for i in which])
+    )
+    where &= torch.from_numpy(kind[which] == "restoration_blend")[:, None, None]
+    prior: Prior = next(iter(model.priors.values()))
+    uniforms = uniforms_of([f"{seed:032x}{int(rows[i]):032x}"[::-1] for i in which], 1, grid)
+    drawn = prior.resample(codes, uniforms, where=where)[:, 0]
+    decoded = model.vqvae.decode(drawn).permute(0, 2, 3, 1).mul(255).round().byte().numpy()
+    return dict(zip(which, decoded, strict=True))
+
+
+def _made(job: _Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(real, fake, mask) at the store's size."""
+    cv2.setNumThreads(1)
+    generator = np.random.default_rng(job.seed)
+    ours = _crop(job.encoded, job.box)
+    shape = (ours.shape[1], ours.shape[0])
+    alpha = cv2.resize(job.alpha, shape, interpolation=cv2.INTER_LINEAR)
+    if job.kind in anomalies.OWN_KINDS:
+        edited = anomalies.own_kind(ours, job.kind, alpha, generator)
+    elif job.donor is not None:
+        theirs = cv2.resize(_crop(*job.donor), shape, interpolation=cv2.INTER_CUBIC)
+        if generator.random() < 0.5:
+            theirs = anomalies.softened(theirs, generator.uniform(1.2, 2.5))
+        # A swap's colours are matched well; a patch pasted by hand not always.
+        match = 1.0 if job.kind == "donor_face" else float(generator.choice([0.0, 0.5, 1.0]))
+        edited = anomalies.laid_over(ours, theirs, alpha, match)
+    else:
+        assert job.made is not None
+        theirs = cv2.resize(job.made, shape, interpolation=cv2.INTER_CUBIC)
+        edited = anomalies.laid_over(ours, theirs, alpha)
+    quality = int(generator.integers(75, 97))
+    whole = Box(0, 0, *shape)
+    real, fake = (faces.cut(jpeg_round_trip(pixels, quality), whole, job.size) for pixels in (ours, edited.pixels))
+    where = cv2.resize(edited.mask.astype(np.float32), (job.size, job.size), interpolation=cv2.INTER_AREA)
+    return real, fake, where > 0.5
+
+
+def _crop(encoded: bytes, box: Box) -> np.ndarray:
+    pixels: Any = decode(encoded).pixels[box.y0 : box.y1, box.x0 : box.x1]
+    return np.ascontiguousarray(pixels)

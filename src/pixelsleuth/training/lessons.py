@@ -1,0 +1,96 @@
+"""What a detective is taught: pairs, and what the networks see in them, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelsleuth.files import whole_file
+from pixelsleuth.models.detective import MAP_STRIDE
+from pixelsleuth.models.folder import Model
+from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.examine import judging_surprise
+from pixelsleuth.training.data import to_float
+from pixelsleuth.training.forging import Forged
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """N pairs, the picture first, the forgery made of it second.
+
+    Attributes:
+        pixels, made: (N, 2, size, size, 3) uint8, the pictures and their reconstructions.
+        surprise: (N, 2, 2, h, w) float16, NLL and entropy of their codes in nats.
+        mask: (N, size / 4, size / 4) float16 in [0, 1], the share of each place that was altered.
+    """
+
+    pixels: np.ndarray
+    made: np.ndarray
+    surprise: np.ndarray
+    mask: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, picked: np.ndarray, flips: np.ndarray) -> tuple[Tensor, Tensor, Surprise, Tensor]:
+        """Image and reconstruction (2 n, 3, size, size) in [0, 1], surprise (2 n, h, w), mask (n, size / 4, size / 4):
+        the n pictures, then their forgeries; those that `flips` (n,) names are mirrored."""
+        order = np.sort(picked)
+        flips = flips[: len(order)]
+
+        def turned(values: np.ndarray, axis: int) -> np.ndarray:
+            taken = np.array(values[order])
+            taken[flips] = np.flip(taken[flips], axis)
+            return taken
+
+        images, made = (
+            to_float(torch.from_numpy(np.concatenate([v[:, 0], v[:, 1]])))
+            for v in (turned(self.pixels, 3), turned(self.made, 3))
+        )
+        felt = turned(self.surprise, 4).astype(np.float32)
+        nll, entropy = (torch.from_numpy(np.concatenate([felt[:, 0, k], felt[:, 1, k]])) for k in range(2))
+        return images, made, Surprise(nll, entropy), torch.from_numpy(turned(self.mask, 2).astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        for field in fields(self):
+            with whole_file(folder / f"{field.name}.npy") as partial, open(partial, "wb") as file:
+                np.save(file, getattr(self, field.name))
+
+    @classmethod
+    def load(cls, folder: Path) -> Lessons:
+        """Opens them where they lie; nothing is read before it is asked for."""
+        return cls(*(np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(cls)))
+
+
+@torch.no_grad()
+def lessons_of(
+    model: Model, forged: Forged, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Lessons:
+    """Runs the networks over forged pairs."""
+    flat = forged.pixels.reshape(-1, *forged.pixels.shape[2:])
+    made = np.zeros_like(flat)
+    felt = []
+    for start in range(0, len(flat), BATCH):
+        image = to_float(torch.from_numpy(flat[start : start + BATCH])).contiguous(memory_format=torch.channels_last)
+        codes = model.vqvae.encode(image)
+        seen = judging_surprise(model, image, codes)
+        felt.append(torch.stack([seen.nll, seen.entropy], 1).half().numpy())
+        decoded = model.vqvae.decode(codes).permute(0, 2, 3, 1)
+        made[start : start + BATCH] = decoded.mul(255).round().byte().numpy()
+        progress(min(start + BATCH, len(flat)), len(flat))
+    surprise = np.concatenate(felt)
+    count, size = forged.mask.shape[:2]
+    cells = forged.mask.reshape(count, size // MAP_STRIDE, MAP_STRIDE, size // MAP_STRIDE, MAP_STRIDE)
+    return Lessons(
+        forged.pixels,
+        made.reshape(forged.pixels.shape),
+        surprise.reshape(count, 2, *surprise.shape[1:]),
+        cells.mean((2, 4)).astype(np.float16),
+    )
