@@ -61,8 +61,8 @@ def main() -> None:
 
 
 def ready(prior: Any) -> Any:
-    prior.eval().requires_grad_(False)
     bake(prior)
+    prior.eval().requires_grad_(False)
     return prior.to(memory_format=torch.channels_last)
 
 

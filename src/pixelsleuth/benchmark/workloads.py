@@ -288,8 +288,8 @@ class Benchmark:
     # --- shared ---
 
     def ready(self, network: Any) -> Any:
-        network.eval().requires_grad_(False)
         bake(network)
+        network.eval().requires_grad_(False)
         return network.to(self.device, memory_format=torch.channels_last)
 
     def images_of(self, config: VQVAEConfig, number: int) -> Tensor:

@@ -133,8 +133,8 @@ def load_model(folder: Path) -> Model:
             )
     digest = hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
     for network in (vqvae, *priors.values()):
-        network.eval().requires_grad_(False)
         bake(network)
+        network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)
     return Model(config, vqvae, priors, digest)
 
@@ -144,7 +144,6 @@ def bake(network: nn.Module) -> None:
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-            module.weight.requires_grad_(False)
 
 
 def load_config(folder: Path) -> ModelConfig:

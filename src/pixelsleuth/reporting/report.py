@@ -30,7 +30,8 @@ VERDICT_WORDS = {
 
 NO_SIGNAL = (
     "What this model cannot see: on faces swapped by a generator (DFDC) its score is barely better than chance, and "
-    "a plain measure of blur does as well. Where such a face was swapped its map does not know. A normal verdict is no proof that a face is genuine."
+    "a plain measure of blur does as well. Where such a face was swapped its map does not know. A normal verdict is "
+    "no proof that a face is genuine."
 )
 
 
