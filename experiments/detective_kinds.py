@@ -26,10 +26,10 @@ from pixelsleuth.evaluation.pixels import centre_prior
 from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.anomalies import partner_mask
+from pixelsleuth.sources.anomalies import DONOR_KINDS, KINDS, MODEL_KINDS, partner_mask
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.forging import DONOR_KINDS, KINDS, MODEL_KINDS, Forged, forge
+from pixelsleuth.training.forging import Forged, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.presets import Stage
 from pixelsleuth.training.run import fit_detective

@@ -105,7 +105,7 @@ class Detector:
         if device != "cpu":
             # TF32 keeps 10 bits: scores would leave their calibration.
             torch.backends.cudnn.allow_tf32 = False
-            for network in (loaded.vqvae, *loaded.priors.values()):
+            for network in loaded.networks:
                 network.to(device)
         return cls(name, Examiner(loaded, settings, dtype), calibration)
 

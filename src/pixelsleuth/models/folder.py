@@ -16,12 +16,14 @@ from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
 from pixelsleuth.files import sha256_of, whole_file, write_text
+from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 
 FORMAT = 1
+DETECTIVE_FILE = "detective.safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ModelConfig:
         preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence` of the training pictures.
         vqvae: architecture.
         priors: architectures, the default one first.
+        detective: architecture of the network taught on self-made forgeries, or None.
         scoring: what was fitted on training pictures after the networks (see scoring.examine.ScoreSettings).
         training: settings, data and figures of the training run, for the model card.
     """
@@ -41,6 +44,7 @@ class ModelConfig:
     priors: tuple[PriorConfig, ...]
     scoring: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    detective: DetectiveConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Model:
 
     Attributes:
         priors: kind -> prior; the first is the default.
+        detective: None where the model has none.
         sha256: over the weight files and the configuration.
     """
 
@@ -56,6 +61,12 @@ class Model:
     vqvae: VQVAE
     priors: dict[str, Any]
     sha256: str
+    detective: Detective | None = None
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        found = [self.vqvae, *self.priors.values()]
+        return found if self.detective is None else [*found, self.detective]
 
 
 def build_prior(config: PriorConfig) -> Any:
@@ -131,12 +142,18 @@ def load_model(folder: Path) -> Model:
                 f"{folder}: the {kind} prior is for a grid {prior.config.grid} of {prior.config.codes} codes, "
                 f"the VQ-VAE gives {grid} of {config.vqvae.codes}"
             )
+    detective = None
+    if config.detective is not None:
+        detective = Detective(config.detective)
+        names.append(DETECTIVE_FILE)
+        load_network(detective, folder / names[-1])
     digest = hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
-    for network in (vqvae, *priors.values()):
+    model = Model(config, vqvae, priors, digest, detective)
+    for network in model.networks:
         bake(network)
         network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)
-    return Model(config, vqvae, priors, digest)
+    return model
 
 
 def bake(network: nn.Module) -> None:
@@ -160,6 +177,8 @@ def load_config(folder: Path) -> ModelConfig:
             tuple(PriorConfig(**item) for item in tree.pop("priors")),
             tree.pop("scoring"),
             tree.pop("training"),
+            # Models made before there were detectives have no such key.
+            DetectiveConfig(**detective) if (detective := tree.pop("detective", None)) else None,
         )
         if tree:
             raise ModelError(f"{path}: key {next(iter(tree))!r} is not known")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pixelsleuth.errors import ModelError
@@ -31,6 +32,9 @@ CENTRE_AND_RIM = "masked_centre_and_rim"
 TWO_WAY = "pixelsnail_two_way"
 #: How much smoother the centre of the decoded codes is than their rim.
 CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
+#: The detective's logit of the image: how likely it was altered.
+DETECTIVE = "detective_logit"
+DETECTIVE_MAP = "detective"
 #: Stouffer's method (1949): sum of several scores, each in units of its spread, over the root of their number.
 COMBINED = "combined"
 
@@ -85,6 +89,7 @@ class Evidence:
         rim: surprise of the masked prior with centre and rim hidden in turn; None where it was not asked.
         two_way: `TWO_WAY` surprise; None where PixelSNAIL was not asked.
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
+        altered: the detective's (B, H / 4, W / 4) logits of places and (B,) logits of images; None without one.
         complexity: (B, F) float64, the features of `complexity`.
     """
 
@@ -94,6 +99,7 @@ class Evidence:
     two_way: Surprise | None
     smoothness: np.ndarray
     complexity: np.ndarray
+    altered: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,8 @@ class Examiner:
         made: dict[str, np.ndarray] = {}
         if maps:
             made["surprise"] = surprise_map(evidence.surprise[mapping], (self.size, self.size)).cpu().numpy()
+        if maps and evidence.altered is not None:
+            made[DETECTIVE_MAP] = place_map(evidence.altered[0], (self.size, self.size)).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
         return Examination(fitted_scores(evidence, self.settings), made, restored)
@@ -168,6 +176,8 @@ class Examiner:
     def _judging(self) -> set[str]:
         """Kinds of the priors that the verdict needs."""
         text = {text_prior(self.settings)} if TEXT_SCORE in self._resting_on() else set()
+        if self.model.detective is not None:
+            text.add("pixelsnail" if "pixelsnail" in self.model.priors else next(iter(self.model.priors)))
         return text | {kind for kind in self.model.priors if any(n.startswith(f"{kind}_") for n in self._resting_on())}
 
     def _image(self, pixels: np.ndarray) -> Tensor:
@@ -192,9 +202,15 @@ class Examiner:
         if "pixelsnail" in surprise:
             back = priors["pixelsnail"].log_prob(vqvae.encode(image.flip(3)))
             two_way = _both_ways(surprise["pixelsnail"], back)
-        decoded = local_sharpness(vqvae.decode(codes).mean(1).cpu().numpy(), grid)
+        made = vqvae.decode(codes)
+        decoded = local_sharpness(made.mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
-        return Evidence(codes, surprise, around, two_way, smoothness, np.stack([complexity(p) for p in pixels]))
+        altered = None
+        if self.model.detective is not None:
+            judged = two_way or surprise[next(iter(priors))]
+            altered = self.model.detective(image, made, judged)
+        features = np.stack([complexity(p) for p in pixels])
+        return Evidence(codes, surprise, around, two_way, smoothness, features, altered)
 
     def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
@@ -206,6 +222,11 @@ class Examiner:
         return restore(
             image, evidence.codes, self.model.vqvae, prior, sha256, restorations=self.settings.restorations, **flags
         )
+
+
+def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) logits -> (B, H, W) float32 probabilities in [0, 1], smoothly enlarged."""
+    return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
 
 
 @torch.no_grad()
@@ -255,6 +276,8 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
     if evidence.rim is not None:
         scores[CENTRE_AND_RIM] = (evidence.rim.nll - evidence.rim.entropy).mean((1, 2)).double().cpu().numpy()
     scores[CENTRE_SMOOTHNESS] = evidence.smoothness
+    if evidence.altered is not None:
+        scores[DETECTIVE] = evidence.altered[1].double().cpu().numpy()
     return scores
 
 

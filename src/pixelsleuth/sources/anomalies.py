@@ -257,6 +257,10 @@ OWN_KINDS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.
     "warp": lambda p, a, g: warped(p, g, g.uniform(0.02, 0.05)),
     "compression": lambda p, a, g: jpeg_round_trip(p, int(g.integers(15, 40))),
 }
+#: Kinds that need another picture, and kinds that need the networks; training.forging makes them.
+DONOR_KINDS = ("donor_blend", "donor_face")
+MODEL_KINDS = ("reconstruction_blend", "restoration_blend")
+KINDS = (*OWN_KINDS, *DONOR_KINDS, *MODEL_KINDS)
 
 
 def own_kind(picture: np.ndarray, kind: str, alpha: np.ndarray, generator: np.random.Generator) -> Edited:

@@ -100,6 +100,12 @@ def joined(parts: list[Evidence]) -> Evidence:
         surprise([p.two_way for p in parts if p.two_way is not None]) if parts[0].two_way is not None else None,
         np.concatenate([p.smoothness for p in parts]),
         np.concatenate([p.complexity for p in parts]),
+        None
+        if parts[0].altered is None
+        else (
+            torch.cat([p.altered[0] for p in parts if p.altered is not None]),
+            torch.cat([p.altered[1] for p in parts if p.altered is not None]),
+        ),
     )
 
 

@@ -22,10 +22,6 @@ from pixelsleuth.sources import anomalies, faces
 from pixelsleuth.sources.images import decode, jpeg_round_trip
 from pixelsleuth.sources.store import Store
 
-#: Kinds that need another picture, and kinds that need the networks.
-DONOR_KINDS = ("donor_blend", "donor_face")
-MODEL_KINDS = ("reconstruction_blend", "restoration_blend")
-KINDS = (*anomalies.OWN_KINDS, *DONOR_KINDS, *MODEL_KINDS)
 BATCH = 64
 #: Pictures among which a donor is sought: the one that looks most alike.
 CANDIDATES = 200
@@ -40,7 +36,7 @@ class Forged:
     Attributes:
         pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
         mask: (N, size, size) bool, where the forgery was altered.
-        kind: (N,) of KINDS.
+        kind: (N,) of sources.anomalies.KINDS.
     """
 
     pixels: np.ndarray
@@ -76,9 +72,9 @@ def forge(
     Raises:
         ValueError: an unknown kind.
     """
-    unknown = sorted(set(kinds) - set(KINDS))
+    unknown = sorted(set(kinds) - set(anomalies.KINDS))
     if unknown:
-        raise ValueError(f"kind: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
+        raise ValueError(f"kind: expected some of {', '.join(anomalies.KINDS)}; got {unknown[0]!r}")
     size = store.size
     generator = np.random.default_rng((seed, 0))
     kind = np.array(kinds)[generator.integers(len(kinds), size=len(rows))]
@@ -110,19 +106,21 @@ def _jobs(
     alphas, donors = {}, {}
     for i in batch:
         generator = np.random.default_rng((seed, 1, int(rows[i])))
-        whole = kind[i] == "donor_face" or (kind[i] in ("self_blend", *MODEL_KINDS) and generator.random() < 0.3)
+        whole = kind[i] == "donor_face" or (
+            kind[i] in ("self_blend", *anomalies.MODEL_KINDS) and generator.random() < 0.3
+        )
         alphas[i] = (
             anomalies.face_shape((size, size), generator)
             if whole
             else anomalies.soft_blob((size, size), generator, float(generator.uniform(0.01, 0.12)))
         )
-        if kind[i] in DONOR_KINDS:
+        if kind[i] in anomalies.DONOR_KINDS:
             others = generator.integers(len(rows), size=min(CANDIDATES, len(rows)))
             others = others[others != i]
             near = ((thumbnails[others] - thumbnails[i]) ** 2).mean((1, 2, 3))
             row = int(rows[others[int(near.argmin())]])
             donors[i] = (store.encoded(row), store.box(row))
-    made = _model_made(model, store, rows, [i for i in batch if kind[i] in MODEL_KINDS], kind, alphas, seed)
+    made = _model_made(model, store, rows, [i for i in batch if kind[i] in anomalies.MODEL_KINDS], kind, alphas, seed)
     return [
         _Job(
             store.encoded(int(rows[i])), store.box(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), size,

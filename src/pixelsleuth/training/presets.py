@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.models.detective import DetectiveConfig
 from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
+from pixelsleuth.sources.anomalies import KINDS
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Settings:
 
     Attributes:
         priors: the default prior first; its kind names its file and scores.
+        detective: architecture of the network taught on self-made forgeries.
+        detective_stage: how it is taught, a batch counting pairs; 0 epochs: the model has none.
+        forgeries: kinds it is taught on (training.forging.KINDS).
+        pairs: training pictures that a forgery is made of.
     """
 
     preset: str = "fast"
@@ -73,6 +79,10 @@ class Settings:
         PriorConfig(kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05),
     )
     prior_stage: Stage = field(default_factory=lambda: Stage(epochs=8, learning_rate=2e-3))
+    detective: DetectiveConfig = field(default_factory=DetectiveConfig)
+    detective_stage: Stage = field(default_factory=lambda: Stage(epochs=0, batch=24))
+    forgeries: tuple[str, ...] = KINDS
+    pairs: int = 6000
 
 
 _PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)
@@ -203,7 +213,7 @@ def _priors(old: tuple[PriorConfig, ...], value: Any, where: str) -> list[PriorC
 
 def _checked(value: Any, old: Any, hint: Any, where: str) -> Any:
     if isinstance(old, tuple):
-        return tuple(int(v) for v in value)
+        return tuple(type(old[0])(v) for v in value)
     if value is None or old is None:
         if hint == float | None:
             return None if value is None else float(value)

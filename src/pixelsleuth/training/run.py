@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of, whole_file, write_text
 from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.folder import (
+    DETECTIVE_FILE,
     ModelConfig,
     build_prior,
     load_model,
@@ -34,10 +36,12 @@ from pixelsleuth.models.folder import (
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
-from pixelsleuth.training.lessons import Lessons
+from pixelsleuth.training.forging import forge
+from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.stages import DetectiveStage, PriorStage, VQVAEStage, log_every, reconstruction_metrics
 
@@ -117,8 +121,36 @@ def train(
             "torch": torch.__version__,
         }
         unfitted = ScoreSettings().as_tree()
-        save_config(folder, ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training))
+        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training)
+        save_config(folder, whole)
+        if settings.detective_stage.epochs:
+            figures["detective"] = _teach(folder, store, settings, work, progress, say)
+            save_config(folder, dataclasses.replace(whole, detective=settings.detective))
         save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
+
+
+def _teach(
+    folder: Path, store: Store, settings: Settings, work: Path, progress: bool, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Forges pairs with the networks that are trained, once, and teaches the detective; gives its figures."""
+    torch.manual_seed(settings.seed + 9)
+    detective = Detective(settings.detective).to(memory_format=torch.channels_last)
+    if not (folder / DETECTIVE_FILE).exists():
+        if not (work / "lessons/mask.npy").exists():
+            model = load_model(folder)
+            rows = store.rows("train")
+            rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
+            say(f"forging {len(rows):,} pairs of {', '.join(settings.forgeries)}")
+            lessons_of(model, forge(model, store, rows, settings.forgeries, settings.seed)).save(work / "lessons")
+        lessons = Lessons.load(work / "lessons")
+        say(f"detective: {_count(detective):,} parameters, {len(lessons):,} pairs")
+        stage = settings.detective_stage
+        figures = fit_detective(detective, lessons, stage, work / "detective", settings.seed + 9, progress)
+        write_text(work / "detective.json", json.dumps(figures))
+        save_network(detective, folder / DETECTIVE_FILE)
+    found: dict[str, float] = json.loads((work / "detective.json").read_text())
+    say("detective: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
+    return found
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -129,6 +161,9 @@ def _check(store: Store, settings: Settings) -> None:
         )
     if settings.vqvae.channels != 3:
         raise PixelsleuthError("this preset is for volumes (1 channel); a store of images has 3 channels")
+    unknown = sorted(set(settings.forgeries) - set(KINDS))
+    if unknown:
+        raise PixelsleuthError(f"forgeries: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
     grid = VQVAE(settings.vqvae).grid()
     for prior in settings.priors:
         if prior.grid != grid or prior.codes != settings.vqvae.codes:

@@ -1,0 +1,157 @@
+"""Self-made forgeries: exact masks, no global shortcut, and a detective that learns from them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig
+from pixelsleuth.models.folder import load_model
+from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
+from pixelsleuth.sources import anomalies
+from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.images import encode_jpeg
+from pixelsleuth.sources.store import Store, prepare_images
+from pixelsleuth.training.forging import Forged, forge
+from pixelsleuth.training.lessons import Lessons, lessons_of
+from pixelsleuth.training.stages import detective_loss
+
+SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
+
+
+@pytest.mark.parametrize("kind", sorted(anomalies.OWN_KINDS))
+def test_what_is_not_under_the_mask_is_untouched(kind: str) -> None:
+    generator = np.random.default_rng(3)
+    picture = generator.integers(0, 256, (150, 150, 3)).astype(np.uint8)
+    alpha = anomalies.soft_blob(picture.shape, generator, 0.06)
+    edited = anomalies.own_kind(picture, kind, alpha, generator)
+    assert np.array_equal(edited.pixels[~edited.mask], picture[~edited.mask])
+    assert (edited.pixels[edited.mask] != picture[edited.mask]).any()
+
+
+def test_a_blob_covers_about_what_was_asked() -> None:
+    generator = np.random.default_rng(0)
+    shares = [float((anomalies.soft_blob((128, 128), generator, 0.06) > 0.5).mean()) for _ in range(200)]
+    assert 0.045 < np.mean(shares) < 0.08
+    assert min(shares) > 0
+
+
+def test_matched_colours_match() -> None:
+    generator = np.random.default_rng(0)
+    under, over = (generator.normal(m, s, (40, 40, 3)).clip(0, 255) for m, s in ((90, 20), (150, 30)))
+    alpha = np.ones((40, 40), np.float32)
+    matched = anomalies.matched_colours(over, under, alpha)
+    assert np.allclose(matched.mean((0, 1)), under.mean((0, 1)), atol=1)
+    assert np.allclose(matched.std((0, 1)), under.std((0, 1)), atol=1)
+    assert np.allclose(anomalies.matched_colours(over, under, alpha, 0.0), over)
+
+
+@pytest.fixture(scope="module")
+def forged(model_folder: Path, store: Path) -> tuple[Path, Forged, Forged]:
+    model = load_model(model_folder)
+    with Store(store) as opened:
+        rows = opened.rows("train")[:40]
+        one, other = (forge(model, opened, rows, KINDS, seed=5, workers=n) for n in (2, 1))
+    return model_folder, one, other
+
+
+def test_forging_is_the_same_for_the_same_seed_and_keeps_to_its_mask(forged: tuple[Path, Forged, Forged]) -> None:
+    _, one, other = forged
+    assert np.array_equal(one.pixels, other.pixels)
+    assert np.array_equal(one.mask, other.mask)
+    assert len(set(one.kind)) > 6
+    difference = np.abs(one.pixels[:, 0].astype(int) - one.pixels[:, 1]).mean(3)
+    inside, outside = difference[one.mask].mean(), difference[~one.mask].mean()
+    # Both pass the same JPEG, so that a little differs around the mask.
+    assert inside > 5 * outside
+
+
+def test_an_unknown_kind_is_refused(model_folder: Path, store: Path) -> None:
+    with Store(store) as opened, pytest.raises(ValueError, match="'magic'"):
+        forge(load_model(model_folder), opened, opened.rows("train")[:2], ("magic",), seed=0)
+
+
+def test_lessons_turn_everything_alike_and_come_back_from_disk(
+    forged: tuple[Path, Forged, Forged], tmp_path: Path
+) -> None:
+    folder, pairs, _ = forged
+    lessons = lessons_of(load_model(folder), pairs)
+    lessons.save(tmp_path)
+    back = Lessons.load(tmp_path)
+    picked, straight, turned = np.array([3, 1]), np.array([False, False]), np.array([True, True])
+    image, made, surprise, mask = back.batch(picked, straight)
+    mirrored = back.batch(picked, turned)
+    assert image.shape[0] == made.shape[0] == surprise.nll.shape[0] == 2 * len(mask)
+    assert torch.equal(image.flip(3), mirrored[0])
+    assert torch.equal(made.flip(3), mirrored[1])
+    assert torch.equal(surprise.entropy.flip(2), mirrored[2].entropy)
+    assert torch.equal(mask.flip(2), mirrored[3])
+    # Pictures first, then their forgeries, in the same order.
+    assert torch.equal((image[:2] * 255).round().byte(), torch.from_numpy(pairs.pixels[[1, 3], 0]).permute(0, 3, 1, 2))
+
+
+def test_a_detective_learns_a_planted_mark() -> None:
+    torch.manual_seed(0)
+    network = Detective(DetectiveConfig(width=16))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+
+    def batch(count: int) -> tuple[torch.Tensor, Surprise, torch.Tensor]:
+        real = torch.rand(count, 3, 64, 64, generator=generator) * 0.2 + 0.4
+        fake, mask = real.clone(), torch.zeros(count, 16, 16)
+        for i in range(count):
+            y, x = torch.randint(0, 12, (2,), generator=generator).tolist()
+            fake[i, :, 4 * y : 4 * y + 16, 4 * x : 4 * x + 16] += 0.2
+            mask[i, y : y + 4, x : x + 4] = 1
+        flat = torch.zeros(2 * count, 8, 8)
+        return torch.cat([real, fake]), Surprise(flat, flat), mask
+
+    for _ in range(40):
+        image, surprise, mask = batch(8)
+        loss, _ = detective_loss(*network(image, image * 0 + 0.5, surprise), mask)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    image, surprise, mask = batch(32)
+    with torch.no_grad():
+        places, whole = network(image, image * 0 + 0.5, surprise)
+    assert places.shape == (64, 64 // MAP_STRIDE, 64 // MAP_STRIDE)
+    assert (whole[32:] > whole[:32]).float().mean() > 0.95
+    assert roc_auc_score(mask.flatten() > 0.5, places[32:].flatten()) > 0.9
+
+
+def test_what_a_detective_is_not_given_does_not_matter() -> None:
+    network = Detective(DetectiveConfig(width=16, residual=False, surprise=False)).eval()
+    image, flat = torch.rand(2, 3, 64, 64), torch.rand(2, 8, 8)
+    with torch.no_grad():
+        one = network(image, image, Surprise(flat, flat))
+        other = network(image, image * 0, Surprise(flat * 9, flat * 9))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_path: Path) -> None:
+    source = SHARED / "data/faces_dfdc/train/real"
+    if not source.is_dir():
+        pytest.skip(f"{source} is not there; set PIXELSLEUTH_SHARED to the shared data")
+    few = tmp_path / "train"
+    few.mkdir()
+    for path in sorted(source.iterdir())[:300]:
+        (few / path.name).write_bytes(path.read_bytes())
+    prepare_images([few], tmp_path / "few.h5", size=128, crop="face", group_by_folder=False, workers=2)
+    from pixelsleuth.detector import find_model
+
+    with Store(tmp_path / "few.h5") as opened:
+        pairs = forge(load_model(find_model("faces")[0]), opened, opened.rows("train"), KINDS, seed=7)
+    labels = np.tile([0, 1], len(pairs.pixels))
+    flat = pairs.pixels.reshape(-1, *pairs.pixels.shape[2:])
+    for measure in (laplacian_variance, jpeg_bytes, lambda p: len(encode_jpeg(p, 60))):
+        auroc = roc_auc_score(labels, [measure(p) for p in flat])
+        assert abs(auroc - 0.5) <= 0.05
