@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=SHARED / "data/faces_dfdc/test/real")
     parser.add_argument("--model", default="faces")
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--text-pairs", type=int, default=50, help="pairs that the text's own map is compared on")
     parser.add_argument("--out", type=Path, default=Path("runs/local_edits"))
     options = parser.parse_args()
     sources = []
@@ -67,7 +68,7 @@ def main() -> None:
         (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
         metrics = evaluate(
             detector, folder / "normal", folder / "anomalous", masks=folder / "masks", pairs=folder / "pairs.csv",
-            text_pairs=0,
+            text_pairs=options.text_pairs,
         ).metrics  # fmt: skip
         results[kind] = metrics
         print(f"\n{kind}: {metrics['n_anomalous']} pairs, paired accuracy {metrics['paired_accuracy']}")
@@ -76,6 +77,8 @@ def main() -> None:
         for name, values in metrics["pixel"].items():
             print(f"  map {name:41s} AUROC {values['auroc']} AP {values['ap']}", end=" ")
             print(f"change {values.get('change_auroc', '')} partner {values.get('partner_auroc', '')}")
+        for name, values in metrics["differences"].items():
+            print(f"  {metrics['default_score']} or {metrics['default_map']} minus {name}: {values}")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "metrics.json").write_text(json.dumps(results, indent=1, default=str))
 

@@ -357,7 +357,7 @@ def benchmark(
         made.save(json_file)
     table = Table(title="pixelsleuth benchmark")
     for column in ("what", "images/s", "CPU s an image", "peak MB", "of matmul rate"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+        table.add_column(column, justify="left" if column == "what" else "right", no_wrap=True)
     for name, found in made.found.items():
         share = found.settings.get("share_of_matmul_rate")
         table.add_row(
@@ -366,7 +366,8 @@ def benchmark(
         )  # fmt: skip
     for name, times in ratios(made.found):
         table.add_row(name, f"{times:,.4g} times", "", "", "")
-    Console().print(table)
+    # A narrow terminal, or none, would cut names off.
+    Console(width=max(console.width, 140)).print(table)
 
 
 @app.command()

@@ -262,10 +262,11 @@ class Benchmark:
             module = VQVAEStage(vqvae, settings.loss, stage, 1000, 0)
             self.step(f"train_vqvae_{short}", module, pixels, stage)
             stage = settings.prior_stage
-            for config in settings.priors:
+            for number, config in enumerate(settings.priors):
                 prior = build_prior(config).to(self.device, memory_format=torch.channels_last)
                 codes = torch.randint(config.codes, (stage.batch, *config.grid))
-                self.step(f"train_prior_{short}_{config.kind}", PriorStage(prior, stage, 1000, 0), codes, stage)
+                name = f"train_prior_{short}" + (f"_{config.kind}" if number else "")
+                self.step(name, PriorStage(prior, stage, 1000, 0), codes, stage)
 
     def step(self, name: str, module: Any, batch: Tensor, stage: Stage) -> None:
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
@@ -282,6 +283,8 @@ class Benchmark:
             optimizer.step()
 
         about = {"batch": len(batch), "parameters": count(module), "precision": stage.precision}
+        if isinstance(module, PriorStage):
+            about["prior"] = module.model.config.kind
         slow = count(module) > 5e6
         self.keep(name, measure(work, len(batch), about, device=self.device, warm=not slow, most=1 if slow else 5))
 

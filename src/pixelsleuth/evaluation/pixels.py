@@ -98,8 +98,17 @@ def pixel_metrics(
     }
     if text_pairs and "pixelsnail" in detector.model.priors and paired:
         some = [masked[i] for i, _ in paired[:text_pairs]]
-        pixel["text_restoration"] = _text_map_metrics(detector, some)
+        pixel["text_restoration"], text_rows = _text_map_metrics(detector, some)
         result["n_text_restoration"] = len(some)
+        # On the same pairs and resamples: the default map over all pairs is another thing.
+        truth = [mask for _, _, mask in some]
+        ours = [fake.maps[detector.examiner.settings.default_map] for fake, _, _ in some]
+        of_some = metrics.resample_weights([fake.unit for fake, _, _ in some], None)
+        counts = metrics.pixel_counts(ours, truth, of_some, metrics.pixel_edges(ours))
+        result["pixel_differences"]["text_restoration"] = {
+            "auroc": metrics.interval(metrics.auroc(counts) - text_rows["auroc"]),
+            "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
+        }
     return result
 
 
@@ -109,16 +118,19 @@ def centre_prior(side: int) -> np.ndarray:
     return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * 0.25**2)).astype(np.float32)
 
 
-def _text_map_metrics(detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]]) -> dict[str, Any]:
-    """The text's map: PixelSNAIL, S = 15, lambda_p, weighted residual, pooled."""
+def _text_map_metrics(
+    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metrics of the text's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP on every
+    resample."""
     fakes = text_restoration_maps(detector, [fake.path for fake, _, _ in masked])
     reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
     truth = [mask for _, _, mask in masked]
     weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
     found: dict[str, Any] = {}
     counts = metrics.pixel_counts(fakes[0], truth, weights, metrics.pixel_edges(fakes[0]))
-    found["auroc"] = metrics.interval(metrics.auroc(counts))
-    found["ap"] = metrics.interval(metrics.average_precision(counts))
+    rows = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
+    found |= {key: metrics.interval(values) for key, values in rows.items()}
     every = metrics.dice(counts)
     level = np.quantile(reals[0], DSC_QUANTILE)
     at = int(np.searchsorted(metrics.pixel_edges(fakes[0]), level, "right"))
@@ -131,7 +143,7 @@ def _text_map_metrics(detector: Detector, masked: list[tuple[Case, Case | None, 
         )
     found["replaced"] = round(float(np.mean(fakes[1])), 4)
     found["effective_restorations"] = round(float(np.mean(fakes[2])), 2)
-    return found
+    return found, rows
 
 
 def text_restoration_maps(

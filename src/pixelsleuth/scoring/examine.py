@@ -35,6 +35,8 @@ CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
 #: The detective's logit of the image: how likely it was altered.
 DETECTIVE = "detective_logit"
 DETECTIVE_MAP = "detective"
+#: The combined score of the codes and the detective's, summed likewise.
+BOTH_TRACKS = "both_tracks"
 #: Stouffer's method (1949): sum of several scores, each in units of its spread, over the root of their number.
 COMBINED = "combined"
 
@@ -50,6 +52,7 @@ class ScoreSettings:
         mean_nll: prior kind -> mean NLL of normal pictures in nats.
         adjusted: raw score's name -> its adjustment for complexity; gives the score `<name>_adjusted`.
         combined: names that `COMBINED` is made of, each in units of its spread on training pictures.
+        tracks: names that `BOTH_TRACKS` is made of, likewise; none without a detective.
         restorations: S of the default prior in `detect`.
     """
 
@@ -60,6 +63,7 @@ class ScoreSettings:
     mean_nll: dict[str, float] = field(default_factory=dict)
     adjusted: dict[str, Adjustment] = field(default_factory=dict)
     combined: tuple[str, ...] = ()
+    tracks: tuple[str, ...] = ()
     restorations: int = 4
 
     def as_tree(self) -> dict[str, Any]:
@@ -73,8 +77,8 @@ def settings_from_tree(tree: dict[str, Any]) -> ScoreSettings:
             name: Adjustment(tuple(item["mean"]), tuple(item["scale"]), tuple(item["weights"]), float(item["spread"]))
             for name, item in tree["adjusted"].items()
         }
-        combined = tuple(tree["combined"])
-        return ScoreSettings(**{**tree, "adjusted": adjusted, "combined": combined})
+        several = {key: tuple(tree.get(key, ())) for key in ("combined", "tracks")}
+        return ScoreSettings(**{**tree, "adjusted": adjusted, **several})
     except (KeyError, TypeError) as error:
         raise ModelError(f"config.json: key 'scoring' does not fit this program ({error})") from error
 
@@ -170,7 +174,10 @@ class Examiner:
 
     def _resting_on(self) -> set[str]:
         """Raw scores that the verdict is made of."""
-        names = self.settings.combined if self.settings.default == COMBINED else (self.settings.default,)
+        names = {self.settings.default}
+        for whole, parts in ((BOTH_TRACKS, self.settings.tracks), (COMBINED, self.settings.combined)):
+            if whole in names:
+                names = (names - {whole}) | set(parts)
         return {name.removesuffix("_adjusted") for name in names}
 
     def _judging(self) -> set[str]:
@@ -287,6 +294,7 @@ def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.n
     for name, adjustment in settings.adjusted.items():
         if name in scores:
             scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
-    if settings.default == COMBINED:
-        scores[COMBINED] = np.sum([scores[name] for name in settings.combined], axis=0) / len(settings.combined) ** 0.5
+    for whole, parts in ((COMBINED, settings.combined), (BOTH_TRACKS, settings.tracks)):
+        if parts and all(name in scores for name in parts):
+            scores[whole] = np.sum([scores[name] for name in parts], axis=0) / len(parts) ** 0.5
     return scores

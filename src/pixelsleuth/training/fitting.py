@@ -17,9 +17,12 @@ from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.examine import (
+    BOTH_TRACKS,
     CENTRE_AND_RIM,
     CENTRE_SMOOTHNESS,
     COMBINED,
+    DETECTIVE,
+    DETECTIVE_MAP,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
     TWO_WAY,
@@ -72,7 +75,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     names = [f"{kind}_{name}" for kind in model.priors for name in ADJUSTED]
     names += [
         *(f"{kind}_{name}" for name in FACE_COMBINATION),
-        *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS) if name in scores),
+        *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS, DETECTIVE) if name in scores),
     ]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
@@ -81,7 +84,12 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         return replace(settings, default=f"{kind}_local_max")
     if model.config.preprocessing["crop"] == "face":
         chosen = (*(f"{kind}_{name}_adjusted" for name in FACE_COMBINATION), f"{CENTRE_SMOOTHNESS}_adjusted")
-        return replace(settings, default=COMBINED, combined=chosen)
+        settings = replace(settings, default=COMBINED, combined=chosen)
+        if model.detective is None:
+            return settings
+        return replace(
+            settings, default=BOTH_TRACKS, tracks=(COMBINED, f"{DETECTIVE}_adjusted"), default_map=DETECTIVE_MAP
+        )
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
