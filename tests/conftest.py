@@ -29,6 +29,9 @@ TINY = {
         {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8},
     ],
     "prior_stage": {"epochs": 30, "precision": "32-true", "augment": "none"},
+    "detective": {"width": 16},
+    "detective_stage": {"epochs": 12, "batch": 16, "precision": "32-true", "augment": "none"},
+    "pairs": 64,
 }
 
 

@@ -91,6 +91,7 @@ def test_resuming_gives_the_same_losses_and_weights(
     short = {
         "vqvae_stage": {"epochs": 1.4, "precision": "32-true"},
         "prior_stage": {"epochs": 1.1, "precision": "32-true"},
+        "detective_stage": {"epochs": 2.2, "batch": 16, "precision": "32-true"},
     }
     settings = tiny_settings(tmp_path, **short)
     losses: dict[str, list[float]] = {}
@@ -99,7 +100,7 @@ def test_resuming_gives_the_same_losses_and_weights(
         from pixelsleuth.training import stages
 
         losses[name] = []
-        for stage in (stages.VQVAEStage, stages.PriorStage):
+        for stage in (stages.VQVAEStage, stages.PriorStage, stages.DetectiveStage):
             original = getattr(stage, "_original", stage.training_step)
             stage._original = original
 
@@ -115,7 +116,7 @@ def test_resuming_gives_the_same_losses_and_weights(
     quiet = {"progress": False, "say": lambda text: None}
     recorded("unbroken", None)
     training.train(store, tmp_path / "a", settings, **quiet)
-    for die_at in (6, 17):
+    for die_at in (6, 17, len(losses["unbroken"]) - 2):
         recorded(f"killed at {die_at}", die_at)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             training.train(store, tmp_path / f"b{die_at}", settings, **quiet)
@@ -124,12 +125,36 @@ def test_resuming_gives_the_same_losses_and_weights(
         rest = losses[f"resumed {die_at}"]
         assert 0 < len(rest) < len(losses["unbroken"])
         assert rest == pytest.approx(losses["unbroken"][-len(rest) :], abs=1e-6)
-        for name in ("vqvae", "prior", "prior_pixelsnail"):
+        for name in ("vqvae", "prior", "prior_pixelsnail", "detective"):
             whole, again = (load_file(tmp_path / f / f"{name}.safetensors") for f in ("a", f"b{die_at}"))
             for key in whole:
                 assert torch.allclose(whole[key].float(), again[key].float(), atol=1e-6), (name, key)
     with pytest.raises(PixelsleuthError, match="--resume"):
         training.train(store, tmp_path / "a", settings, **quiet)
+
+
+def test_a_trained_model_may_be_given_a_detective_but_no_other_settings(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {
+        "vqvae_stage": {"epochs": 0.2, "precision": "32-true"},
+        "prior_stage": {"epochs": 0.2, "precision": "32-true"},
+    }
+    quiet = {"progress": False, "say": lambda text: None}
+    without = tiny_settings(tmp_path, **short, detective_stage={"epochs": 0})
+    training.train(store, tmp_path / "model", without, **quiet)
+    assert not (tmp_path / "model/detective.safetensors").exists()
+    before = (tmp_path / "model/vqvae.safetensors").read_bytes()
+    few = {"detective_stage": {"epochs": 1, "batch": 8, "precision": "32-true"}, "pairs": 16}
+    longer = tiny_settings(tmp_path, **(short | {"vqvae_stage": {"epochs": 9}}), **few)
+    with pytest.raises(PixelsleuthError, match="other settings"):
+        training.train(store, tmp_path / "model", longer, resume=True, **quiet)
+    training.train(store, tmp_path / "model", tiny_settings(tmp_path, **short, **few), resume=True, **quiet)
+    assert (tmp_path / "model/detective.safetensors").exists()
+    assert (tmp_path / "model/vqvae.safetensors").read_bytes() == before
+    other = tiny_settings(tmp_path, **short, **(few | {"pairs": 24}))
+    with pytest.raises(PixelsleuthError, match="other settings"):
+        training.train(store, tmp_path / "model", other, resume=True, **quiet)
 
 
 def test_detect_writes_one_record_an_input_in_order(model_folder: Path, shapes: Path, tmp_path: Path) -> None:

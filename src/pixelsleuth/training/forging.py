@@ -5,8 +5,10 @@ Both pass the same re-encoding at the end, so that nothing global tells them apa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from typing import Any
 
@@ -23,6 +25,7 @@ from pixelsleuth.sources.images import decode, jpeg_round_trip
 from pixelsleuth.sources.store import Store
 
 BATCH = 64
+FEW = 200
 #: Pictures among which a donor is sought: the one that looks most alike.
 CANDIDATES = 200
 #: Side, in pixels, of the thumbnails they are compared by.
@@ -81,10 +84,15 @@ def forge(
     thumbnails = _thumbnails(store, rows)
     pixels = np.zeros((len(rows), 2, size, size, 3), np.uint8)
     mask = np.zeros((len(rows), size, size), bool)
-    with get_context("spawn").Pool(workers) as pool:
+    with ExitStack() as stack:
+        each: Callable[[list[_Job]], Iterable[Any]] = partial(map, _made)
+        # Starting processes takes longer than a few pairs.
+        if workers > 1 and len(rows) >= FEW:
+            pool = stack.enter_context(get_context("spawn").Pool(workers))
+            each = partial(pool.imap, _made, chunksize=4)
         for start in range(0, len(rows), BATCH):
             jobs = _jobs(model, store, rows, kind, thumbnails, seed, range(start, min(start + BATCH, len(rows))))
-            for i, (ours, theirs, where) in enumerate(pool.imap(_made, jobs, chunksize=4), start):
+            for i, (ours, theirs, where) in enumerate(each(jobs), start):
                 pixels[i, 0], pixels[i, 1], mask[i] = ours, theirs, where
             progress(min(start + BATCH, len(rows)), len(rows))
     return Forged(pixels, mask, kind)

@@ -218,6 +218,10 @@ def _checked(value: Any, old: Any, hint: Any, where: str) -> Any:
         if hint == float | None:
             return None if value is None else float(value)
         raise PixelsleuthError(f"{where}: expected {hint}, got {value!r}")
+    if isinstance(old, bool):
+        if not isinstance(value, bool):
+            raise PixelsleuthError(f"{where}: expected true or false, got {value!r}")
+        return value
     kind = hint if hint in (int, float, str) else type(old)
     expected = {str: str, int: int}.get(kind, int | float)
     if isinstance(value, bool) or not isinstance(value, expected):

@@ -133,7 +133,7 @@ def _teach(
     folder: Path, store: Store, settings: Settings, work: Path, progress: bool, say: Callable[[str], None]
 ) -> dict[str, float]:
     """Forges pairs with the networks that are trained, once, and teaches the detective; gives its figures."""
-    torch.manual_seed(settings.seed + 9)
+    torch.manual_seed(settings.seed)
     detective = Detective(settings.detective).to(memory_format=torch.channels_last)
     if not (folder / DETECTIVE_FILE).exists():
         if not (work / "lessons/mask.npy").exists():
@@ -141,11 +141,11 @@ def _teach(
             rows = store.rows("train")
             rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
             say(f"forging {len(rows):,} pairs of {', '.join(settings.forgeries)}")
-            lessons_of(model, forge(model, store, rows, settings.forgeries, settings.seed)).save(work / "lessons")
+            lessons_of(model, forge(model, store, rows, settings.forgeries, settings.seed + 1)).save(work / "lessons")
         lessons = Lessons.load(work / "lessons")
         say(f"detective: {_count(detective):,} parameters, {len(lessons):,} pairs")
         stage = settings.detective_stage
-        figures = fit_detective(detective, lessons, stage, work / "detective", settings.seed + 9, progress)
+        figures = fit_detective(detective, lessons, stage, work / "detective", settings.seed, progress)
         write_text(work / "detective.json", json.dumps(figures))
         save_network(detective, folder / DETECTIVE_FILE)
     found: dict[str, float] = json.loads((work / "detective.json").read_text())
@@ -180,12 +180,23 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
     if note.exists():
         if not resume:
             raise PixelsleuthError(f"{folder} holds a training run; go on with --resume, or name another folder")
-        if json.loads(note.read_text()) != json.loads(text):
+        old, new = json.loads(note.read_text()), json.loads(text)
+        if old == new:
+            return
+        taught = (folder / DETECTIVE_FILE).exists() or (work / "lessons").exists()
+        if taught or _without_detective(old) != _without_detective(new):
             raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
+        # A model that is trained may be given a detective later.
+        write_text(note, text)
     elif folder.exists() and any(folder.iterdir()):
         raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
     else:
         write_text(note, text)
+
+
+def _without_detective(note: dict[str, Any]) -> dict[str, Any]:
+    about = {"detective", "detective_stage", "forgeries", "pairs"}
+    return {**note, "settings": {k: v for k, v in note["settings"].items() if k not in about}}
 
 
 def _steps(sampler: Sampler, stage: Stage) -> int:
