@@ -29,6 +29,12 @@ def card_of(folder: Path) -> str:
     ]
     for kind, prior in model.priors.items():
         lines.append(f"- Prior: {kind}, {sum(p.numel() for p in prior.parameters()):,} parameters")
+    if model.detective is not None:
+        taught = training["settings"]
+        lines.append(
+            f"- Detective: {sum(p.numel() for p in model.detective.parameters()):,} parameters, taught on "
+            f"{taught['pairs']:,} pairs of a normal image and a forgery made of it: {', '.join(taught['forgeries'])}"
+        )
     for stage, figures in training["figures"].items():
         if isinstance(figures, dict):
             lines.append(f"- Figures of {stage}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
