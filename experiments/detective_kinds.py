@@ -40,6 +40,7 @@ FILTERS = ("blur", "sharpen", "noise", "warp", "compression")
 RECIPES = {
     "blends": ("self_blend", *DONOR_KINDS, *MODEL_KINDS),
     "models": ("self_blend", *MODEL_KINDS),
+    "broad": ("self_blend", *DONOR_KINDS, *MODEL_KINDS, "blur", "noise", "compression"),
     "own": ("copy_move", "removal", *FILTERS),
     "all": KINDS,
 }
