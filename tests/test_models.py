@@ -198,6 +198,15 @@ def test_pixelsnail_restoration_in_float32_equals_the_direct_algorithm_but_for_t
     assert parts.float().mean() <= 0.05
 
 
+def test_the_walk_is_not_taken_in_a_reduced_type() -> None:
+    prior = awake(PixelSNAIL(SNAIL))
+    codes, uniforms = torch.randint(11, (2, 6, 7)), torch.rand(2, 2, 6, 7, dtype=torch.float64)
+    where = torch.rand(2, 6, 7) < 0.4
+    plain = prior.resample(codes, uniforms, where=where)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(prior.resample(codes, uniforms, where=where), plain)
+
+
 @pytest.mark.parametrize("config", [SNAIL, MASKED])
 def test_only_flagged_codes_change_and_no_batch_matters(config: PriorConfig) -> None:
     prior = awake(build_prior(config)).double()

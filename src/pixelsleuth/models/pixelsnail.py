@@ -175,16 +175,18 @@ class PixelSNAIL(nn.Module):
         touched = torch.argsort(first, stable=True)[: int((first < codes.shape[1]).sum())]
         if not len(touched):
             return restored
-        walk = Walk(self)
-        about = self._about(context)
-        for images in touched.split(max(1, AT_ONCE // uniforms.shape[1])):
-            # With `above` a drawn code may make any later one unlikely.
-            last = codes.shape[1] - 1 if where is None else int((rows[images] * numbers).max())
-            here = images.to(codes.device)
-            restored[here] = walk.resample(
-                codes[here], uniforms[here], int(first[images].min()), last, None if where is None else where[here],
-                above, None if about is None else about[here], draw,
-            )  # fmt: skip
+        # What is kept from place to place is summed up over hundreds of steps: not in a reduced type.
+        with torch.autocast(codes.device.type, enabled=False):
+            walk = Walk(self)
+            about = self._about(context)
+            for images in touched.split(max(1, AT_ONCE // uniforms.shape[1])):
+                # With `above` a drawn code may make any later one unlikely.
+                last = codes.shape[1] - 1 if where is None else int((rows[images] * numbers).max())
+                here = images.to(codes.device)
+                restored[here] = walk.resample(
+                    codes[here], uniforms[here], int(first[images].min()), last, None if where is None else where[here],
+                    above, None if about is None else about[here], draw,
+                )  # fmt: skip
         return restored
 
     @torch.no_grad()

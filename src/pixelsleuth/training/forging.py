@@ -73,11 +73,13 @@ def forge(
     """One forgery of each picture of `rows`, its kind drawn from `kinds`; the same for the same seed.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or fewer than two pictures.
     """
     unknown = sorted(set(kinds) - set(anomalies.KINDS))
     if unknown:
         raise ValueError(f"kind: expected some of {', '.join(anomalies.KINDS)}; got {unknown[0]!r}")
+    if len(rows) < 2:
+        raise ValueError(f"rows: expected at least 2 pictures, one to forge and a donor; got {len(rows)}")
     size = store.size
     generator = np.random.default_rng((seed, 0))
     kind = np.array(kinds)[generator.integers(len(kinds), size=len(rows))]
