@@ -6,14 +6,16 @@ python experiments/demo_picture.py docs/demo.png
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from pixelsleuth.demo import tampered_copies
+from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
-from pixelsleuth.reporting.figures import overlay, save_figure, warmth
+from pixelsleuth.reporting.figures import save_figure, warmth
+from pixelsleuth.sources.images import read_picture
 
 
 def main() -> None:
@@ -21,21 +23,21 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     detector = Detector.load("faces")
-    pictures = list(tampered_copies())
-    figure = Figure(figsize=(2 * len(pictures), 6.4), layout="constrained")
-    axes = figure.subplots(3, len(pictures))
-    for column, (name, pixels) in enumerate(pictures):
-        finding = detector.detect(pixels, max_false_alarm=0.05)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_pictures(Path(folder))
+        findings = [detector.detect(path, max_false_alarm=0.05) for path in paths]
+        pictures = [read_picture(path).pixels for path in paths]
+    figure = Figure(figsize=(2 * len(pictures), 4.4), layout="constrained")
+    axes = figure.subplots(2, len(pictures))
+    for column, (finding, pixels) in enumerate(zip(findings, pictures, strict=True)):
         square = finding.square
         assert square is not None
-        assert finding.excess is not None
+        assert finding.heatmap is not None
         view = np.s_[max(0, square.y0 - 12) : square.y1 + 12, max(0, square.x0 - 12) : square.x1 + 12]
         axes[0, column].imshow(pixels[view])
-        axes[0, column].set_title(name.replace("_", " "), fontsize=9)
-        assert finding.heatmap is not None
+        axes[0, column].set_title(Path(finding.path).stem.replace("_", " "), fontsize=9)
         axes[1, column].imshow(warmth(pixels, finding.heatmap)[view])
         axes[1, column].set_title(f"{finding.verdict}, p = {finding.p_value:.4f}", fontsize=9)
-        axes[2, column].imshow(overlay(pixels, finding.excess)[view])
     for one in axes.flat:
         one.set_axis_off()
     save_figure(figure, options.out, dpi=100)

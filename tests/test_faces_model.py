@@ -54,6 +54,17 @@ def test_a_photo_is_cropped_and_the_map_drawn_back(faces_detector: Detector) -> 
     assert finding.heatmap.max() < 1
 
 
+def test_both_tracks_are_in_every_record_with_and_without_a_map(faces_detector: Detector) -> None:
+    photo = data.astronaut()
+    with_map, without = faces_detector.detect(photo), faces_detector.detect(photo, heatmap=False)
+    assert with_map.score == pytest.approx(without.score, abs=1e-4)
+    for finding in (with_map, without):
+        codes, detective = finding.scores["combined"], finding.scores["detective_logit_adjusted"]
+        assert finding.score == pytest.approx((codes + detective) / 2**0.5, abs=1e-5)
+        assert finding.scores["both_tracks"] == pytest.approx(finding.score, abs=1e-5)
+    assert set(without.scores) < set(with_map.scores)
+
+
 def test_no_face_is_a_reason(faces_detector: Detector) -> None:
     finding = faces_detector.detect(np.asarray(Image.fromarray(shape_picture(0)).resize((200, 200))))
     assert (finding.verdict, finding.reason["code"]) == ("not_applicable", "no_face")

@@ -17,6 +17,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, warmth, with_boxes
 from pixelsleuth.scoring.calibration import Calibration
+from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
 SIDE = 480
@@ -66,6 +67,7 @@ def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
         "title": exhibit.title,
         "words": VERDICT_WORDS[finding.verdict],
         "explained": explained(finding),
+        "tracks": tracks_of(finding),
         "images": [],
         "histogram": "",
     }
@@ -111,6 +113,17 @@ def explained(finding: Finding) -> str:
     if finding.verdict == "unsure" and finding.reason:
         return f"{share}. {finding.reason['sentence']}."
     return f"{share}; to be called unusual it would have to be at most {rate}."
+
+
+def tracks_of(finding: Finding) -> str:
+    """What each track says, where the score sums two; else empty."""
+    codes, detective = finding.scores.get(COMBINED), finding.scores.get(f"{DETECTIVE}_adjusted")
+    if BOTH_TRACKS not in finding.scores or codes is None or detective is None:
+        return ""
+    return (
+        "The score sums two tracks, each about 0 for a normal picture and in units of its spread there: how unlikely "
+        f"the codes are {codes:+.2f}, what the detective of self-made forgeries sees {detective:+.2f}."
+    )
 
 
 def _data_uri(pixels: np.ndarray) -> str:
