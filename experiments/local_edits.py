@@ -78,7 +78,7 @@ def main() -> None:
             print(f"  map {name:41s} AUROC {values['auroc']} AP {values['ap']}", end=" ")
             print(f"change {values.get('change_auroc', '')} partner {values.get('partner_auroc', '')}")
         for name, values in metrics["differences"].items():
-            print(f"  {metrics['default_score']} or {metrics['default_map']} minus {name}: {values}")
+            print(f"  difference {name} ({metrics['default_score']} or {metrics['default_map']} minus it): {values}")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "metrics.json").write_text(json.dumps(results, indent=1, default=str))
 

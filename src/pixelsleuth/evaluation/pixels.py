@@ -100,15 +100,18 @@ def pixel_metrics(
         some = [masked[i] for i, _ in paired[:text_pairs]]
         pixel["text_restoration"], text_rows = _text_map_metrics(detector, some)
         result["n_text_restoration"] = len(some)
-        # On the same pairs and resamples: the default map over all pairs is another thing.
+        # On the same pairs and resamples: what stands above is over all pairs.
         truth = [mask for _, _, mask in some]
-        ours = [fake.maps[detector.examiner.settings.default_map] for fake, _, _ in some]
         of_some = metrics.resample_weights([fake.unit for fake, _, _ in some], None)
-        counts = metrics.pixel_counts(ours, truth, of_some, metrics.pixel_edges(ours))
-        result["pixel_differences"]["text_restoration"] = {
-            "auroc": metrics.interval(metrics.auroc(counts) - text_rows["auroc"]),
-            "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
-        }
+        for label, name in (("text_restoration", result["default_map"]), ("restoration_minus_text", "restoration")):
+            if name not in names:
+                continue
+            ours = [fake.maps[name] for fake, _, _ in some]
+            counts = metrics.pixel_counts(ours, truth, of_some, metrics.pixel_edges(ours))
+            result["pixel_differences"][label] = {
+                "auroc": metrics.interval(metrics.auroc(counts) - text_rows["auroc"]),
+                "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
+            }
     return result
 
 

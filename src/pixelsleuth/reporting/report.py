@@ -31,8 +31,8 @@ VERDICT_WORDS = {
 
 NO_SIGNAL = (
     "What this model cannot see: on faces swapped by a generator (DFDC) its score is barely better than chance, and "
-    "a plain measure of blur does as well. Where such a face was swapped its map does not know. A normal verdict is "
-    "no proof that a face is genuine."
+    "a plain measure of blur does as well; where such a face was swapped its map does not know. It sees parts of a "
+    "face that were swapped, copied or removed far better. A normal verdict is no proof that a face is genuine."
 )
 
 
