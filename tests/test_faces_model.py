@@ -20,7 +20,8 @@ from pixelsleuth.evaluation.metrics import promised_band
 from tests.conftest import SHARED, shape_picture
 from tests.test_whole_run import run_cli
 
-FACES = SHARED / "data/faces_dfdc/val/real"
+# Not DFDC's: a person recurs in its splits, unnamed, so that its pictures are not quite exchangeable (LOG.md).
+FACES = SHARED / "data/faces_utk/test/real"
 needs_faces = pytest.mark.skipif(not FACES.is_dir(), reason=f"needs the shared faces at {FACES} (PIXELSLEUTH_SHARED)")
 
 
@@ -83,8 +84,9 @@ def test_the_promised_rate_holds_on_real_faces(faces_detector: Detector) -> None
     found = list(faces_detector.detect_many(sorted(FACES.iterdir()), max_false_alarm=0.1, heatmap=False))
     p = np.array([f.p_value for f in found if f.p_value is not None])
     assert len(p) >= 450
-    low, high = promised_band(0.1, faces_detector.calibration.count, len(p))
-    assert low <= (p <= 0.1).mean() <= high
+    for rate in (0.01, 0.05, 0.1):
+        low, high = promised_band(rate, faces_detector.calibration.count, len(p))
+        assert low <= (p <= rate).mean() <= high
 
 
 def test_a_wheel_is_whole(tmp_path: Path) -> None:
