@@ -84,7 +84,7 @@ def test_made_up_crops_differ_and_hold_the_face(tmp_path: Path) -> None:
 def test_workloads_write_what_the_contract_names(tmp_path: Path) -> None:
     bench = Benchmark(CPU, say=lambda _: None)
     pictures = face_crops(tmp_path / "crops", 6)
-    bench.store(pictures, tmp_path)
+    bench.store(tmp_path)
     bench.long_run(pictures)
     bench.save(tmp_path / "out.json")
     tree = json.loads((tmp_path / "out.json").read_text())

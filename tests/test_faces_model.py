@@ -20,8 +20,8 @@ from pixelsleuth.evaluation.metrics import promised_band
 from tests.conftest import SHARED, shape_picture
 from tests.test_whole_run import run_cli
 
-# Not DFDC's: a person recurs in its splits, unnamed, so that its pictures are not quite exchangeable (LOG.md).
 FACES = SHARED / "data/faces_utk/test/real"
+RECURRING = SHARED / "data/faces_dfdc/val/real"
 needs_faces = pytest.mark.skipif(not FACES.is_dir(), reason=f"needs the shared faces at {FACES} (PIXELSLEUTH_SHARED)")
 
 
@@ -79,14 +79,38 @@ def test_the_card_names_data_and_licence() -> None:
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 40_000_000
 
 
+@pytest.fixture(scope="module")
+def p_values(faces_detector: Detector) -> dict[Path, np.ndarray]:
+    found = {}
+    for folder in (FACES, RECURRING):
+        judged = faces_detector.detect_many(sorted(folder.iterdir()), max_false_alarm=0.1, heatmap=False)
+        found[folder] = np.array([f.p_value for f in judged if f.p_value is not None])
+    return found
+
+
 @needs_faces
-def test_the_promised_rate_holds_on_real_faces(faces_detector: Detector) -> None:
-    found = list(faces_detector.detect_many(sorted(FACES.iterdir()), max_false_alarm=0.1, heatmap=False))
-    p = np.array([f.p_value for f in found if f.p_value is not None])
+@pytest.mark.parametrize(
+    ("folder", "rate"),
+    [
+        *((folder, rate) for folder in (FACES, RECURRING) for rate in (0.01, 0.05)),
+        (FACES, 0.1),
+        pytest.param(
+            RECURRING,
+            0.1,
+            marks=pytest.mark.xfail(
+                reason="known: .145 on DFDC's validation reals, above the band's .130; people recur there (LOG.md)",
+                strict=True,
+            ),
+        ),
+    ],
+)
+def test_the_promised_rate_holds_on_real_faces(
+    p_values: dict[Path, np.ndarray], faces_detector: Detector, folder: Path, rate: float
+) -> None:
+    p = p_values[folder]
     assert len(p) >= 450
-    for rate in (0.01, 0.05, 0.1):
-        low, high = promised_band(rate, faces_detector.calibration.count, len(p))
-        assert low <= (p <= rate).mean() <= high
+    low, high = promised_band(rate, faces_detector.calibration.count, len(p))
+    assert low <= (p <= rate).mean() <= high
 
 
 def test_a_wheel_is_whole(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Benchmark:
             pictures = face_crops(Path(name) / "pictures", self.images)
             self.detection(pictures)
             self.long_run(pictures)
-            self.store(pictures[:256], Path(name))
+            self.store(Path(name))
         self.networks()
         self.restoration()
         self.training()
@@ -124,10 +124,11 @@ class Benchmark:
         far = round(rows[-1]["seconds"] / sizes[-1] * 100_000)
         self.growth["pictures"] = [*rows, {"images": 100_000, "seconds": far, "extrapolated": True}]
 
-    def store(self, pictures: list[Path], folder: Path) -> None:
-        """Random reads of 32 from a store, as training asks for them."""
-        path = folder / "pictures.h5"
-        prepare_images([pictures[0].parent], path, size=128, crop="none", group_by_folder=False, workers=1)
+    def store(self, folder: Path) -> None:
+        """Random reads of 32 from a store of 256 pictures, as training asks for them; they lie in the page cache."""
+        path = folder / "stored.h5"
+        (first, *_) = face_crops(folder / "stored", 256)
+        prepare_images([first.parent], path, size=128, crop="none", group_by_folder=False, workers=1)
         generator = np.random.default_rng(0)
         with Store(path) as store:
             stored = len(store)
@@ -354,8 +355,7 @@ def face_crops(folder: Path, number: int) -> list[Path]:
         margin = int(generator.integers(0, 25))
         x0, y0 = max(0, box.x0 - margin), max(0, box.y0 - margin)
         crop = photo[y0 : box.y1 + margin, x0 : box.x1 + margin]
-        side = min(crop.shape[:2])
-        square = faces.cut(crop, faces.whole_picture(crop), CROP_SIDE) if side else crop
+        square = faces.cut(crop, faces.whole_picture(crop), CROP_SIDE)
         lit = square * generator.uniform(0.8, 1.1) + generator.normal(0, 2, square.shape)
         path = folder / f"{i:06d}.jpg"
         path.write_bytes(encode_jpeg(np.clip(lit, 0, 255).astype(np.uint8), 92))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -182,9 +182,9 @@ class Examiner:
 
     def _judging(self) -> set[str]:
         """Kinds of the priors that the verdict needs."""
-        text = {text_prior(self.settings)} if TEXT_SCORE in self._resting_on() else set()
+        text = {judge_of(self.settings.lambda_s)} if TEXT_SCORE in self._resting_on() else set()
         if self.model.detective is not None:
-            text.add("pixelsnail" if "pixelsnail" in self.model.priors else next(iter(self.model.priors)))
+            text.add(judge_of(self.model.priors))
         return text | {kind for kind in self.model.priors if any(n.startswith(f"{kind}_") for n in self._resting_on())}
 
     def _image(self, pixels: np.ndarray) -> Tensor:
@@ -214,7 +214,7 @@ class Examiner:
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
         altered = None
         if self.model.detective is not None:
-            judged = two_way or surprise[next(iter(priors))]
+            judged = two_way or surprise[judge_of(priors)]
             altered = self.model.detective(image, made, judged)
         features = np.stack([complexity(p) for p in pixels])
         return Evidence(codes, surprise, around, two_way, smoothness, features, altered)
@@ -244,10 +244,11 @@ def judging_surprise(model: Model, image: Tensor, codes: Tensor) -> Surprise:
     Args:
         image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w), its codes.
     """
-    if "pixelsnail" not in model.priors:
-        found: Surprise = next(iter(model.priors.values())).log_prob(codes)
+    kind = judge_of(model.priors)
+    prior = model.priors[kind]
+    if kind != "pixelsnail":
+        found: Surprise = prior.log_prob(codes)
         return found
-    prior = model.priors["pixelsnail"]
     return _both_ways(prior.log_prob(codes), prior.log_prob(model.vqvae.encode(image.flip(3))))
 
 
@@ -263,9 +264,10 @@ def centre_of(grid: tuple[int, int]) -> np.ndarray:
     return row[:, None] & column[None, :]
 
 
-def text_prior(settings: ScoreSettings) -> str:
-    """Kind of the prior that the text's score is taken from: PixelSNAIL where the model has one."""
-    return "pixelsnail" if "pixelsnail" in settings.lambda_s else next(iter(settings.lambda_s))
+def judge_of(kinds: Collection[str]) -> str:
+    """Kind of the prior that judges and that the text's score is taken from: PixelSNAIL where the model has one, for a
+    masked prior sees an edit's own codes around the one it scores, and they explain each other; else the first."""
+    return "pixelsnail" if "pixelsnail" in kinds else next(iter(kinds))
 
 
 def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
@@ -274,7 +276,7 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
     for kind, seen in evidence.surprise.items():
         found = surprise_scores(seen, settings.lambda_s[kind], settings.mean_nll[kind])
         for name, values in found.items():
-            full = TEXT_SCORE if name == "tail_sum" and kind == text_prior(settings) else f"{kind}_{name}"
+            full = TEXT_SCORE if name == "tail_sum" and kind == judge_of(settings.lambda_s) else f"{kind}_{name}"
             scores[full] = values.double().cpu().numpy()
     if evidence.two_way is not None:
         found = surprise_scores(evidence.two_way, 0.0, 0.0)

@@ -29,6 +29,7 @@ from pixelsleuth.scoring.examine import (
     Evidence,
     Examiner,
     ScoreSettings,
+    judge_of,
     raw_scores,
     settings_from_tree,
 )
@@ -66,9 +67,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
     )
     scores = raw_scores(whole, settings)
-    # A masked prior sees an edit's own codes around the one it scores, and they explain each other; a causal one sees
-    # half of them.
-    kind = "pixelsnail" if "pixelsnail" in model.priors else next(iter(model.priors))
+    kind = judge_of(model.priors)
     # Mirror images mean something only to networks that were taught with them.
     if kind == "pixelsnail" and model.config.training["settings"]["prior_stage"]["augment"] != "none":
         kind = TWO_WAY
