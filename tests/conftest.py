@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.sources.store import prepare_images
+from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train

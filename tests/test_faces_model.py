@@ -46,7 +46,7 @@ def test_the_demo_finds_the_tampered_copies_less_normal_than_the_original(tmp_pa
 def test_a_photo_is_cropped_and_the_map_drawn_back(faces_detector: Detector) -> None:
     photo = data.astronaut()
     finding = faces_detector.detect(photo)
-    (face,) = finding.faces
+    ((face,),) = [[f.face for f in finding.faces]]
     assert finding.heatmap.shape == photo.shape[:2]
     outside = np.ones(photo.shape[:2], bool)
     outside[face.box.y0 : face.box.y1, face.box.x0 : face.box.x1] = False

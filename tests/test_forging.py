@@ -17,7 +17,8 @@ from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.sources import anomalies
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.store import Store, prepare_images
+from pixelsleuth.sources.preparation import prepare_images
+from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.stages import detective_loss

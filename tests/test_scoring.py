@@ -169,7 +169,7 @@ def test_a_region_is_found_where_it_is_and_drawn_back_on_the_input() -> None:
     ((mask, p),) = calibration.regions(calibration.excess(hot))
     assert p == pytest.approx(1 / 201)
     assert mask.sum() == 6 * 8
-    region = region_of(mask, p, Box(100, 50, 164, 114))
+    region = region_of(mask, p, Box(100, 50, 164, 114), (200, 300))
     assert region.box.as_list() == [140, 66, 156, 78]
     assert not calibration.regions(calibration.excess(np.ones((32, 32))))
 

@@ -17,11 +17,11 @@ from skimage import data
 
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Face
-from pixelsleuth.sources import faces, images
-from pixelsleuth.sources import store as stores
+from pixelsleuth.sources import faces, images, preparation
 from pixelsleuth.sources.anomalies import copy_move, feature_swap, partner_mask
 from pixelsleuth.sources.images import decode, read_picture
-from pixelsleuth.sources.store import Store, near_duplicates, prepare_images
+from pixelsleuth.sources.preparation import prepare_images
+from pixelsleuth.sources.store import Store, near_duplicates
 from pixelsleuth.sources.trees import altered_parts, names_of_root, origin_of
 from tests.badfiles import BAD, ODD, write_bad_files
 from tests.conftest import shape_picture, write_shapes
@@ -114,10 +114,10 @@ def test_near_duplicates_across_splits_are_reported(tmp_path: Path) -> None:
 
 def test_a_killed_prepare_resumes_to_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shapes(tmp_path / "in/train/real", 30, 0)
-    monkeypatch.setattr(stores, "PART", 8)
+    monkeypatch.setattr(preparation, "PART", 8)
     prepare_images([tmp_path / "in"], tmp_path / "whole.h5", size=64, crop="none", workers=1)
     calls = 0
-    real_read = stores._read_one
+    real_read = preparation._read
 
     def dying(job):
         nonlocal calls
@@ -126,13 +126,13 @@ def test_a_killed_prepare_resumes_to_the_same_store(tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return real_read(job)
 
-    monkeypatch.setattr(stores, "_read_one", dying)
+    monkeypatch.setattr(preparation, "_read", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare_images([tmp_path / "in"], tmp_path / "resumed.h5", size=64, crop="none", workers=1)
     assert not (tmp_path / "resumed.h5").exists()
-    monkeypatch.setattr(stores, "_read_one", real_read)
+    monkeypatch.setattr(preparation, "_read", real_read)
     again = []
-    monkeypatch.setattr(stores, "_read_one", lambda job: again.append(job) or real_read(job))
+    monkeypatch.setattr(preparation, "_read", lambda job: again.append(job) or real_read(job))
     prepare_images([tmp_path / "in"], tmp_path / "resumed.h5", size=64, crop="none", workers=1)
     assert len(again) == 14, "the two finished parts of 8 are not read again"
     with h5py.File(tmp_path / "whole.h5") as a, h5py.File(tmp_path / "resumed.h5") as b:

@@ -46,9 +46,25 @@ class Crop(str, Enum):
     none = "none"
 
 
+class Edge(str, Enum):
+    inside = "inside"
+    reflect = "reflect"
+
+
+class Pick(str, Enum):
+    even = "even"
+    quality = "quality"
+
+
 ModelOption = Annotated[
     str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
 ]
+SizeOption = Annotated[int, typer.Option(help="Side of the stored squares in pixels.", min=32, max=1024)]
+EdgeOption = Annotated[
+    Edge, typer.Option(help="A square that leaves the picture is moved inside, or filled up by reflection.")
+]
+AlignOption = Annotated[bool, typer.Option("--align", help="Turn and scale faces by their five landmarks.")]
+WorkersOption = Annotated[int, typer.Option(help="Processes that read.", min=1)]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
 
 
@@ -140,30 +156,95 @@ def _detect_to(detector: Any, paths: list[Path], out: Path, rate: float, command
 @prepare_app.command("images")
 def prepare_images(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
-    size: Annotated[int, typer.Option(help="Side of the stored squares in pixels.", min=32, max=1024)] = 128,
+    size: SizeOption = 128,
     crop: Annotated[Crop, typer.Option(help="face: the largest face; none: the largest centred square.")] = Crop.face,
+    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.95,
+    edge: EdgeOption = Edge.inside,
+    align: AlignOption = False,
     group_by_folder: Annotated[bool, typer.Option(help="A picture's folder is its group (person, video).")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that read.", min=1)] = 2,
+    not_near: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE.h5", help="Leave out near-duplicates of this store's training pictures."),
+    ] = None,
+    workers: WorkersOption = 2,
 ) -> None:
     """Read folders of images into one store. Resumes where it was stopped."""
-    from pixelsleuth.sources.store import prepare_images as run
+    from pixelsleuth.sources.faces import Framing
+    from pixelsleuth.sources.preparation import prepare_images as run
 
-    if len(paths) < 2:
-        raise PixelsleuthError("prepare images: expected at least one folder and the store's name, got one path")
-    *sources, store = paths
-    if store.is_dir():
-        raise PixelsleuthError(f"prepare images: the last path names the store to write; {store} is a folder")
+    sources, store = _sources_and_store(paths, "images")
     with _bar() as bar:
         task = bar.add_task("reading", total=None)
         summary = run(
-            sources, store, size=size, crop=crop.value, group_by_folder=group_by_folder, workers=workers,
+            sources, store, size=size, crop=crop.value, framing=Framing(min_confidence, edge.value, align),
+            group_by_folder=group_by_folder, not_near=not_near, workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
+    _show_summary(store, summary)
+
+
+@prepare_app.command("videos")
+def prepare_videos(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of videos, then the store.")],
+    size: SizeOption = 128,
+    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.995,
+    edge: EdgeOption = Edge.inside,
+    align: AlignOption = False,
+    every: Annotated[int, typer.Option(help="Look at every n-th frame; 0: see --frames.", min=0)] = 4,
+    every_fake: Annotated[int, typer.Option(help="The same of videos known to be fake.", min=1)] = 10,
+    frames: Annotated[int, typer.Option(help="With --every 0: look at this many, evenly spaced.", min=1)] = 32,
+    keep: Annotated[int, typer.Option(help="Most frames of one person in one video.", min=1)] = 32,
+    pick: Annotated[
+        Pick, typer.Option(help="Which are kept: even over time, or the best by sharpness, motion, size, confidence.")
+    ] = Pick.even,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with columns file,label[,split,group,method]; SRC/labels.csv if there.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for frames per video and sample faces.")] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Read the faces of videos into one store. Knows FaceForensics++, DFDC, Celeb-DF. Resumes where it was stopped."""
+    from pixelsleuth.sources.faces import Framing
+    from pixelsleuth.sources.preparation import prepare_videos as run
+    from pixelsleuth.sources.tracks import Policy
+
+    sources, store = _sources_and_store(paths, "videos")
+    with _bar() as bar:
+        task = bar.add_task("reading", total=None)
+        summary = run(
+            sources, store, size=size, framing=Framing(min_confidence, edge.value, align),
+            policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _show_summary(store, summary)
+    if figures is not None:
+        from pixelsleuth.reporting.figures import save_figure, save_picture
+        from pixelsleuth.reporting.timeline import frames_per_video, sheet
+        from pixelsleuth.sources.store import Store
+
+        with Store(store) as opened:
+            save_figure(frames_per_video(opened), figures / "frames_per_video.png")
+            if len(opened):
+                save_picture(sheet(opened), figures / "faces.png")
+
+
+def _sources_and_store(paths: list[Path], what: str) -> tuple[list[Path], Path]:
+    if len(paths) < 2:
+        raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
+    *sources, store = paths
+    if store.is_dir():
+        raise PixelsleuthError(f"prepare {what}: the last path names the store to write; {store} is a folder")
+    return sources, store
+
+
+def _show_summary(store: Path, summary: Any) -> None:
     table = Table(title=str(store))
     table.add_column("what")
     table.add_column("count", justify="right")
     for split, count in sorted(summary.by_split.items()):
         table.add_row(f"stored, split {split}", f"{count:,}")
+    if summary.videos:
+        table.add_row("videos with a face", f"{summary.videos:,}")
     table.add_row("byte-identical duplicates dropped", f"{summary.duplicates:,}")
     table.add_row("near-duplicate pairs across splits (kept)", f"{summary.n_near:,}")
     for reason, count in summary.reasons().most_common():
@@ -236,7 +317,8 @@ def calibrate(
 @app.command()
 def detect(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Images, folders, or - for a list on standard input.")
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, videos, folders, or - for a list on standard input."),
     ],
     model: ModelOption = "faces",
     out: OutOption = None,
@@ -252,20 +334,30 @@ def detect(
         int | None,
         typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
     ] = None,
+    frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
+    every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
+    keep: Annotated[int, typer.Option(help="Most frames judged of one person in one video.", min=1)] = 16,
+    pick: Annotated[
+        Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
+    ] = None,
 ) -> None:
-    """Judge images: one record an input, in input order."""
+    """Judge images and videos: one record an input, in input order."""
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.writing import RecordWriter, written_behind
+    from pixelsleuth.sources.tracks import Policy
 
     if format is Format.parquet and out is None:
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     detector = Detector.load(model)
     detector.calibration.check_rate(max_false_alarm)
+    calibrated = detector.model.config.preprocessing.get("pick", "even")
+    policy = Policy(frames, every, keep, pick.value if pick else calibrated)
+    detector.preparation(policy)
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
     found = detector.detect_many(
-        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size
+        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy
     )
     try:
         with _bar() as bar:
@@ -286,15 +378,15 @@ def detect(
 
 
 def _listed(inputs: list[str]) -> Iterator[str]:
-    """Inputs in order: a folder gives its images, `-` the lines of standard input."""
-    from pixelsleuth.sources.images import find_images
+    """Inputs in order: a folder gives its images and videos, `-` the lines of standard input."""
+    from pixelsleuth.sources.inputs import find_inputs
 
     for item in inputs:
         if item == "-":
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
         elif Path(item).is_dir():
-            found = list(find_images(Path(item)))
-            # A folder without images is an input like any other that cannot be judged: it gets a record.
+            found = list(find_inputs(Path(item)))
+            # A folder without any is an input like any other that cannot be judged: it gets a record.
             yield from map(str, found or [Path(item)])
         else:
             yield item

@@ -10,61 +10,54 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib import resources
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 from pixelsleuth import __version__
-from pixelsleuth.errors import InputError, ModelError
+from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model
-from pixelsleuth.records import Box, Face, Finding
+from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still, Verdict
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
-from pixelsleuth.scoring.examine import Examination, Examiner, settings_from_tree
-from pixelsleuth.sources import faces
-from pixelsleuth.sources.images import (
-    VIDEO_SUFFIXES,
-    Picture,
-    decode,
-    read_bytes,
-)
+from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree
+from pixelsleuth.sources.faces import Framing, drawn_back
+from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.sources.tracks import Policy
 
 #: A re-encoding is tried only where p is within this factor of the rate.
 NEAR_RATE = 3.0
 #: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
 BATCH = 32
 BATCH_ON_GPU = 256
-
-Input = str | os.PathLike[str] | Image.Image | np.ndarray
+#: Videos read ahead together: each holds the squares of all its frames.
+VIDEOS = 2
+#: Frames of a video that are mapped, the most unusual ones.
+STILLS = 4
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One input, ready for the networks.
+class _Judged:
+    """One input's p-values and verdict before anything is drawn.
 
     Attributes:
-        path: as it was given, or "<array>".
-        source: the encoded bytes, or the array that was given: decoded pixels of many photos would fill memory.
-        shape: (H, W) of the upright input.
-        face: the square that is cut; confidence 0 where it is the whole picture for want of a face.
-        square: (size, size, 3) uint8, the cut.
+        p_looks: of each square, by track; p_tracks: of each track; p_value: of the input.
+        verdicts: of each track; verdict: of the input; with its reason.
     """
 
-    path: str
-    sha256: str
-    source: bytes | np.ndarray
-    shape: tuple[int, int]
-    face: Face
-    square: np.ndarray
+    p_looks: list[list[float]]
+    p_tracks: list[float]
+    p_value: float
+    verdicts: list[Verdict]
+    verdict: Verdict
+    reason: dict[str, str] | None
 
-    def pixels(self) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of the whole input."""
-        return decode(self.source).pixels if isinstance(self.source, bytes) else self.source
+    @property
+    def decisive(self) -> int:
+        """Number of the most unusual track."""
+        return int(np.argmin(self.p_tracks))
 
 
 class Detector:
@@ -133,65 +126,67 @@ class Detector:
         heatmap: bool = True,
         every_score: bool | None = None,
         batch_size: int | None = None,
+        policy: Policy | None = None,
         whole_without_face: bool = False,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
         Reading and face detection of the next batch overlap with computing the present one; memory holds the encoded
-        bytes of two batches, however many inputs there are and however large.
+        bytes of two batches, however many inputs there are and however large; of a video the squares of its faces.
 
         Args:
             sources: as `detect`'s.
             heatmap: also map; takes about five times as long.
             every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
-            batch_size: inputs examined together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given. No
+            batch_size: squares examined together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given. No
                 finding depends on it.
+            policy: which frames of a video are judged.
             whole_without_face: judge the whole picture where a face is wanted and none is found.
+
+        Raises:
+            CalibrationError: the calibration set is too small for the rate.
+            PixelsleuthError: frames are to be picked otherwise than those the model was calibrated on.
         """
         self.calibration.check_rate(max_false_alarm)
-        workers = min(4, os.cpu_count() or 1)
+        how = self.preparation(policy)
         if batch_size is None:
             batch_size = BATCH if self.examiner.device.type == "cpu" else BATCH_ON_GPU
         if every_score is None:
             every_score = heatmap
-        waiting = iter(sources)
-        with ThreadPoolExecutor(workers) as pool:
+        waiting = _batches(sources, batch_size)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
 
             def submit() -> list[Any]:
-                return [pool.submit(self._prepare, s, whole_without_face) for s in islice(waiting, batch_size)]
+                return [pool.submit(self._prepare, s, how, whole_without_face) for s in next(waiting, [])]
 
             ahead = submit()
             while ahead:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                yield from self._judge(ready, max_false_alarm, heatmap, every_score, began)
+                yield from self._judge(ready, max_false_alarm, heatmap, every_score, batch_size, began)
 
-    def prepare(self, source: Input, whole_without_face: bool = False) -> Prepared:
-        """Reads one input and cuts the square that the networks see. Raises InputError."""
-        path, picture = _read(source)
+    def preparation(self, policy: Policy | None = None) -> Preparation:
+        """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those
+        it was calibrated on: the best frames of a video are more normal than its others."""
         config = self.model.config.preprocessing
-        try:
-            if config["crop"] == "face":
-                face = faces.main_face(picture.pixels)
-            else:
-                face = Face(faces.whole_picture(picture.pixels), 1.0)
-        except InputError as error:
-            if not whole_without_face:
-                raise InputError(error.code, error.sentence, picture.sha256) from None
-            face = Face(faces.whole_picture(picture.pixels), 0.0)
-        square = faces.cut(picture.pixels, face.box, self.examiner.size)
-        height, width = picture.pixels.shape[:2]
-        return Prepared(path, picture.sha256, picture.encoded or picture.pixels, (height, width), face, square)
+        picked = config.get("pick", "even")
+        policy = policy or Policy(pick=picked)
+        if policy.pick != picked:
+            raise PixelsleuthError(
+                f"{self.name} was calibrated on frames picked {picked!r}, {policy.pick!r} was asked for; train and "
+                f"calibrate on a store of `pixelsleuth prepare videos --pick {policy.pick}`"
+            )
+        return Preparation(self.examiner.size, config["crop"], Framing.of(config), policy)
 
-    def _prepare(self, source: Input, whole_without_face: bool) -> Prepared | Finding:
+    def _prepare(self, source: Input, how: Preparation, whole_without_face: bool) -> Prepared | Finding:
         try:
-            return self.prepare(source, whole_without_face)
+            return prepare(source, how, whole_without_face)
         except InputError as error:
             return Finding(
-                path=_path_of(source),
+                path=path_of(source),
                 sha256=error.sha256,
-                kind="image",
+                kind=kind_of(source),
                 model=self._identity(),
                 verdict="not_applicable",
                 reason={"code": error.code, "sentence": error.sentence},
@@ -199,94 +194,264 @@ class Detector:
             )
 
     def _judge(
-        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, every_score: bool, began: float
-    ) -> Iterator[Finding]:
+        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, every_score: bool, batch: int,
+        began: float,
+    ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one batch, in order."""
         inputs = [item for item in ready if isinstance(item, Prepared)]
-        if inputs:
-            squares = np.stack([item.square for item in inputs])
-            seen = self.examiner.examine(
-                squares, [item.sha256 for item in inputs], maps=heatmap, every_score=every_score
-            )
-            p_values = [self.calibration.p_value(s) for s in seen.scores[self.calibration.score]]
-            verdicts = self._verdicts(inputs, p_values, rate)
+        # A video has many frames, of which few are mapped once their scores are known.
+        mapped = heatmap and all(item.kind != "video" for item in inputs)
+        seen = self._examined(inputs, mapped, every_score, batch)
+        judged = self._judged(inputs, seen.scores[self.calibration.score], rate, batch) if inputs else []
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
-        i = 0
+        number = first = 0
         for item in ready:
             if isinstance(item, Prepared):
-                finding = self._finding(item, seen, i, p_values[i], verdicts[i], rate)
-                i += 1
+                places = _places(item, first)
+                first += sum(map(len, item.tracks))
+                if item.kind == "video":
+                    finding = self._of_video(item, judged[number], seen, places, heatmap, batch)
+                else:
+                    finding = self._of_picture(item, judged[number], seen, places)
+                number += 1
             else:
                 finding = item
-            yield replace(finding, max_false_alarm=rate, seconds=seconds)
+            yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds)
 
-    def _verdicts(self, inputs: Sequence[Prepared], p_values: Sequence[float], rate: float) -> list[dict[str, Any]]:
-        """`verdict` and `reason` of each input; near the rate both mild re-encodings must agree."""
-        verdicts: list[dict[str, Any]] = [
-            {"verdict": "anomalous" if p <= rate else "normal", "reason": None} for p in p_values
+    def _examined(self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int) -> Examination:
+        """All squares of several inputs, `batch` at a time, in order of input, track and time."""
+        squares = [look.square for item in inputs for track in item.tracks for look in track]
+        keys = [_key(item, look) for item in inputs for track in item.tracks for look in track]
+        return self._chunked(squares, keys, maps, every_score, batch)
+
+    def _chunked(
+        self, squares: Sequence[np.ndarray], keys: Sequence[str], maps: bool, every_score: bool, batch: int
+    ) -> Examination:
+        parts = [
+            self.examiner.examine(
+                np.stack(squares[i : i + batch]), keys[i : i + batch], maps=maps, every_score=every_score
+            )
+            for i in range(0, len(squares), batch)
         ]
-        near = [i for i, p in enumerate(p_values) if rate / NEAR_RATE <= p <= rate * NEAR_RATE]
-        if not near:
-            return verdicts
-        reencoded: dict[str, list[np.ndarray]] = {name: [] for name in REENCODINGS}
-        for i in near:
-            pixels = inputs[i].pixels()
-            for name, squares in reencoded.items():
-                squares.append(cut_reencoded(pixels, inputs[i].face.box, self.examiner.size, name))
-        for encoding, squares in reencoded.items():
-            scores = self._scores(np.stack(squares), [inputs[i].sha256 for i in near])
-            for i, score in zip(near, scores, strict=True):
-                again = self.calibration.p_value(score, encoding)
-                if (again <= rate) != (p_values[i] <= rate):
-                    verdicts[i] = {
-                        "verdict": "unsure",
-                        "reason": {
-                            "code": "unstable",
-                            "sentence": f"p is {p_values[i]:.3g}, but {again:.3g} after a mild re-encoding "
-                            f"({encoding}), on the other side of {rate:g}",
-                        },
-                    }
-        return verdicts
+        return joined_examinations(parts)
 
-    def _scores(self, squares: np.ndarray, sha256: Sequence[str]) -> np.ndarray:
-        """(B,) scores that verdicts rest on, and nothing else."""
-        return self.examiner.examine(squares, sha256, maps=False, every_score=False).scores[self.calibration.score]
+    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[_Judged]:
+        """p-values and verdicts; near the rate both mild re-encodings must agree."""
+        first = 0
+        found: list[_Judged] = []
+        for item in inputs:
+            p_looks = [[self.calibration.p_value(scores[k]) for k in track] for track in _places(item, first)]
+            first += sum(map(len, item.tracks))
+            p_tracks, p_value = _combined(p_looks, item.kind)
+            verdicts: list[Verdict] = ["anomalous" if p <= rate else "normal" for p in p_tracks]
+            verdict: Verdict = "anomalous" if p_value <= rate else "normal"
+            found.append(_Judged(p_looks, p_tracks, p_value, verdicts, verdict, None))
+        near = [
+            i for i, judged in enumerate(found)
+            if any(rate / NEAR_RATE <= p <= rate * NEAR_RATE for p in (judged.p_value, *judged.p_tracks))
+        ]  # fmt: skip
+        for encoding in REENCODINGS if near else ():
+            squares = [s for i in near for s in _reencoded(inputs[i], self.examiner.size, encoding)]
+            keys = [_key(inputs[i], look) for i in near for track in inputs[i].tracks for look in track]
+            again = self._chunked(squares, keys, False, False, batch).scores[self.calibration.score]
+            first = 0
+            for i in near:
+                places = _places(inputs[i], first)
+                first += sum(map(len, inputs[i].tracks))
+                p_looks = [[self.calibration.p_value(again[k], encoding) for k in track] for track in places]
+                found[i] = _doubted(found[i], *_combined(p_looks, inputs[i].kind), encoding, rate)
+        return found
 
-    def _finding(
-        self, item: Prepared, seen: Examination, i: int, p_value: float, verdict: dict[str, Any], rate: float
+    def _of_picture(
+        self, item: Prepared, judged: _Judged, seen: Examination, places: Sequence[Sequence[int]]
     ) -> Finding:
-        finding = Finding(
+        """The finding of a picture, its maps drawn where they were made."""
+        default = self.calibration.score
+        count = len(item.tracks)
+        faces = [
+            FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]))
+            for (look,), (i,), p, verdict in zip(item.tracks, places, judged.p_tracks, judged.verdicts, strict=True)
+        ]
+        best = judged.decisive
+        finding = replace(
+            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores,
+            square=faces[best].face.box,
+        )  # fmt: skip
+        if seen.maps:
+            heatmap, excess = np.zeros(item.shape, np.float32), np.zeros(item.shape, np.float32)
+            for k, ((i,), face) in enumerate(zip(places, faces, strict=True)):
+                raw = seen.maps[self.examiner.settings.default_map][i]
+                over = self.calibration.excess(raw)
+                box = face.face.box
+                faces[k] = replace(face, regions=self._regions(over, box, item.shape, count))
+                np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, item.shape), out=heatmap)
+                np.maximum(excess, drawn_back(over / self.calibration.colour_from, box, item.shape), out=excess)
+            (i,) = places[best]
+            regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
+            finding = replace(
+                finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
+                restoration=None if seen.restoration is None else seen.restoration[i],
+                raw_maps={name: m[i] for name, m in seen.maps.items()},
+            )  # fmt: skip
+        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
+
+    def _of_video(
+        self, item: Prepared, judged: _Judged, seen: Examination, places: Sequence[Sequence[int]], heatmap: bool,
+        batch: int,
+    ) -> Finding:  # fmt: skip
+        """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
+        began = time.perf_counter()
+        values = seen.scores[self.calibration.score]
+        frames = [
+            FrameFinding(look.index, look.time, number, look.face, float(values[i]), p)
+            for number, (track, where, ps) in enumerate(zip(item.tracks, places, judged.p_looks, strict=True))
+            for look, i, p in zip(track, where, ps, strict=True)
+        ]
+        faces = []
+        for track, where, p, verdict in zip(item.tracks, places, judged.p_tracks, judged.verdicts, strict=True):
+            of_track = [float(values[i]) for i in where]
+            worst = track[int(np.argmax(of_track))]
+            scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
+            faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores))
+        best = judged.decisive
+        finding = replace(
+            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores, frames=tuple(frames),
+        )  # fmt: skip
+        if heatmap:
+            track, where = item.tracks[best], places[best]
+            order = sorted(range(len(track)), key=lambda k: (-values[where[k]], k))[:STILLS]
+            finding, faces[best] = self._with_stills(finding, faces[best], item, best, order, batch)
+        faces = [face for face in faces if face.face.landmarks]
+        return replace(finding, faces=tuple(faces), seconds=time.perf_counter() - began)
+
+    def _with_stills(
+        self, finding: Finding, face: FaceFinding, item: Prepared, best: int, order: Sequence[int], batch: int
+    ) -> tuple[Finding, FaceFinding]:
+        """Maps of the frames of one track that are numbered in `order`, the most unusual first."""
+        looks = [item.tracks[best][k] for k in order]
+        mapped = self._chunked([k.square for k in looks], [_key(item, k) for k in looks], True, False, batch)
+        raw = mapped.maps[self.examiner.settings.default_map]
+        before = sum(len(track) for track in item.tracks[:best])
+        stills = []
+        for number, (k, look) in enumerate(zip(order, looks, strict=True)):
+            assert look.surroundings is not None
+            pixels, box = look.surroundings
+            over = self.calibration.excess(raw[number])
+            excess = drawn_back(over / self.calibration.colour_from, box, pixels.shape)
+            whole = drawn_back(self.calibration.share(raw[number]), look.face.box, item.shape)
+            stills.append(Still(before + k, pixels, excess, whole))
+            if number == 0:
+                looked_at = sum(map(len, item.tracks))
+                face = replace(face, regions=self._regions(over, look.face.box, item.shape, looked_at))
+        finding = replace(
+            finding, regions=face.regions, heatmap=stills[0].heatmap, stills=tuple(stills),
+            restoration=None if mapped.restoration is None else mapped.restoration[0],
+            raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=looks[0].face.box,
+        )  # fmt: skip
+        return finding, face
+
+    def _regions(self, excess: np.ndarray, box: Any, shape: tuple[int, int], looks: int) -> tuple[Region, ...]:
+        """Regions of one square in pixels of the input, p-values times the `looks` that were taken (Bonferroni)."""
+        found = [region_of(mask, min(1.0, looks * p), box, shape) for mask, p in self.calibration.regions(excess)]
+        return tuple(found)
+
+    def _finding(self, item: Prepared, judged: _Judged) -> Finding:
+        return Finding(
             path=item.path,
             sha256=item.sha256,
-            kind="image",
+            kind=item.kind,
             model=self._identity(),
-            p_value=p_value,
-            score=float(seen.scores[self.calibration.score][i]),
-            scores={name: round(float(values[i]), 6) for name, values in seen.scores.items()},
-            max_false_alarm=rate,
-            faces=(item.face,) if item.face.landmarks else (),
+            verdict=judged.verdict,
+            reason=judged.reason,
+            p_value=judged.p_value,
+            notes=item.notes,
             version=__version__,
-            **verdict,
-        )
-        if not seen.maps or seen.restored is None:
-            return finding
-        raw = seen.maps[self.examiner.settings.default_map][i]
-        excess = self.calibration.excess(raw)
-        regions = [region_of(mask, p, item.face.box) for mask, p in self.calibration.regions(excess)]
-        restoration = (seen.restored.mean[i].permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-        return replace(
-            finding,
-            regions=tuple(regions),
-            heatmap=drawn_back(self.calibration.share(raw), item.face.box, item.shape),
-            excess=drawn_back(excess / self.calibration.colour_from, item.face.box, item.shape),
-            restoration=restoration,
-            raw_maps={name: m[i] for name, m in seen.maps.items()},
-            square=item.face.box,
         )
 
     def _identity(self) -> dict[str, str]:
         return {"name": self.name, "sha256": self.model.sha256}
+
+
+def _batches(sources: Iterable[Input], size: int) -> Iterator[list[Input]]:
+    """Inputs in order, in groups of one kind: `size` pictures, or `VIDEOS` videos."""
+    group: list[Input] = []
+    kind = ""
+    for source in sources:
+        this = kind_of(source)
+        if group and (this != kind or len(group) >= (VIDEOS if kind == "video" else size)):
+            yield group
+            group = []
+        kind = this
+        group.append(source)
+    if group:
+        yield group
+
+
+def _places(item: Prepared, first: int) -> list[list[int]]:
+    """Where the squares of each track stand in a batch whose square `first` is the input's first."""
+    found = []
+    for track in item.tracks:
+        found.append(list(range(first, first + len(track))))
+        first += len(track)
+    return found
+
+
+def _key(item: Prepared, look: Look) -> str:
+    """What random draws are keyed by: the input's SHA-256, and of a further face or frame which it is."""
+    if look is item.main and item.kind == "image":
+        return item.sha256
+    box = look.face.box
+    return hashlib.sha256(f"{item.sha256} {look.index} {box.as_list()}".encode()).hexdigest()
+
+
+def _combined(p_looks: Sequence[Sequence[float]], kind: str) -> tuple[list[float], float]:
+    """p-values of tracks and of the input: twice the mean over frames, valid under any dependence (Vovk & Wang 2020);
+    over m faces or tracks m times the smallest (Bonferroni)."""
+    p_tracks = [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
+    return p_tracks, min(1.0, len(p_tracks) * min(p_tracks))
+
+
+def _doubted(judged: _Judged, p_tracks: Sequence[float], p_value: float, encoding: str, rate: float) -> _Judged:
+    """The judgement with what a re-encoding turns over become `unsure`."""
+    verdicts: list[Verdict] = [
+        "unsure" if (again <= rate) != (p <= rate) and rate / NEAR_RATE <= p <= rate * NEAR_RATE else old
+        for p, again, old in zip(judged.p_tracks, p_tracks, judged.verdicts, strict=True)
+    ]
+    judged = replace(judged, verdicts=verdicts)
+    p = judged.p_value
+    if not rate / NEAR_RATE <= p <= rate * NEAR_RATE or (p_value <= rate) == (p <= rate):
+        return judged
+    reason = {
+        "code": "unstable",
+        "sentence": f"p is {p:.3g}, but {p_value:.3g} after a mild re-encoding ({encoding}), "
+        f"on the other side of {rate:g}",
+    }
+    return replace(judged, verdict="unsure", reason=reason)
+
+
+def _reencoded(item: Prepared, size: int, encoding: str) -> list[np.ndarray]:
+    """The squares of an input after a mild re-encoding: of the whole picture, or of each frame around the face."""
+    if item.kind == "video":
+        around = [look.surroundings for track in item.tracks for look in track]
+        return [cut_reencoded(*pair, size, encoding) for pair in around if pair is not None]
+    pixels = item.pixels()
+    return [cut_reencoded(pixels, look.face.box, size, encoding) for (look,) in item.tracks]
+
+
+def _scores(seen: Examination, where: Sequence[int]) -> dict[str, float]:
+    """Every score by name, its mean over the squares at `where`."""
+    return {name: round(float(np.mean(values[list(where)])), 6) for name, values in seen.scores.items()}
+
+
+def _robust(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Alternatives to a track's mean: the median, and the mean of its most unusual quarter."""
+    ordered = np.sort(values)
+    top = ordered[-max(1, len(ordered) // 4) :]
+    return {
+        f"{name}_frames_median": round(float(np.median(ordered)), 6),
+        f"{name}_frames_top_quarter": round(float(top.mean()), 6),
+    }
 
 
 def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -314,39 +479,3 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"--model {text}: no such folder, and the Hub did not give it ({reason})") from error
     raise ModelError(f"--model {text}: expected a folder, the bundled 'faces', or a Hub id such as user/name")
-
-
-def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
-    """A (size, size) map onto a (H, W) float32 canvas of zeros, over the square it was cut from."""
-    canvas = np.zeros(shape[:2], np.float32)
-    patch = cv2.resize(values.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
-    canvas[box.y0 : box.y1, box.x0 : box.x1] = patch
-    return canvas
-
-
-def _path_of(source: Input) -> str:
-    return os.fspath(source) if isinstance(source, str | os.PathLike) else "<array>"
-
-
-def _read(source: Input) -> tuple[str, Picture]:
-    path = _path_of(source)
-    if isinstance(source, str | os.PathLike):
-        data = read_bytes(source)
-        try:
-            return path, decode(data)
-        except InputError as error:
-            code, sentence = error.code, error.sentence
-            if code == "not_an_image" and Path(path).suffix.lower() in VIDEO_SUFFIXES:
-                code, sentence = "unsupported_kind", "videos are not read yet; extract frames as pictures"
-            if code == "not_an_image" and path.lower().endswith((".nii", ".nii.gz")):
-                code, sentence = "unsupported_kind", "volumes are not read yet; export slices as pictures"
-            raise InputError(code, sentence, hashlib.sha256(data).hexdigest()) from None
-    array = np.asarray(source.convert("RGB")) if isinstance(source, Image.Image) else source
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise InputError(
-            "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"
-        )
-    array = np.ascontiguousarray(array)
-    if min(array.shape[:2]) < 32:
-        raise InputError("too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least 32 px are needed")
-    return path, Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")

@@ -25,18 +25,23 @@ Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
-    "max_false_alarm", "regions", "heatmap", "faces", "frames", "seconds", "version",
+    "max_false_alarm", "regions", "heatmap", "faces", "frames", "timeline", "notes", "seconds", "version",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels of the input: x0, y0 inclusive, x1, y1 exclusive."""
+    """A rectangle in pixels of the input: x0, y0 inclusive, x1, y1 exclusive.
+
+    Attributes:
+        angle: in degrees, by which a face's square is turned clockwise about its centre; 0 for all but aligned faces.
+    """
 
     x0: int
     y0: int
     x1: int
     y1: int
+    angle: float = 0.0
 
     @property
     def width(self) -> int:
@@ -54,13 +59,14 @@ class Box:
 class Face:
     """One detected face: the square that is cut, the detector's confidence in [0, 1], and the landmarks.
 
-    `landmarks` holds left eye, right eye, nose, left and right mouth corner as (x, y) in pixels of the
-    input, left and right as the viewer sees them.
+    `padded` is the share of the square that lay outside the picture; `landmarks` holds left eye, right eye, nose,
+    left and right mouth corner as (x, y) in pixels of the input, left and right as the viewer sees them.
     """
 
     box: Box
     confidence: float
     landmarks: tuple[tuple[float, float], ...] = ()
+    padded: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,80 @@ class Region:
 
 
 @dataclass(frozen=True)
+class FaceFinding:
+    """The judgement of one face of a picture, or of one person's track in a video, whose most unusual frame `face` is
+    of; the fields are the finding's."""
+
+    face: Face
+    verdict: Verdict
+    p_value: float
+    score: float
+    scores: dict[str, float]
+    regions: tuple[Region, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "box": self.face.box.as_list(),
+            "angle": round(self.face.box.angle, 2),
+            "confidence": self.face.confidence,
+            "padded": self.face.padded,
+            "verdict": self.verdict,
+            "p_value": self.p_value,
+            "score": self.score,
+            "scores": self.scores,
+            "regions": [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions],
+        }
+
+
+@dataclass(frozen=True)
+class FrameFinding:
+    """One face in one frame of a video.
+
+    Attributes:
+        index: of the frame; `time`: in seconds from the first.
+        track: number of the person in `Finding.faces`.
+    """
+
+    index: int
+    time: float
+    track: int
+    face: Face
+    score: float
+    p_value: float
+    heatmap_file: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "time": round(self.time, 4),
+            "track": self.track,
+            "box": self.face.box.as_list(),
+            "confidence": self.face.confidence,
+            "padded": self.face.padded,
+            "score": self.score,
+            "p_value": self.p_value,
+            "heatmap": self.heatmap_file,
+        }
+
+
+@dataclass(frozen=True)
+class Still:
+    """A frame of a video that was mapped.
+
+    Attributes:
+        frame: number of its `FrameFinding` in `Finding.frames`.
+        pixels: (H, W, 3) uint8, the face and what lies around it, perhaps scaled down.
+        excess: (H, W) float32 over `pixels`, as `Finding.excess`.
+        heatmap: (H', W') float32 over the whole frame, as `Finding.heatmap`.
+    """
+
+    frame: int
+    pixels: np.ndarray
+    excess: np.ndarray
+    heatmap: np.ndarray
+
+
+@dataclass(frozen=True)
 class Finding:
     """The judgement of one input; `record()` is its line in findings.jsonl.
 
@@ -97,7 +177,10 @@ class Finding:
             images have no pixel above 1. None where `heatmap` is.
         restoration: (size, size, 3) uint8, the weighted mean restoration of the square that was cut.
         raw_maps: name -> (size, size) float32, maps of the square that was cut, before calibration.
-        square: the square that was cut, in pixels of the input.
+        square: the square that was cut, in pixels of the input; of several faces the most unusual one's.
+        frames, stills: of a video, the frames that were judged, and the most unusual ones with their maps; `heatmap`
+            and `regions` are then those of the first still.
+        notes: what was done to read the input, one sentence each.
     """
 
     path: str
@@ -111,7 +194,10 @@ class Finding:
     scores: dict[str, float] = field(default_factory=dict)
     max_false_alarm: float = 0.01
     regions: tuple[Region, ...] = ()
-    faces: tuple[Face, ...] = ()
+    faces: tuple[FaceFinding, ...] = ()
+    frames: tuple[FrameFinding, ...] = ()
+    stills: tuple[Still, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
     version: str = ""
     heatmap: np.ndarray | None = None
@@ -120,22 +206,10 @@ class Finding:
     raw_maps: dict[str, np.ndarray] = field(default_factory=dict)
     square: Box | None = None
     heatmap_file: str | None = None
+    timeline_file: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The finding as a JSON-ready dictionary with the keys of `RECORD_FIELDS`, in that order."""
-        regions = [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions]
-        faces = [
-            {
-                "box": f.box.as_list(),
-                "confidence": f.confidence,
-                "verdict": self.verdict,
-                "p_value": self.p_value,
-                "score": self.score,
-                "scores": self.scores,
-                "regions": regions,
-            }
-            for f in self.faces
-        ]
         return {
             "path": self.path,
             "sha256": self.sha256,
@@ -147,10 +221,12 @@ class Finding:
             "score": self.score,
             "scores": self.scores,
             "max_false_alarm": self.max_false_alarm,
-            "regions": regions,
+            "regions": [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions],
             "heatmap": self.heatmap_file,
-            "faces": faces,
-            "frames": [],
+            "faces": [face.record() for face in self.faces],
+            "frames": [frame.record() for frame in self.frames],
+            "timeline": self.timeline_file,
+            "notes": list(self.notes),
             "seconds": round(self.seconds, 4),
             "version": self.version,
         }

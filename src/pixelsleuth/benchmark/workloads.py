@@ -30,7 +30,8 @@ from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.store import Store, prepare_images
+from pixelsleuth.sources.preparation import prepare_images
+from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import PRESETS, Settings, Stage
 from pixelsleuth.training.stages import PriorStage, VQVAEStage
 

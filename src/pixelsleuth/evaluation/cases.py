@@ -16,13 +16,19 @@ PIXEL_SIDE = 128
 
 @dataclass
 class Case:
-    """One scored picture. `maps` are (PIXEL_SIDE, PIXEL_SIDE) float32 over the whole input."""
+    """One scored picture or video.
+
+    Attributes:
+        method: the way it was manipulated, where its tree tells.
+        maps: (PIXEL_SIDE, PIXEL_SIDE) float32 each, over the whole input.
+    """
 
     path: Path
     anomalous: bool
     finding: Finding
     probe: Probe
     unit: str
+    method: str = ""
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property

@@ -34,7 +34,9 @@ def level_metrics(cases: list[Case], scores: np.ndarray, labels: np.ndarray) -> 
         result[level]["n"] = int((chosen & labels).sum())
     for case, item in zip(cases, known, strict=True):
         if item and item[1] and case.has_face and case.maps:
-            hottest = hottest_part(case.maps["heatmap"], case.finding.faces[0], read_picture(case.path).pixels.shape)
+            hottest = hottest_part(
+                case.maps["heatmap"], case.finding.faces[0].face, read_picture(case.path).pixels.shape
+            )
             hits.append(hottest in item[1])
             chance.append(len(item[1]) / len(PARTS))
     found: dict[str, Any] = {"levels": result}

@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import torch
 
-from pixelsleuth.detector import Detector, drawn_back
+from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
 from pixelsleuth.scoring.restoration import pooled, restore
 from pixelsleuth.sources.anomalies import partner_mask
+from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import find_images, read_picture
+from pixelsleuth.sources.inputs import prepare
 
 #: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
 TEXT_PAIRS = 50
@@ -159,8 +161,9 @@ def text_restoration_maps(
     replaced: list[float] = []
     effective: list[float] = []
     for start in range(0, len(paths), TEXT_BATCH):
-        items = [detector.prepare(path, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
-        image = torch.from_numpy(np.stack([item.square for item in items])).permute(0, 3, 1, 2).float().div(255)
+        how = detector.preparation()
+        items = [prepare(path, how, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
+        image = torch.from_numpy(np.stack([item.main.square for item in items])).permute(0, 3, 1, 2).float().div(255)
         image = image.to(detector.examiner.device)
         with torch.no_grad():
             codes = model.vqvae.encode(image)
@@ -169,7 +172,7 @@ def text_restoration_maps(
             restorations=TEXT_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
         )  # fmt: skip
         for item, residual in zip(items, pooled(done.residual).cpu().numpy(), strict=True):
-            whole = drawn_back(residual, item.face.box, item.shape)
+            whole = drawn_back(residual, item.main.face.box, item.shape)
             maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
         replaced += done.replaced.tolist()
         effective += done.effective.tolist()

@@ -1,4 +1,4 @@
-"""`evaluate`: every readable picture is scored once, and every figure is taken on the same pictures and resamples."""
+"""`evaluate`: every readable input is scored once, and every figure is taken on the same inputs and resamples."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pixelsleuth.detector import Detector, drawn_back
+from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
 from pixelsleuth.evaluation.parts import level_metrics
 from pixelsleuth.evaluation.pixels import TEXT_PAIRS, masked_cases, pixel_metrics
+from pixelsleuth.evaluation.recordings import video_metrics
 from pixelsleuth.evaluation.shortcuts import probe
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.examine import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
-from pixelsleuth.sources.images import find_images, read_picture
-from pixelsleuth.sources.trees import altered_parts
+from pixelsleuth.sources.faces import drawn_back
+from pixelsleuth.sources.images import read_picture
+from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.recordings import origins_of, read_labels
+from pixelsleuth.sources.trees import altered_parts, label_of
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def evaluate(
     partner = _read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
         raise PixelsleuthError("--match-sharpness: expected --pairs, got none")
-    paths = [(p, False) for p in _pictures(normal, "--normal")] + [
-        (p, True) for p in _pictures(anomalous, "--anomalous")
+    paths = [(p, False) for p in _inputs(normal, "--normal", "normal")] + [
+        (p, True) for p in _inputs(anomalous, "--anomalous", "anomalous")
     ]
+    methods = _methods(anomalous)
     # Blurring for sharpness moves what maps are about; only scores are compared then.
     want_maps = maps and bool(partner or masks) and not match_sharpness
     want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
@@ -88,8 +93,8 @@ def evaluate(
             # It was there when it was scored, and is gone.
             unreadable.append(str(path))
             continue
-        case = Case(path, bad, finding, measured, units.get(path, str(path)))
-        if finding.heatmap is not None and finding.square is not None:
+        case = Case(path, bad, finding, measured, units.get(path, str(path)), methods.get(path, ""))
+        if finding.kind == "image" and finding.heatmap is not None and finding.square is not None:
             shape = finding.heatmap.shape
             every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
             every["heatmap"] = finding.heatmap
@@ -104,16 +109,26 @@ def evaluate(
 
 def _without_arrays(finding: Finding) -> Finding:
     """Whole-size arrays of thousands of inputs would not fit into memory."""
-    return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={})
+    return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
 
 
-def _pictures(root: Path, option: str) -> list[Path]:
+def _inputs(root: Path, option: str, label: str) -> list[Path]:
+    """Pictures and videos of a folder, one file, or the files that a CSV with columns file,label gives this label."""
     if not root.exists():
         raise PixelsleuthError(f"{option} {root}: no such folder")
-    found = list(find_images(root)) if root.is_dir() else [root]
+    if root.suffix.lower() == ".csv":
+        found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
+    else:
+        found = list(find_inputs(root)) if root.is_dir() else [root]
     if not found:
-        raise PixelsleuthError(f"{option} {root}: expected pictures, found none")
+        raise PixelsleuthError(f"{option} {root}: expected pictures or videos, found none")
     return found
+
+
+def _methods(root: Path) -> dict[Path, str]:
+    """How the videos below a folder were manipulated, where its tree tells."""
+    folder = root if root.is_dir() else root.parent
+    return {path: origin.method for path, origin in origins_of(folder).items()}
 
 
 def _read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
@@ -170,7 +185,10 @@ def _metrics(
     labels = np.array([case.anomalous for case in cases])
     weights = metrics.resample_weights([case.unit for case in cases], None if partner else labels.astype(int))
     default = detector.calibration.score
-    scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in cases[0].finding.scores}
+    # Videos have some that pictures have not.
+    common = set.intersection(*(set(case.finding.scores) for case in cases))
+    named = [name for name in cases[0].finding.scores if name in common]
+    scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in named}
     scores["baseline_blur"] = np.array([case.probe.blur for case in cases])
     scores["baseline_jpeg_size"] = np.array([case.probe.jpeg_size for case in cases])
     scores["baseline_brightness"] = np.array([case.probe.brightness for case in cases])
@@ -218,14 +236,13 @@ def _metrics(
     found_pairs = [(by_path[f], by_path[r]) for f, r in partner.items() if f in by_path and r in by_path]
     if found_pairs:
         result["paired_accuracy"] = _paired_accuracy(found_pairs, default)
-        result["paired_accuracy_by_score"] = {
-            name: _paired_accuracy(found_pairs, name) for name in cases[0].finding.scores
-        }
+        result["paired_accuracy_by_score"] = {name: _paired_accuracy(found_pairs, name) for name in named}
     masked = list(masked_cases(cases, found_pairs, masks, anomalous)) if cases[0].maps else []
     if masked:
         of_pixels = pixel_metrics(detector, masked, cases, text_pairs if found_pairs else 0)
         result["differences"] |= of_pixels.pop("pixel_differences")
         result |= of_pixels
+    result |= video_metrics(cases, labels, weights, default)
     levels = level_metrics(cases, scores[default], labels)
     if levels:
         result |= levels

@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from pixelsleuth.errors import InputError
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.images import decode, read_bytes
+from pixelsleuth.sources.inputs import kind_of
+from pixelsleuth.sources.videos import frames_at, open_video
 
 
 @dataclass(frozen=True)
@@ -41,22 +44,42 @@ class Probe:
 
 
 def probe(path: Path, size: int = 128, sigma: float = 0.0) -> Probe:
-    """Measures one picture, first blurred by `sigma` pixels. Raises InputError where it cannot be read."""
+    """Measures one picture, first blurred by `sigma` pixels, or the middle frame of a video. Raises InputError where it
+    cannot be read."""
+    if kind_of(path) == "video":
+        return _of_video(path, size)
     data = read_bytes(path)
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
     small = cv2.resize(blurred(picture.pixels, sigma), (size, size), interpolation=cv2.INTER_AREA)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
     image = Image.open(io.BytesIO(data))
     tables = getattr(image, "quantization", None) or {}
     return Probe(
-        blur=-laplacian_variance(small),
-        jpeg_size=-float(jpeg_bytes(small)),
-        brightness=float(luma.mean()),
-        contrast=float(luma.std()),
+        **_looks(small),
         file_bytes=float(len(data)),
         width=float(width),
         height=float(height),
         quantisation=float(np.mean(tables[0])) if 0 in tables else 0.0,
         is_jpeg=float(image.format == "JPEG"),
     )
+
+
+def _of_video(path: Path, size: int) -> Probe:
+    video = open_video(path)
+    frame = next(frames_at(video, [len(video) // 2]), None)
+    if frame is None:
+        raise InputError("no_frames", "its middle frame cannot be decoded", video.sha256)
+    height, width = frame.pixels.shape[:2]
+    small = cv2.resize(frame.pixels, (size, size), interpolation=cv2.INTER_AREA)
+    file_bytes = float(path.stat().st_size)
+    return Probe(**_looks(small), file_bytes=file_bytes, width=width, height=height, quantisation=0.0, is_jpeg=0.0)
+
+
+def _looks(small: np.ndarray) -> dict[str, float]:
+    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float64) / 255
+    return {
+        "blur": -laplacian_variance(small),
+        "jpeg_size": -float(jpeg_bytes(small)),
+        "brightness": float(luma.mean()),
+        "contrast": float(luma.std()),
+    }

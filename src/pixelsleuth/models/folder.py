@@ -24,6 +24,8 @@ from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 
 FORMAT = 1
 DETECTIVE_FILE = "detective.safetensors"
+#: What travels of a store's settings; the last three may be missing in older models.
+PREPROCESSING = ("size", "crop", "margin", "min_confidence", "edge", "align", "pick")
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class ModelConfig:
     """What travels with the weights.
 
     Attributes:
-        preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence` of the training pictures.
+        preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence`, `edge`, `align` of the training
+            pictures (see sources.faces.Framing), and how video frames were picked (`pick`).
         vqvae: architecture.
         priors: architectures, the default one first.
         detective: architecture of the network taught on self-made forgeries, or None.
@@ -182,7 +185,7 @@ def load_config(folder: Path) -> ModelConfig:
         )
         if tree:
             raise ModelError(f"{path}: key {next(iter(tree))!r} is not known")
-        for key in ("size", "crop", "margin", "min_confidence"):
+        for key in PREPROCESSING[:4]:
             if key not in config.preprocessing:
                 raise ModelError(f"{path}: key 'preprocessing.{key}' is missing")
     except FileNotFoundError as error:

@@ -39,6 +39,10 @@ def show(metrics: dict[str, Any], console: Console) -> None:
     for name, value in metrics["null_controls"].items():
         console.print(f"null control {name}: {_shown(value)}", highlight=False)
     console.print("shortcuts: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics["shortcuts"].items()), highlight=False)
+    for name, of_videos in metrics.get("videos", {}).items():
+        rows = [(level, of_videos[level]) for level in ("frames", "videos", "videos_median", "videos_top_quarter")]
+        title = f"videos, {name}: {of_videos['n_normal']} normal, {of_videos['n_anomalous']} anomalous"
+        _table(console, title, columns, rows)
     for level, value in metrics.get("levels", {}).items():
         console.print(f"level {level} ({value['n']}): AUROC {_shown(value['auroc'])}", highlight=False)
     if "hottest_part_is_altered" in metrics:

@@ -11,6 +11,7 @@ import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pixelsleuth.files import whole_file
 
@@ -118,3 +119,9 @@ def png_of(figure: Figure, dpi: int = 110) -> bytes:
 def save_figure(figure: Figure, path: Path, **options: Any) -> None:
     with whole_file(path) as partial:
         partial.write_bytes(png_of(figure, **options))
+
+
+def save_picture(pixels: np.ndarray, path: Path) -> None:
+    """Writes (H, W, 3) uint8 as PNG, whole or not at all."""
+    with whole_file(path) as partial:
+        Image.fromarray(pixels).save(partial)

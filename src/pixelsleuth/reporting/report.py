@@ -73,7 +73,7 @@ def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
     }
     pixels = exhibit.pixels
     if pixels is not None:
-        faces = [face.box.as_list() for face in finding.faces]
+        faces = [face.face.box.as_list() for face in finding.faces]
         shown = with_boxes(pixels, faces, (255, 255, 255))
         item["images"].append(("input, face framed" if faces else "input", _data_uri(shrunk(shown, SIDE))))
         near = surroundings(finding, pixels)

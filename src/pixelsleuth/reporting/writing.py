@@ -20,24 +20,45 @@ from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 FORMATS = ("jsonl", "csv", "parquet")
 
 
-def heatmap_name(finding: Finding, number: int) -> str:
-    """A file name that two inputs of one run never share and that no input's own name can steer."""
+def name_of(finding: Finding, number: int) -> str:
+    """A beginning of file names that two inputs of one run never share and that no input's own name can steer."""
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(finding.path).stem)[:60] or "input"
-    return f"{number:06d}_{stem}_heatmap.png"
+    return f"{number:06d}_{stem}"
 
 
 def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
-    """Writes the heatmap (share of normal pixels less unusual, 65535 is 1) and gives the finding with its name."""
-    if finding.heatmap is None:
-        return finding
-    name = f"heatmaps/{heatmap_name(finding, number)}"
-    values = np.clip(np.rint(finding.heatmap * 65535), 0, 65535).astype(np.uint16)
+    """Writes the heatmap (share of normal pixels less unusual, 65535 is 1), of a video those of its most unusual frames
+    and its timeline, and gives the finding with their names."""
+    name = name_of(finding, number)
+    if finding.stills:
+        frames = list(finding.frames)
+        for still in finding.stills:
+            frame = frames[still.frame]
+            file = _save_map(still.heatmap, folder, f"heatmaps/{name}_frame_{frame.index:06d}_heatmap.png")
+            frames[still.frame] = replace(frame, heatmap_file=file)
+        finding = replace(finding, frames=tuple(frames), heatmap_file=frames[finding.stills[0].frame].heatmap_file)
+    elif finding.heatmap is not None:
+        finding = replace(finding, heatmap_file=_save_map(finding.heatmap, folder, f"heatmaps/{name}_heatmap.png"))
+    if finding.frames:
+        # Heavy, and of no use to those who judge pictures.
+        from pixelsleuth.reporting.figures import png_of
+        from pixelsleuth.reporting.timeline import timeline
+
+        file = f"timelines/{name}_timeline.png"
+        with whole_file(folder / file) as partial:
+            partial.write_bytes(png_of(timeline(finding)))
+        finding = replace(finding, timeline_file=file)
+    return finding
+
+
+def _save_map(heatmap: np.ndarray, folder: Path, name: str) -> str:
+    values = np.clip(np.rint(heatmap * 65535), 0, 65535).astype(np.uint16)
     good, data = cv2.imencode(".png", values)
     if not good:
         raise OSError(f"{name}: the PNG encoder failed")
     with whole_file(folder / name) as partial:
         partial.write_bytes(data.tobytes())
-    return replace(finding, heatmap_file=name)
+    return name
 
 
 class RecordWriter:

@@ -14,6 +14,7 @@ from scipy import ndimage
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Box, Region
+from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.reencoding import REENCODINGS
 
 FORMAT = 1
@@ -153,19 +154,24 @@ def map_quantiles(maps: np.ndarray) -> np.ndarray:
     return np.quantile(cells, LEVELS, axis=(0, 2, 4)).astype(np.float64)
 
 
-def region_of(mask: np.ndarray, p_value: float, box: Box) -> Region:
-    """A region's mask on the (H, W) square cut at `box` -> its rectangle in pixels of the input."""
+def region_of(mask: np.ndarray, p_value: float, box: Box, shape: tuple[int, int]) -> Region:
+    """A region's mask on the square cut at `box` of an (H, W) input -> its rectangle in pixels of the input."""
+    if box.angle:
+        drawn = drawn_back(mask.astype(np.float32), box, shape) > 0.5
+        rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
+        if not len(rows):
+            # All of it lay beyond the picture's edge.
+            return Region(Box(*np.clip(box.as_list(), 0, (*shape[::-1], *shape[::-1])).tolist()), p_value)
+        return Region(Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1), p_value)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     y, x = box.height / mask.shape[0], box.width / mask.shape[1]
-    return Region(
-        Box(
-            box.x0 + math.floor(columns[0] * x),
-            box.y0 + math.floor(rows[0] * y),
-            box.x0 + math.ceil((columns[-1] + 1) * x),
-            box.y0 + math.ceil((rows[-1] + 1) * y),
-        ),
-        p_value,
+    place = (
+        box.x0 + math.floor(columns[0] * x),
+        box.y0 + math.floor(rows[0] * y),
+        box.x0 + math.ceil((columns[-1] + 1) * x),
+        box.y0 + math.ceil((rows[-1] + 1) * y),
     )
+    return Region(Box(*np.clip(place, 0, (*shape[::-1], *shape[::-1])).tolist()), p_value)
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:

@@ -113,12 +113,12 @@ class Examination:
     Attributes:
         scores: name -> (B,) float64.
         maps: name -> (B, H, W) float32, raw, not yet calibrated.
-        restored: of the default prior; None unless asked for.
+        restoration: (B, H, W, C) uint8, the default prior's weighted mean restoration; None unless asked for.
     """
 
     scores: dict[str, np.ndarray]
     maps: dict[str, np.ndarray]
-    restored: Restored | None
+    restoration: np.ndarray | None
 
 
 class Examiner:
@@ -164,7 +164,8 @@ class Examiner:
             made[DETECTIVE_MAP] = place_map(evidence.altered[0], (self.size, self.size)).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
-        return Examination(fitted_scores(evidence, self.settings), made, restored)
+        mean = None if restored is None else restored.mean.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
+        return Examination(fitted_scores(evidence, self.settings), made, mean)
 
     @torch.no_grad()
     def evidence(self, pixels: np.ndarray) -> Evidence:
@@ -234,6 +235,18 @@ class Examiner:
 def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, h, w) logits -> (B, H, W) float32 probabilities in [0, 1], smoothly enlarged."""
     return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def joined_examinations(parts: Sequence[Examination]) -> Examination:
+    """Examinations of several batches, or of none, as of one."""
+    if len(parts) < 2:
+        return parts[0] if parts else Examination({}, {}, None)
+    restored = [part.restoration for part in parts if part.restoration is not None]
+    return Examination(
+        {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
+        {name: np.concatenate([part.maps[name] for part in parts]) for name in parts[0].maps},
+        np.concatenate(restored) if restored else None,
+    )
 
 
 @torch.no_grad()

@@ -1,12 +1,12 @@
 """Finding faces and cutting them square, the same way for every source.
 
-The square's side is the longer side of MTCNN's box times 1 + `MARGIN`, so that nothing is ever stretched;
-it is moved, and if need be shrunk, to stay inside the picture, so that nothing is ever padded.
+The square's side is the longer side of MTCNN's box times 1 + `MARGIN`, so that nothing is ever stretched.
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,14 +17,44 @@ from pixelsleuth.records import Box, Face
 
 #: Share of the longer box side added to it. 0: data sets of tight crops leave no room for more.
 MARGIN = 0.0
-#: MTCNN's last-stage score; false faces were seen at .82 and .91.
+#: MTCNN's last-stage score; false faces were seen at .82 and .91. The text takes .995 for videos.
 MIN_CONFIDENCE = 0.95
 #: Shortest side of a face's square, in pixels of the input, that holds detail worth judging at 128 px.
 MIN_FACE = 64
 #: Detection runs on a copy whose longer side is at most this; boxes come back in the input's pixels.
 DETECTION_SIDE = 640
+#: Most faces of one picture that are judged, the largest: a crowd would take minutes.
+MAX_FACES = 16
+EDGES = ("inside", "reflect")
+#: Eyes, nose and mouth corners of an aligned face in a square of side 1: the template of Deng et al. 2019 (ArcFace).
+TEMPLATE = np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]) / 112
 
 _local = threading.local()
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How faces are found and framed; the same in training, calibration and judging.
+
+    Attributes:
+        min_confidence: MTCNN's score in [0, 1] below which a face is none.
+        edge: a square that leaves the picture is moved `inside`, and shrunk if need be, or kept centred and filled up
+            by reflection (`reflect`).
+        align: turn, centre and scale the square by the five landmarks (a similarity onto `TEMPLATE`).
+    """
+
+    min_confidence: float = MIN_CONFIDENCE
+    edge: str = "inside"
+    align: bool = False
+
+    def __post_init__(self) -> None:
+        if self.edge not in EDGES:
+            raise ValueError(f"edge: expected one of {', '.join(EDGES)}; got {self.edge!r}")
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> Framing:
+        """From a store's settings or a model's preprocessing; the keys `edge` and `align` may be missing."""
+        return cls(settings["min_confidence"], settings.get("edge", "inside"), settings.get("align", False))
 
 
 def _detector() -> Any:
@@ -36,15 +66,17 @@ def _detector() -> Any:
     return _local.mtcnn
 
 
-def find_faces(pixels: np.ndarray) -> list[Face]:
-    """All faces of confidence at least `MIN_CONFIDENCE`, largest first.
+def find_faces(pixels: np.ndarray, framing: Framing | None = None) -> list[Face]:
+    """All faces that are sure enough, largest first.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
+        framing: `Framing()` unless given.
 
     Returns:
         Faces whose `box` is the square to cut, in pixels of the input. Paper: Zhang et al. 2016 (MTCNN).
     """
+    framing = framing or Framing()
     height, width = pixels.shape[:2]
     scale = min(1.0, DETECTION_SIDE / max(height, width))
     small = pixels
@@ -58,15 +90,37 @@ def find_faces(pixels: np.ndarray) -> list[Face]:
         found = []
     faces = []
     for item in found:
-        if item["confidence"] < MIN_CONFIDENCE or item["box"][2] <= 0 or item["box"][3] <= 0:
+        if item["confidence"] < framing.min_confidence or item["box"][2] <= 0 or item["box"][3] <= 0:
             continue
         x, y, box_width, box_height = (float(v) / scale for v in item["box"])
-        square = square_inside(x + box_width / 2, y + box_height / 2, max(box_width, box_height), height, width)
         marks = item["keypoints"]
         names = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
         landmarks = tuple((marks[n][0] / scale, marks[n][1] / scale) for n in names)
-        faces.append(Face(square, float(item["confidence"]), landmarks))
+        centre, side, angle = (x + box_width / 2, y + box_height / 2), max(box_width, box_height), 0.0
+        if framing.align:
+            centre, side, angle = aligned_square(np.array(landmarks))
+        square = square_around(*centre, side * (1 + MARGIN), angle)
+        if framing.edge == "inside" and not framing.align:
+            square = square_inside(*centre, side, height, width)
+        faces.append(Face(square, float(item["confidence"]), landmarks, share_outside(square, height, width)))
     return sorted(faces, key=lambda face: (-face.box.width, face.box.x0, face.box.y0))
+
+
+def aligned_square(landmarks: np.ndarray) -> tuple[tuple[float, float], float, float]:
+    """Centre, side and angle in degrees of the square whose `TEMPLATE` lies nearest (5, 2) landmarks: the least-squares
+    similarity (Umeyama 1991), in complex numbers."""
+    ours, theirs = (points[:, 0] + 1j * points[:, 1] for points in (landmarks, TEMPLATE))
+    spread = theirs - theirs.mean()
+    turn = complex((spread.conj() * (ours - ours.mean())).sum() / (abs(spread) ** 2).sum())
+    middle = complex(ours.mean() + turn * (0.5 + 0.5j - theirs.mean()))
+    return (middle.real, middle.imag), abs(turn), float(np.degrees(np.angle(turn)))
+
+
+def square_around(centre_x: float, centre_y: float, side: float, angle: float = 0.0) -> Box:
+    """The square of `side` around a centre, wherever the picture ends."""
+    length = max(1, round(side))
+    x0, y0 = round(centre_x - length / 2), round(centre_y - length / 2)
+    return Box(x0, y0, x0 + length, y0 + length, angle)
 
 
 def square_inside(centre_x: float, centre_y: float, side: float, height: int, width: int) -> Box:
@@ -77,34 +131,96 @@ def square_inside(centre_x: float, centre_y: float, side: float, height: int, wi
     return Box(x0, y0, x0 + length, y0 + length)
 
 
+def share_outside(box: Box, height: int, width: int) -> float:
+    """Share of a square that lies outside the picture and is filled up by reflection, in [0, 1]; of a turned one, of
+    the upright square of its place."""
+    inside = max(0, min(box.x1, width) - max(box.x0, 0)) * max(0, min(box.y1, height) - max(box.y0, 0))
+    return round(1 - inside / (box.width * box.height), 4)
+
+
 def whole_picture(pixels: np.ndarray) -> Box:
     """The largest centred square of a picture: what is scored where no face is found but one is asked for."""
     height, width = pixels.shape[:2]
     return square_inside(width / 2, height / 2, min(height, width), height, width)
 
 
-def main_face(pixels: np.ndarray) -> Face:
-    """The largest face.
+def judged_faces(pixels: np.ndarray, framing: Framing | None = None) -> list[Face]:
+    """The faces that are large enough to judge, at most `MAX_FACES`, largest first.
 
     Raises:
-        InputError: `no_face`, or `face_too_small` where the square's side is under `MIN_FACE` px.
+        InputError: `no_face`, or `face_too_small` where every square's side is under `MIN_FACE` px.
     """
-    faces = find_faces(pixels)
+    framing = framing or Framing()
+    faces = find_faces(pixels, framing)
     if not faces:
         raise InputError(
             "no_face",
-            f"no face was found with confidence of at least {MIN_CONFIDENCE}; crop closer to the face",
+            f"no face was found with confidence of at least {framing.min_confidence}; crop closer to the face",
         )
-    if faces[0].box.width < MIN_FACE:
+    large = [face for face in faces if face.box.width >= MIN_FACE]
+    if not large:
         raise InputError(
             "face_too_small",
             f"the largest face is {faces[0].box.width} px wide, at least {MIN_FACE} are needed; use a larger picture",
         )
-    return faces[0]
+    return large[:MAX_FACES]
+
+
+def main_face(pixels: np.ndarray, framing: Framing | None = None) -> Face:
+    """The largest face. Raises InputError as `judged_faces` does."""
+    return judged_faces(pixels, framing)[0]
+
+
+def patch(pixels: np.ndarray, box: Box) -> np.ndarray:
+    """What lies under `box` of (H, W, ...), at its own resolution; mirrored beyond the edges of the picture."""
+    if box.angle:
+        around = _enclosing(box)
+        middle = (around.width - 1) / 2
+        turn = cv2.getRotationMatrix2D((middle, middle), box.angle, 1.0)
+        upright = cv2.warpAffine(
+            patch(pixels, around), turn, (around.width, around.height), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )  # fmt: skip
+        edge = box.x0 - around.x0
+        return upright[edge : edge + box.height, edge : edge + box.width]
+    height, width = pixels.shape[:2]
+    x0, y0, x1, y1 = (int(np.clip(v, 0, m)) for v, m in zip(box.as_list(), (width, height) * 2, strict=True))
+    x0, y0, x1, y1 = min(x0, width - 1), min(y0, height - 1), max(x1, 1), max(y1, 1)
+    inside = pixels[y0:y1, x0:x1]
+    beyond = (y0 - box.y0, box.y1 - y1, x0 - box.x0, box.x1 - x1)
+    if not any(beyond):
+        return inside
+    return cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REFLECT_101)
 
 
 def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Cuts `box` from (H, W, 3) uint8 and scales it to (size, size, 3) uint8, antialiased."""
-    crop = pixels[box.y0 : box.y1, box.x0 : box.x1]
+    crop = patch(pixels, box)
     method = cv2.INTER_AREA if crop.shape[0] >= size else cv2.INTER_CUBIC
     return cv2.resize(crop, (size, size), interpolation=method)
+
+
+def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
+    """A (size, size) map onto a (H, W) float32 canvas of zeros, over the square it was cut from."""
+    canvas = np.zeros(shape[:2], np.float32)
+    drawn = cv2.resize(values.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+    around = box
+    if box.angle:
+        around = _enclosing(box)
+        edge = box.x0 - around.x0
+        middle = (around.width - 1) / 2
+        turn = cv2.getRotationMatrix2D((middle, middle), -box.angle, 1.0)
+        drawn = cv2.warpAffine(
+            cv2.copyMakeBorder(drawn, edge, edge, edge, edge, cv2.BORDER_CONSTANT), turn, (around.width, around.height)
+        )
+    height, width = canvas.shape
+    x0, y0, x1, y1 = max(around.x0, 0), max(around.y0, 0), min(around.x1, width), min(around.y1, height)
+    if x0 < x1 and y0 < y1:
+        canvas[y0:y1, x0:x1] = drawn[y0 - around.y0 : y1 - around.y0, x0 - around.x0 : x1 - around.x0]
+    return canvas
+
+
+def _enclosing(box: Box) -> Box:
+    """The upright square that holds a turned one at any angle."""
+    more = int(np.ceil(box.width * (2**0.5 - 1) / 2)) + 1
+    return replace(box, x0=box.x0 - more, y0=box.y0 - more, x1=box.x1 + more, y1=box.y1 + more, angle=0.0)

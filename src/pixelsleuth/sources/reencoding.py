@@ -12,14 +12,22 @@ from pixelsleuth.sources.images import jpeg_round_trip
 REENCODINGS = ("jpeg_90", "resize_0.9")
 
 
-def cut_reencoded(pixels: np.ndarray, box: Box, size: int, encoding: str) -> np.ndarray:
-    """The square at `box` of the picture after a mild re-encoding, one of `REENCODINGS`; (size, size, 3) uint8."""
+def reencoded(pixels: np.ndarray, box: Box, encoding: str) -> tuple[np.ndarray, Box]:
+    """The picture after a mild re-encoding, one of `REENCODINGS`, and where `box` lies on it."""
     if encoding == "jpeg_90":
-        return faces.cut(jpeg_round_trip(pixels, 90), box, size)
+        return jpeg_round_trip(pixels, 90), box
     height, width = pixels.shape[:2]
     new = (max(1, round(width * 0.9)), max(1, round(height * 0.9)))
     small = cv2.resize(pixels, new, interpolation=cv2.INTER_AREA)
-    x, y = new[0] / width, new[1] / height
-    side = min(round(box.width * 0.9), *new)
-    x0, y0 = min(round(box.x0 * x), new[0] - side), min(round(box.y0 * y), new[1] - side)
-    return faces.cut(small, Box(x0, y0, x0 + side, y0 + side), size)
+    side = round(box.width * 0.9)
+    x0, y0 = round(box.x0 * new[0] / width), round(box.y0 * new[1] / height)
+    if not faces.share_outside(box, height, width) and not box.angle:
+        # Rounding must not push a square over the edge that was within it.
+        side = min(side, *new)
+        x0, y0 = min(x0, new[0] - side), min(y0, new[1] - side)
+    return small, Box(x0, y0, x0 + side, y0 + side, box.angle)
+
+
+def cut_reencoded(pixels: np.ndarray, box: Box, size: int, encoding: str) -> np.ndarray:
+    """The square at `box` of the picture after a mild re-encoding; (size, size, 3) uint8."""
+    return faces.cut(*reencoded(pixels, box, encoding), size)

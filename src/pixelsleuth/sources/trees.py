@@ -20,7 +20,9 @@ _LABEL_WORDS = {
     "real": "normal", "reals": "normal", "normal": "normal", "good": "normal", "healthy": "normal",
     "original": "normal", "fake": "anomalous", "fakes": "anomalous", "anomalous": "anomalous",
     "anomaly": "anomalous", "manipulated": "anomalous", "tampered": "anomalous",
-    "training_real": "normal", "training_fake": "anomalous",
+    "training_real": "normal", "training_fake": "anomalous", "original_sequences": "normal",
+    "manipulated_sequences": "anomalous", "celeb-real": "normal", "youtube-real": "normal",
+    "celeb-synthesis": "anomalous",
 }  # fmt: skip
 # Real-and-Fake-Face: level, number, and four flags for left eye, right eye, nose, mouth (1: altered).
 _REAL_AND_FAKE = re.compile(r"^(easy|mid|hard)_(\d+)_([01]{4})$")
@@ -37,6 +39,7 @@ class Origin:
         group: pictures of one group (a person, a patient, a video) never stand in two splits; "" if unknown.
         level: one of `LEVELS`, or "".
         parts: the altered parts among `PARTS`.
+        method: how it was manipulated, as its data set calls it, or "".
     """
 
     label: str
@@ -44,6 +47,16 @@ class Origin:
     group: str = ""
     level: str = ""
     parts: tuple[str, ...] = ()
+    method: str = ""
+
+
+def label_of(word: str) -> str:
+    """One of `LABELS` for a data set's own word, "" for one that is not known.
+
+    >>> label_of("FAKE")
+    'anomalous'
+    """
+    return _LABEL_WORDS.get(word.strip().lower(), "")
 
 
 def altered_parts(stem: str) -> tuple[str, tuple[str, ...]] | None:

@@ -122,22 +122,36 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
     save_config(folder, dataclasses.replace(config, scoring=settings.as_tree()))
 
 
+def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
+    """One row of each group, drawn by hash: frames of one video are not exchangeable with those of others. Rows
+    without a group all stay."""
+    kept: dict[str, int] = {}
+    for row in rows:
+        group = str(store.table["group"][row]) or f"\0{row}"
+        if group not in kept or store.table["sha256"][row] < store.table["sha256"][kept[group]]:
+            kept[group] = int(row)
+    return np.array(sorted(kept.values()), int)
+
+
 def check_calibration_rows(store: Store) -> np.ndarray:
     """Rows of the calibration pictures.
 
     Raises:
         CalibrationError: fewer than `FEWEST`.
-        PixelsleuthError: a picture stands in `calib` and in `train` or `val`.
+        PixelsleuthError: a picture or a group stands in `calib` and in `train` or `val`.
     """
-    rows = store.rows("calib")
+    rows = one_of_each_group(store, store.rows("calib"))
     if len(rows) < FEWEST:
         raise CalibrationError(
-            f"{store.path} has {len(rows)} normal pictures of split 'calib', at least {FEWEST} are needed; "
-            "put pictures into a folder named 'calib'"
+            f"{store.path} has {len(rows)} normal pictures of split 'calib' (one of each group counts), at least "
+            f"{FEWEST} are needed; put pictures into a folder named 'calib'"
         )
-    seen = set(store.table["sha256"][store.rows("train", "val")].tolist())
-    if seen & set(store.table["sha256"][rows].tolist()):
-        raise PixelsleuthError(f"{store.path}: pictures stand in 'calib' and in 'train' or 'val'; prepare it again")
+    others = store.rows("train", "val")
+    for column in ("sha256", "group"):
+        seen = set(store.table[column][others].tolist()) - {""}
+        if seen & set(store.table[column][rows].tolist()):
+            what = "pictures" if column == "sha256" else "groups (videos, persons)"
+            raise PixelsleuthError(f"{store.path}: {what} stand in 'calib' and in 'train' or 'val'; prepare it again")
     return rows
 
 
@@ -160,11 +174,12 @@ def calibrate(
     settings = settings_from_tree(model.config.scoring)
     examiner = Examiner(model, settings, dtype)
     with Store(store_path) as store:
-        wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings[k] != v}
+        wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
             key, value = next(iter(wrong.items()))
+            was = store.settings.get(key)
             raise PixelsleuthError(
-                f"{store_path}: prepared with {key} = {store.settings[key]}, the model wants {value}; prepare it again"
+                f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
         rows = np.random.default_rng(0).permutation(check_calibration_rows(store))
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}

@@ -21,7 +21,7 @@ from pixelsleuth.models.prior import Prior
 from pixelsleuth.records import Box
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import anomalies, faces
-from pixelsleuth.sources.images import decode, jpeg_round_trip
+from pixelsleuth.sources.images import jpeg_round_trip
 from pixelsleuth.sources.store import Store
 
 BATCH = 64
@@ -51,13 +51,12 @@ class Forged:
 class _Job:
     """One forgery to make, in a process of its own."""
 
-    encoded: bytes
-    box: Box
+    crop: np.ndarray
     kind: str
     seed: tuple[int, ...]
     size: int
     alpha: np.ndarray
-    donor: tuple[bytes, Box] | None
+    donor: np.ndarray | None
     made: np.ndarray | None
 
 
@@ -129,11 +128,11 @@ def _jobs(
             others = others[others != i]
             near = ((thumbnails[others] - thumbnails[i]) ** 2).mean((1, 2, 3))
             row = int(rows[others[int(near.argmin())]])
-            donors[i] = (store.encoded(row), store.box(row))
+            donors[i] = store.crop(row)
     made = _model_made(model, store, rows, [i for i in batch if kind[i] in anomalies.MODEL_KINDS], kind, alphas, seed)
     return [
         _Job(
-            store.encoded(int(rows[i])), store.box(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), size,
+            store.crop(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), size,
             alphas[i], donors.get(i), made.get(i),
         )
         for i in batch
@@ -166,13 +165,13 @@ def _made(job: _Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(real, fake, mask) at the store's size."""
     cv2.setNumThreads(1)
     generator = np.random.default_rng(job.seed)
-    ours = _crop(job.encoded, job.box)
+    ours = job.crop
     shape = (ours.shape[1], ours.shape[0])
     alpha = cv2.resize(job.alpha, shape, interpolation=cv2.INTER_LINEAR)
     if job.kind in anomalies.OWN_KINDS:
         edited = anomalies.own_kind(ours, job.kind, alpha, generator)
     elif job.donor is not None:
-        theirs = cv2.resize(_crop(*job.donor), shape, interpolation=cv2.INTER_CUBIC)
+        theirs = cv2.resize(job.donor, shape, interpolation=cv2.INTER_CUBIC)
         if generator.random() < 0.5:
             theirs = anomalies.softened(theirs, generator.uniform(1.2, 2.5))
         # A swap's colours are matched well; a patch pasted by hand not always.
@@ -187,8 +186,3 @@ def _made(job: _Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     real, fake = (faces.cut(jpeg_round_trip(pixels, quality), whole, job.size) for pixels in (ours, edited.pixels))
     where = cv2.resize(edited.mask.astype(np.float32), (job.size, job.size), interpolation=cv2.INTER_AREA)
     return real, fake, where > 0.5
-
-
-def _crop(encoded: bytes, box: Box) -> np.ndarray:
-    pixels: Any = decode(encoded).pixels[box.y0 : box.y1, box.x0 : box.x1]
-    return np.ascontiguousarray(pixels)

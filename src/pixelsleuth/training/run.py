@@ -25,6 +25,7 @@ from pixelsleuth.files import sha256_of, whole_file, write_text
 from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.folder import (
     DETECTIVE_FILE,
+    PREPROCESSING,
     ModelConfig,
     build_prior,
     load_model,
@@ -107,7 +108,7 @@ def train(
             figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text())
             say(f"{config.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures[config.kind].items()))
 
-        preprocessing = {k: store.settings[k] for k in ("size", "crop", "margin", "min_confidence")}
+        preprocessing = {k: store.settings[k] for k in PREPROCESSING}
         data = {
             "store_sha256": sha256_of(store_path),
             "sources": sorted(set(store.table["source"].tolist())),

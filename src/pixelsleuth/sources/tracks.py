@@ -1,0 +1,243 @@
+"""The faces of a video: which frames are looked at, whose face is whose, and which of a person's frames are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box, Face
+from pixelsleuth.sources import faces
+from pixelsleuth.sources.faces import Framing
+from pixelsleuth.sources.videos import Frame, Video, frames_at
+
+PICKS = ("even", "quality")
+#: Intersection over union of two squares from which they are one person's.
+OVERLAP = 0.3
+#: Frames looked at in which a track may be missing and still go on.
+GAP = 3
+#: Share of the frames looked at in which a face must stand to be a track; fewer are passers-by or errors.
+LEAST = 0.1
+#: Most frames of one video that are looked at, whatever the policy: faces of all of them are held.
+MOST_LOOKS = 2_000
+#: Longest side, in pixels, at which a square is held; larger faces are scaled down.
+MOST_SIDE = 512
+#: Most tracks of one video that are judged, the longest.
+MAX_TRACKS = 8
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which frames of a video are looked at, and which of them are kept.
+
+    Attributes:
+        frames: this many, evenly spaced, unless `every` is set.
+        every: every n-th frame from the first, as the text's 4 for real and 10 for fakes; 0: see `frames`.
+        keep: at most this many of each track.
+        pick: `even`: evenly over the track; `quality`: the best by sharpness, motion, size and confidence.
+    """
+
+    frames: int = 32
+    every: int = 0
+    keep: int = 16
+    pick: str = "even"
+
+    def __post_init__(self) -> None:
+        if self.pick not in PICKS:
+            raise ValueError(f"pick: expected one of {', '.join(PICKS)}; got {self.pick!r}")
+        if self.frames < 1 or self.every < 0 or self.keep < 1:
+            raise ValueError(
+                f"frames, every, keep: expected at least 1, 0 and 1; got {self.frames}, {self.every}, {self.keep}"
+            )
+
+    def indices(self, count: int) -> list[int]:
+        """Of a video with `count` frames, ascending; at most `MOST_LOOKS`."""
+        if self.every:
+            chosen = list(range(0, count, self.every))
+            if len(chosen) <= MOST_LOOKS:
+                return chosen
+        wanted = min(MOST_LOOKS if self.every else self.frames, count, MOST_LOOKS)
+        return [int((i + 0.5) * count / wanted) for i in range(wanted)]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One face in one frame.
+
+    Attributes:
+        shape: (H, W) of the frame.
+        surroundings: (H, W, 3) uint8, its square and a quarter of its side around it, as far as the frame goes.
+        box: the square on `surroundings`; `face.box` is the same in the frame.
+        quality: `sharpness` (Laplacian variance of the square at 128 px), `motion` (mean |difference| of the square
+            at 32 px to the next frame, in grey levels; 0 unless asked for), `size` in pixels, `confidence`.
+    """
+
+    index: int
+    time: float
+    face: Face
+    shape: tuple[int, int]
+    surroundings: np.ndarray
+    box: Box
+    quality: dict[str, float]
+
+
+@dataclass
+class Track:
+    """One person's face over the frames that were looked at, in order of time."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+
+    def kept(self, policy: Policy) -> Track:
+        """The frames that the policy keeps, in order of time."""
+        if len(self.sightings) <= policy.keep:
+            return self
+        if policy.pick == "even":
+            places = [int((i + 0.5) * len(self.sightings) / policy.keep) for i in range(policy.keep)]
+        else:
+            places = sorted(np.argsort(-quality_ranks(self.sightings), kind="stable")[: policy.keep].tolist())
+        return Track([self.sightings[i] for i in places])
+
+
+def quality_ranks(sightings: Sequence[Sighting]) -> np.ndarray:
+    """(n,) float64, the mean rank of each sighting among its track's by sharpness, stillness, size and confidence;
+    higher is better. Ranks, because the four have no common unit."""
+    columns = [[s.quality[name] * sign for s in sightings] for name, sign in
+               (("sharpness", 1), ("motion", -1), ("size", 1), ("confidence", 1))]  # fmt: skip
+    return np.mean([np.argsort(np.argsort(np.array(c), kind="stable"), kind="stable") for c in columns], axis=0)
+
+
+def tracks_of(
+    video: Video, policy: Policy, framing: Framing, least_side: int = faces.MIN_FACE
+) -> tuple[list[Track], int]:
+    """The tracks of a video, longest first, each with the frames that the policy keeps; and how many frames were seen.
+
+    Raises:
+        InputError: `no_frames` (none could be decoded), `no_face`, or `face_too_small`.
+    """
+    open_tracks: list[Track] = []
+    last_seen: list[int] = []
+    seen = found_small = 0
+    for frame, after in _looks(video, policy):
+        seen += 1
+        found = faces.find_faces(frame.pixels, framing)[: faces.MAX_FACES]
+        large = [face for face in found if face.box.width >= least_side]
+        found_small += len(found) - len(large)
+        alive = [k for k in range(len(open_tracks)) if seen - last_seen[k] <= GAP + 1]
+        pairs = sorted(
+            ((overlap(open_tracks[k].sightings[-1].face.box, face.box), k, i) for k in alive
+             for i, face in enumerate(large)), reverse=True,
+        )  # fmt: skip
+        taken: dict[int, int] = {}
+        for share, k, i in pairs:
+            if share >= OVERLAP and i not in taken and k not in taken.values():
+                taken[i] = k
+        for i, face in enumerate(large):
+            if i not in taken:
+                taken[i] = len(open_tracks)
+                open_tracks.append(Track())
+                last_seen.append(seen)
+            open_tracks[taken[i]].sightings.append(_sighting(frame, face, after))
+            last_seen[taken[i]] = seen
+    if not seen:
+        raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
+    if not open_tracks:
+        raise _no_face(video, framing, seen, found_small, least_side)
+    longest = max(len(track.sightings) for track in open_tracks)
+    least = min(longest, max(2, round(LEAST * seen)))
+    kept = [track for track in open_tracks if len(track.sightings) >= least]
+    order = sorted(range(len(kept)), key=lambda k: (-len(kept[k].sightings), kept[k].sightings[0].index))
+    return [kept[k].kept(policy) for k in order[:MAX_TRACKS]], seen
+
+
+def _no_face(video: Video, framing: Framing, seen: int, found_small: int, least_side: int) -> InputError:
+    if found_small:
+        return InputError(
+            "face_too_small",
+            f"faces in the {seen} frames looked at are under {least_side} px; use a larger video",
+            video.sha256,
+        )
+    return InputError(
+        "no_face",
+        f"no face was found with confidence of at least {framing.min_confidence} in the {seen} frames looked at; "
+        "look at more frames, or crop closer to the face",
+        video.sha256,
+    )
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    across = max(0, min(one.x1, other.x1) - max(one.x0, other.x0))
+    down = max(0, min(one.y1, other.y1) - max(one.y0, other.y0))
+    union = one.width * one.height + other.width * other.height - across * down
+    return across * down / union
+
+
+def _looks(video: Video, policy: Policy) -> Iterator[tuple[Frame, Frame | None]]:
+    """The frames to look at, each with the next frame of the video where motion is asked for."""
+    indices = policy.indices(len(video))
+    if policy.pick != "quality":
+        yield from ((frame, None) for frame in frames_at(video, indices))
+        return
+    after = {i + 1 for i in indices if i + 1 < len(video)}
+    wanted = set(indices)
+    waiting: Frame | None = None
+    for frame in frames_at(video, sorted(wanted | after)):
+        if waiting is not None:
+            yield waiting, (frame if frame.index == waiting.index + 1 else None)
+        waiting = frame if frame.index in wanted else None
+    if waiting is not None:
+        yield waiting, None
+
+
+def _sighting(frame: Frame, face: Face, after: Frame | None) -> Sighting:
+    surroundings, box = surrounded(frame.pixels, face.box)
+    motion = 0.0
+    square = faces.cut(frame.pixels, face.box, 128)
+    if after is not None and after.pixels.shape == frame.pixels.shape:
+        now, then = (faces.cut(pixels, face.box, 32).astype(np.float32) for pixels in (frame.pixels, after.pixels))
+        motion = float(np.abs(now - then).mean())
+    luma = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float64)
+    quality = {
+        "sharpness": float(cv2.Laplacian(luma, cv2.CV_64F).var()),
+        "motion": motion,
+        "size": float(face.box.width),
+        "confidence": face.confidence,
+    }
+    shape = (frame.pixels.shape[0], frame.pixels.shape[1])
+    return Sighting(frame.index, frame.time, face, shape, surroundings, box, quality)
+
+
+def surrounded(pixels: np.ndarray, box: Box) -> tuple[np.ndarray, Box]:
+    """A copy of what lies around a square, a quarter of its side (more where it is turned) as far as the picture goes,
+    and the square's place on it; scaled down where the square is larger than `MOST_SIDE`."""
+    height, width = pixels.shape[:2]
+    more = box.width // 2 if box.angle else box.width // 4
+    x0, y0 = max(0, box.x0 - more), max(0, box.y0 - more)
+    x1, y1 = min(width, box.x1 + more), min(height, box.y1 + more)
+    inside = replace(box, x0=box.x0 - x0, y0=box.y0 - y0, x1=box.x1 - x0, y1=box.y1 - y0)
+    part = pixels[y0:y1, x0:x1]
+    if box.width <= MOST_SIDE:
+        return part.copy(), inside
+    scale = MOST_SIDE / box.width
+    small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    x, y = round(inside.x0 * scale), round(inside.y0 * scale)
+    if not faces.share_outside(inside, *part.shape[:2]):
+        # Rounding must not push a square over the edge that was within it.
+        x, y = min(x, small.shape[1] - MOST_SIDE), min(y, small.shape[0] - MOST_SIDE)
+    return small, Box(x, y, x + MOST_SIDE, y + MOST_SIDE, box.angle)
+
+
+def described(sighting: Sighting) -> dict[str, Any]:
+    """What was cut, from which frame, with which confidence, ready for JSON."""
+    return {
+        "index": sighting.index,
+        "time": round(sighting.time, 4),
+        "box": sighting.face.box.as_list(),
+        "confidence": round(sighting.face.confidence, 4),
+        "padded": sighting.face.padded,
+        **{name: round(value, 3) for name, value in sighting.quality.items() if name in ("sharpness", "motion")},
+    }
