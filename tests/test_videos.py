@@ -211,6 +211,13 @@ def test_policies_spread_over_the_video() -> None:
     shapes = Face(Box(0, 0, 9, 9), 1.0)
     sightings = [Sighting(i, i, shapes, (9, 9), np.zeros((1, 1, 3)), Box(0, 0, 1, 1), {}) for i in range(10)]
     assert [s.index for s in Track(sightings).kept(Policy(keep=3)).sightings] == [1, 5, 8]
+    long = Track()
+    for number in range(1000):
+        long.add(Sighting(number, number, shapes, (9, 9), np.zeros((1, 1, 3)), Box(0, 0, 1, 1), {}), Policy(keep=4))
+        assert len(long.sightings) <= 17
+    assert long.seen == 1000
+    kept = [s.index for s in long.kept(Policy(keep=4)).sightings]
+    assert np.diff([0, *kept, 1000]).max() < 400, "still spread over all of it"
 
 
 # --- verdicts ---

@@ -30,7 +30,7 @@ from pixelsleuth.sources.videos import open_video
 
 #: Pictures, and videos, written together: what a kill can cost.
 PART = 512
-VIDEO_PART = 8
+VIDEO_PART = 4
 #: The text's own threshold for faces in videos.
 VIDEO_CONFIDENCE = 0.995
 

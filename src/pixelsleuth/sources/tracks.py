@@ -26,6 +26,8 @@ LEAST = 0.1
 MOST_LOOKS = 2_000
 #: Longest side, in pixels, at which a square is held; larger faces are scaled down.
 MOST_SIDE = 512
+#: Times the frames kept of a track that are held until the video's end.
+HELD = 4
 #: Most tracks of one video that are judged, the longest.
 MAX_TRACKS = 8
 
@@ -87,9 +89,31 @@ class Sighting:
 
 @dataclass
 class Track:
-    """One person's face over the frames that were looked at, in order of time."""
+    """One person's face over the frames that were looked at, in order of time.
+
+    Attributes:
+        sightings: never more than `HELD` times those the policy keeps, however long the video.
+        seen: in how many frames it stood; `last`: where it was last.
+    """
 
     sightings: list[Sighting] = field(default_factory=list)
+    seen: int = 0
+    last: Face | None = None
+    _stride: int = 1
+
+    def add(self, sighting: Sighting, policy: Policy) -> None:
+        """Takes one more sighting, and thins out what is held where it has become too many."""
+        if self.seen % self._stride == 0:
+            self.sightings.append(sighting)
+        self.seen += 1
+        self.last = sighting.face
+        if len(self.sightings) <= HELD * policy.keep:
+            return
+        if policy.pick == "even":
+            self.sightings = self.sightings[::2]
+            self._stride *= 2
+        else:
+            self.sightings = _best(self.sightings, HELD * policy.keep // 2)
 
     def kept(self, policy: Policy) -> Track:
         """The frames that the policy keeps, in order of time."""
@@ -98,8 +122,13 @@ class Track:
         if policy.pick == "even":
             places = [int((i + 0.5) * len(self.sightings) / policy.keep) for i in range(policy.keep)]
         else:
-            places = sorted(np.argsort(-quality_ranks(self.sightings), kind="stable")[: policy.keep].tolist())
-        return Track([self.sightings[i] for i in places])
+            return Track(_best(self.sightings, policy.keep), self.seen, self.last)
+        return Track([self.sightings[i] for i in places], self.seen, self.last)
+
+
+def _best(sightings: Sequence[Sighting], count: int) -> list[Sighting]:
+    """The `count` best by `quality_ranks`, in order of time."""
+    return [sightings[i] for i in sorted(np.argsort(-quality_ranks(sightings), kind="stable")[:count].tolist())]
 
 
 def quality_ranks(sightings: Sequence[Sighting]) -> np.ndarray:
@@ -127,12 +156,14 @@ def tracks_of(
         large = [face for face in found if face.box.width >= least_side]
         found_small += len(found) - len(large)
         alive = [k for k in range(len(open_tracks)) if seen - last_seen[k] <= GAP + 1]
-        pairs = sorted(
-            ((overlap(open_tracks[k].sightings[-1].face.box, face.box), k, i) for k in alive
-             for i, face in enumerate(large)), reverse=True,
-        )  # fmt: skip
+        pairs = [
+            (overlap(last.box, face.box), k, i)
+            for k in alive
+            for i, face in enumerate(large)
+            if (last := open_tracks[k].last) is not None
+        ]
         taken: dict[int, int] = {}
-        for share, k, i in pairs:
+        for share, k, i in sorted(pairs, reverse=True):
             if share >= OVERLAP and i not in taken and k not in taken.values():
                 taken[i] = k
         for i, face in enumerate(large):
@@ -140,16 +171,16 @@ def tracks_of(
                 taken[i] = len(open_tracks)
                 open_tracks.append(Track())
                 last_seen.append(seen)
-            open_tracks[taken[i]].sightings.append(_sighting(frame, face, after))
+            open_tracks[taken[i]].add(_sighting(frame, face, after), policy)
             last_seen[taken[i]] = seen
     if not seen:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
     if not open_tracks:
         raise _no_face(video, framing, seen, found_small, least_side)
-    longest = max(len(track.sightings) for track in open_tracks)
+    longest = max(track.seen for track in open_tracks)
     least = min(longest, max(2, round(LEAST * seen)))
-    kept = [track for track in open_tracks if len(track.sightings) >= least]
-    order = sorted(range(len(kept)), key=lambda k: (-len(kept[k].sightings), kept[k].sightings[0].index))
+    kept = [track for track in open_tracks if track.seen >= least]
+    order = sorted(range(len(kept)), key=lambda k: (-kept[k].seen, kept[k].sightings[0].index))
     return [kept[k].kept(policy) for k in order[:MAX_TRACKS]], seen
 
 
