@@ -394,12 +394,17 @@ def _listed(inputs: list[str]) -> Iterator[str]:
 
 @app.command()
 def evaluate(
-    normal: Annotated[Path, typer.Option(help="Folder of normal images.")],
-    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images.")],
+    normal: Annotated[Path, typer.Option(help="Folder of normal images or videos, or a CSV with columns file,label.")],
+    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
     model: ModelOption = "faces",
     masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     out: OutOption = None,
+    split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
+    not_near: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE.h5", help="Leave out normal near-duplicates of this store's training pictures."),
+    ] = None,
     match_sharpness: Annotated[
         bool, typer.Option("--match-sharpness", help="Blur each pair to its softer image.")
     ] = False,
@@ -418,8 +423,9 @@ def evaluate(
     with _bar() as bar:
         task = bar.add_task("scoring", total=None)
         result = run(
-            detector, normal, anomalous, masks=masks, pairs=pairs, match_sharpness=match_sharpness, maps=heatmap,
-            text_pairs=text_pairs, progress=lambda done, total: bar.update(task, completed=done, total=total),
+            detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
+            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
         result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])

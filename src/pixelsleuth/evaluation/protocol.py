@@ -26,9 +26,10 @@ from pixelsleuth.scoring.examine import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.inputs import find_inputs, prepare
 from pixelsleuth.sources.recordings import origins_of, read_labels
-from pixelsleuth.sources.trees import altered_parts, label_of
+from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
+from pixelsleuth.sources.trees import Origin, altered_parts, label_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def evaluate(
     *,
     masks: Path | None = None,
     pairs: Path | None = None,
+    split: str = "",
+    not_near: Path | None = None,
     match_sharpness: bool = False,
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
@@ -56,6 +59,8 @@ def evaluate(
     Args:
         masks: folder of masks of the anomalous pictures, matched by relative path without suffix; not 0: altered.
         pairs: CSV with columns fake, real; paths relative to the two folders.
+        split: judge only videos of this split, as their tree tells it.
+        not_near: a store whose training pictures' near-duplicates among the normal pictures are left out and counted.
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs the text's restoration map is measured on; it is slow.
@@ -69,7 +74,14 @@ def evaluate(
     paths = [(p, False) for p in _inputs(normal, "--normal", "normal")] + [
         (p, True) for p in _inputs(anomalous, "--anomalous", "anomalous")
     ]
-    methods = _methods(anomalous)
+    origins = {**_origins(normal), **_origins(anomalous)}
+    if split:
+        paths = [(p, bad) for p, bad in paths if p not in origins or origins[p].split == split]
+    near = _near(not_near, [p for p, bad in paths if not bad], detector) if not_near else set()
+    paths = [(p, bad) for p, bad in paths if p not in near]
+    for bad, option in ((False, "--normal"), (True, "--anomalous")):
+        if not any(b == bad for _, b in paths):
+            raise PixelsleuthError(f"{option}: nothing is left of split {split!r} or beside {not_near}")
     # Blurring for sharpness moves what maps are about; only scores are compared then.
     want_maps = maps and bool(partner or masks) and not match_sharpness
     want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
@@ -93,7 +105,8 @@ def evaluate(
             # It was there when it was scored, and is gone.
             unreadable.append(str(path))
             continue
-        case = Case(path, bad, finding, measured, units.get(path, str(path)), methods.get(path, ""))
+        method = origins[path].method if path in origins else ""
+        case = Case(path, bad, finding, measured, units.get(path, str(path)), method)
         if finding.kind == "image" and finding.heatmap is not None and finding.square is not None:
             shape = finding.heatmap.shape
             every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
@@ -104,7 +117,10 @@ def evaluate(
     for bad, option in ((False, "--normal"), (True, "--anomalous")):
         if not any(case.anomalous == bad for case in cases):
             raise PixelsleuthError(f"{option}: no readable picture")
-    return Evaluation(_metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs), cases)
+    measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
+    if not_near is not None:
+        measured_all["n_near_duplicates_left_out"] = len(near)
+    return Evaluation(measured_all, cases)
 
 
 def _without_arrays(finding: Finding) -> Finding:
@@ -125,10 +141,25 @@ def _inputs(root: Path, option: str, label: str) -> list[Path]:
     return found
 
 
-def _methods(root: Path) -> dict[Path, str]:
-    """How the videos below a folder were manipulated, where its tree tells."""
+def _origins(root: Path) -> dict[Path, Origin]:
+    """What the tree tells of the videos below a folder: split, method."""
     folder = root if root.is_dir() else root.parent
-    return {path: origin.method for path, origin in origins_of(folder).items()}
+    return origins_of(folder)
+
+
+def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
+    """Pictures whose square is a near-duplicate of one that a store holds for training."""
+    with Store(store) as opened:
+        known = opened.table["phash"][opened.rows("train")]
+    found = set()
+    for path in paths:
+        try:
+            square = prepare(path, detector.preparation(), whole_without_face=True).main.square
+        except InputError:
+            continue
+        if len(known) and distances(np.array([perceptual_hash(square)]), known).min() <= NEAR:
+            found.add(path)
+    return found
 
 
 def _read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:

@@ -12,9 +12,7 @@ from typing import Any
 
 import cv2
 import h5py
-import imagehash
 import numpy as np
-from PIL import Image
 
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file
@@ -23,7 +21,7 @@ from pixelsleuth.sources import faces
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
 from pixelsleuth.sources.recordings import origins_of
-from pixelsleuth.sources.store import FORMAT, NEAR, TEXT_COLUMNS, Store, Summary, distances
+from pixelsleuth.sources.store import FORMAT, NEAR, TEXT_COLUMNS, Store, Summary, distances, perceptual_hash
 from pixelsleuth.sources.tracks import Policy, Sighting, tracks_of
 from pixelsleuth.sources.trees import Origin, names_of_root, origin_of
 from pixelsleuth.sources.videos import open_video
@@ -260,7 +258,6 @@ def _of_sighting(job: _Job, sighting: Sighting, track: int) -> dict[str, Any]:
 
 
 def _row(job: _Job, pixels: np.ndarray, encoded: bytes, sha256: str, box: Box, confidence: float) -> dict[str, Any]:
-    phash = imagehash.phash(Image.fromarray(pixels))
     return {
         "job": job,
         "pixels": pixels,
@@ -269,7 +266,7 @@ def _row(job: _Job, pixels: np.ndarray, encoded: bytes, sha256: str, box: Box, c
         "box": box.as_list(),
         "angle": box.angle,
         "confidence": confidence,
-        "phash": np.packbits(phash.hash.flatten()).view(">u8")[0].astype(np.uint64),
+        "phash": perceptual_hash(pixels),
         "frame": -1, "time": 0.0, "track": 0, "sharpness": np.nan, "motion": np.nan,
     }  # fmt: skip
 

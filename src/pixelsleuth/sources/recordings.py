@@ -63,7 +63,10 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
         if ffpp:
             split = next((splits[p] for p in splits if ffpp[1] in p), "")
             group = f"ffpp/{components[ffpp[1]]}"
-            origin = replace(origin, group=group, split=split or drawn_split(group), method=method)
+            drawn = drawn_split(group)
+            # The official files know no calibration set: it is drawn from their training set.
+            split = "calib" if split == "train" and drawn == "calib" else split or drawn
+            origin = replace(origin, group=group, split=split, method=method)
         elif actors:
             group = f"actors/{actors[1]}"
             origin = replace(origin, group=group, split=drawn_split(group), method=method)
@@ -117,11 +120,13 @@ def _in_ffpp(root: Path, path: Path) -> bool:
 
 
 def _official_splits(root: Path) -> dict[tuple[str, str], str]:
-    """(a, b) -> split, from train.json, val.json and test.json beside the videos or in `splits`."""
+    """(a, b) -> split, from train.json, val.json and test.json in `splits` of the root or of a folder above it."""
     found: dict[tuple[str, str], str] = {}
+    above = root.resolve()
     for split in ("train", "val", "test"):
-        for path in (root / "splits" / f"{split}.json", root / f"{split}.json"):
-            if path.is_file():
+        for folder in (above, *list(above.parents)[:5]):
+            path = folder / "splits" / f"{split}.json"
+            if path.is_file() and not any(known == split for known in found.values()):
                 try:
                     found |= {(str(a), str(b)): split for a, b in json.loads(path.read_text())}
                 except (OSError, ValueError, TypeError) as error:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
+import imagehash
 import numpy as np
+from PIL import Image
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Box
@@ -141,6 +143,12 @@ class Store:
             n_near=n_near,
             near=[(str(paths[a]), str(paths[b])) for a, b in near],
         )
+
+
+def perceptual_hash(pixels: np.ndarray) -> np.uint64:
+    """64 bits of (H, W, 3) uint8 that a mild change hardly moves (pHash: low frequencies against their median)."""
+    bits = imagehash.phash(Image.fromarray(pixels)).hash.flatten()
+    return np.uint64(np.packbits(bits).view(">u8")[0])
 
 
 def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
