@@ -1,4 +1,4 @@
-"""What `pixelsleuth detect` says to 24 kinds of broken or odd files, as a Markdown table.
+"""What `pixelsleuth detect` says to 29 kinds of broken or odd files, as a Markdown table.
 
 python experiments/bad_inputs.py
 """
@@ -14,13 +14,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.badfiles import BAD, ODD, write_bad_files
+from tests.videofiles import broken_videos
 
 
 def main() -> None:
     print("| file | verdict | code | sentence | exit code alone |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         write_bad_files(Path(folder))
-        for name in (*BAD, *ODD):
+        videos = [path.name for path in broken_videos(Path(folder))]
+        for name in (*BAD, *ODD, *videos):
             done = subprocess.run(
                 [sys.executable, "-m", "pixelsleuth", "detect", str(Path(folder) / name)],
                 capture_output=True, text=True, check=False,

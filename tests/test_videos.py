@@ -15,7 +15,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face
 from pixelsleuth.scoring.examine import Examiner
-from pixelsleuth.sources import faces, preparation
+from pixelsleuth.sources import faces, preparation, videos
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.inputs import kind_of, prepare
@@ -27,7 +27,7 @@ from pixelsleuth.sources.videos import frames_at, open_video
 from pixelsleuth.training.fitting import check_calibration_rows
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
-from tests.videofiles import face_frames, numbered_frames, write_sound, write_video
+from tests.videofiles import broken_videos, face_frames, numbered_frames, write_video
 
 
 def level(frame) -> int:
@@ -85,21 +85,6 @@ def test_a_broken_tail_costs_only_the_tail(tmp_path: Path) -> None:
     video = open_video(tmp_path / "cut.mkv")
     assert 5 < len(video) < 50
     assert len(list(frames_at(video, range(len(video))))) >= len(video) - 2
-
-
-def broken_videos(folder: Path) -> dict[Path, str]:
-    """Paths of bad videos -> the reason's code."""
-    whole = write_video(folder / "whole.mp4", numbered_frames(30)).read_bytes()
-    (folder / "whole.mp4").unlink()
-    made = {
-        "truncated.mp4": (whole[: len(whole) // 2], "not_a_video"),
-        "text.mp4": (b"this is no video\n" * 20, "not_a_video"),
-        "empty.mp4": (b"", "empty"),
-    }
-    for name, (content, _) in made.items():
-        (folder / name).write_bytes(content)
-    found = {folder / name: code for name, (_, code) in made.items()}
-    return found | {write_sound(folder / "sound.mp4"): "no_video_stream", folder / "gone.mp4": "missing"}
 
 
 def test_broken_videos_give_a_reason(tmp_path: Path) -> None:
@@ -278,6 +263,22 @@ def test_bad_videos_get_records_and_stop_nothing(faces_detector: Detector, tmp_p
     assert [f.verdict for f in findings] == ["not_applicable"] * (len(bad) + 1)
     assert [f.reason["code"] for f in findings] == [*bad.values(), "no_face"]
     assert {f.kind for f in findings} == {"video"}
+
+
+def test_a_decoder_that_fails_gives_a_reason(
+    faces_detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "v.mp4", face_frames(4))
+
+    def failing(frame):
+        raise ValueError("no such format")
+
+    monkeypatch.setattr(videos, "_upright", failing)
+    finding = faces_detector.detect(path)
+    assert finding.verdict == "not_applicable"
+    assert finding.reason == {
+        "code": "failed", "sentence": "reading failed (ValueError: no such format); look at the file",
+    }  # fmt: skip
 
 
 def test_whole_frames_are_judged_where_no_face_is_wanted(detector: Detector, tmp_path: Path) -> None:

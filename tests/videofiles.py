@@ -69,3 +69,18 @@ def write_sound(path: Path) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def broken_videos(folder: Path) -> dict[Path, str]:
+    """Paths of bad videos -> the reason's code."""
+    whole = write_video(folder / "whole.mp4", numbered_frames(30)).read_bytes()
+    (folder / "whole.mp4").unlink()
+    made = {
+        "truncated.mp4": (whole[: len(whole) // 2], "not_a_video"),
+        "text.mp4": (b"this is no video\n" * 20, "not_a_video"),
+        "empty.mp4": (b"", "empty"),
+    }
+    for name, (content, _) in made.items():
+        (folder / name).write_bytes(content)
+    found = {folder / name: code for name, (_, code) in made.items()}
+    return found | {write_sound(folder / "sound.mp4"): "no_video_stream", folder / "gone.mp4": "missing"}

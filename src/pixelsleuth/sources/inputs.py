@@ -134,7 +134,14 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
     """
     if kind_of(source) == "video":
         assert isinstance(source, str | os.PathLike)
-        return _prepared_video(open_video(source), how, whole_without_face)
+        try:
+            return _prepared_video(open_video(source), how, whole_without_face)
+        except InputError:
+            raise
+        except Exception as error:
+            # What a decoder makes of a broken file is not foreseeable; it must not stop a run of many.
+            sentence = f"reading failed ({type(error).__name__}: {error}); look at the file"
+            raise InputError("failed", sentence) from error
     path, picture = _read(source)
     try:
         found = faces.judged_faces(picture.pixels, how.framing) if how.crop == "face" else [_whole(picture.pixels, 1.0)]
