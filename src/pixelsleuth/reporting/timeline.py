@@ -40,11 +40,11 @@ def timeline(finding: Finding) -> Figure:
         axes.annotate(str(number + 1), (frame.time, frame.p_value), xytext=(0, -11), textcoords="offset points",
                       ha="center", fontsize=8, weight="bold")  # fmt: skip
     axes.set_yscale("log")
-    # Room below for the numbers of the stills.
-    axes.set_ylim(bottom=min([finding.max_false_alarm, *(f.p_value for f in frames)]) / 3, top=1.5)
+    # Room below for the numbers of the stills, above for the names.
+    axes.set_ylim(bottom=min([finding.max_false_alarm, *(f.p_value for f in frames)]) / 3, top=8)
     axes.set_xlabel("seconds")
     axes.set_ylabel("p of the frame")
-    axes.legend(fontsize=8, loc="lower left", ncols=3)
+    axes.legend(fontsize=8, loc="upper left", ncols=3)
     p_value = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
     axes.set_title(f"{finding.path.rsplit('/', 1)[-1]}: {finding.verdict}{p_value}", fontsize=10)
     for number, still in enumerate(stills):
