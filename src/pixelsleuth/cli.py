@@ -51,6 +51,18 @@ class Edge(str, Enum):
     reflect = "reflect"
 
 
+class Standard(str, Enum):
+    robust = "robust"
+    zscore = "zscore"
+    none = "none"
+
+
+class Frame(str, Enum):
+    head = "head"
+    whole = "whole"
+    stretch = "stretch"
+
+
 class Pick(str, Enum):
     even = "even"
     quality = "quality"
@@ -228,6 +240,35 @@ def prepare_videos(
                 save_picture(sheet(opened), figures / "faces.png")
 
 
+@prepare_app.command("volumes")
+def prepare_volumes(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders, then the store.")],
+    size: SizeOption = 160,
+    standard: Annotated[Standard, typer.Option(help="How each volume is brought to one intensity scale.")] = (
+        Standard.robust
+    ),
+    frame: Annotated[Frame, typer.Option(help="What of a slice is cut to a square.")] = Frame.head,
+    trim: Annotated[int, typer.Option(help="First and last slices left out.", min=0)] = 0,
+    keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep slices without foreground.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks; a folder named mask beside the volumes' unless given.")
+    ] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Read NIfTI volumes (and DICOM series) into one store of slices. Knows MOOD. Resumes where it was stopped."""
+    from pixelsleuth.sources.scans import prepare_volumes as run
+    from pixelsleuth.sources.slices import SliceFraming
+
+    sources, store = _sources_and_store(paths, "volumes")
+    with _bar() as bar:
+        task = bar.add_task("reading", total=None)
+        summary = run(
+            sources, store, framing=SliceFraming(size, standard.value, frame.value, trim, keep_empty), masks=masks,
+            workers=workers, progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _show_summary(store, summary)
+
+
 def _sources_and_store(paths: list[Path], what: str) -> tuple[list[Path], Path]:
     if len(paths) < 2:
         raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
@@ -245,6 +286,8 @@ def _show_summary(store: Path, summary: Any) -> None:
         table.add_row(f"stored, split {split}", f"{count:,}")
     if summary.videos:
         table.add_row("videos with a face", f"{summary.videos:,}")
+    if summary.volumes:
+        table.add_row("volumes", f"{summary.volumes:,}")
     table.add_row("byte-identical duplicates dropped", f"{summary.duplicates:,}")
     table.add_row("near-duplicate pairs across splits (kept)", f"{summary.n_near:,}")
     for reason, count in summary.reasons().most_common():

@@ -24,8 +24,11 @@ from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 
 FORMAT = 1
 DETECTIVE_FILE = "detective.safetensors"
-#: What travels of a store's settings; the last three may be missing in older models.
-PREPROCESSING = ("size", "crop", "margin", "min_confidence", "edge", "align", "pick")
+#: What travels of a store's settings where it has them: pictures and videos have some, volumes others.
+PREPROCESSING = (
+    "size", "crop", "margin", "min_confidence", "edge", "align", "pick",
+    "channels", "standard", "frame", "trim", "keep_empty",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class ModelConfig:
     """What travels with the weights.
 
     Attributes:
-        preprocessing: `size`, `crop` (`face` or `none`), `margin`, `min_confidence`, `edge`, `align` of the training
-            pictures (see sources.faces.Framing), and how video frames were picked (`pick`).
+        preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align` of the
+            training pictures (see sources.faces.Framing), and how video frames were picked (`pick`); of volumes
+            `standard`, `frame`, `trim`, `keep_empty` (see sources.slices.SliceFraming).
         vqvae: architecture.
         priors: architectures, the default one first.
         detective: architecture of the network taught on self-made forgeries, or None.

@@ -168,9 +168,9 @@ def _prepared(
                 return known.summary()
         raise PixelsleuthError(f"{store} exists and was made of other files or settings; delete it or name another")
     parts = store.with_name(store.name + ".parts")
-    _open_parts(parts, settings)
+    open_parts(parts, settings)
     done = 0
-    with get_context("spawn").Pool(workers) if workers > 1 else _Serial() as pool:
+    with get_context("spawn").Pool(workers) if workers > 1 else Serial() as pool:
         for number, start in enumerate(range(0, len(jobs), part_size)):
             chunk = jobs[start : start + part_size]
             part = parts / f"{number:06d}.h5"
@@ -191,16 +191,16 @@ def _prepared(
         return made.summary()
 
 
-class _Serial:
+class Serial:
     """A pool of one, without a process."""
 
-    def __enter__(self) -> _Serial:
+    def __enter__(self) -> Serial:
         return self
 
     def __exit__(self, *error: object) -> None:
         pass
 
-    def imap(self, work: Callable[[_Job], Any], jobs: Iterable[_Job], chunksize: int = 1) -> Any:
+    def imap(self, work: Callable[[Any], Any], jobs: Iterable[Any], chunksize: int = 1) -> Any:
         return map(work, jobs)
 
 
@@ -271,7 +271,7 @@ def _row(job: _Job, pixels: np.ndarray, encoded: bytes, sha256: str, box: Box, c
     }  # fmt: skip
 
 
-def _open_parts(parts: Path, settings: dict[str, Any]) -> None:
+def open_parts(parts: Path, settings: dict[str, Any]) -> None:
     """Keeps finished parts if they were made with the same settings, else starts anew."""
     note = parts / "settings.json"
     text = json.dumps(settings)

@@ -37,12 +37,13 @@ _SINCE = {"edge": "inside", "align": False, "pick": "even"}
 class Summary:
     """What preparing a store did: counts for the closing table.
 
-    `videos` counts those with a face; `near` holds up to 1,000 pairs of paths of near-duplicates in different splits,
+    `videos` counts those with a face, `volumes` those read; `near` holds up to 1,000 pairs of paths of near-duplicates in different splits,
     `n_near` counts all.
     """
 
     stored: int = 0
     videos: int = 0
+    volumes: int = 0
     by_split: dict[str, int] = field(default_factory=dict)
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
     duplicates: int = 0
@@ -76,10 +77,10 @@ class Store:
                 for name, column in self._file["table"].items()
             }
         except FileNotFoundError as error:
-            raise PixelsleuthError(f"{path} does not exist; make it with `pixelsleuth prepare images`") from error
+            raise PixelsleuthError(f"{path} does not exist; make it with `pixelsleuth prepare`") from error
         except (OSError, KeyError, ValueError) as error:
             raise PixelsleuthError(
-                f"{path} is not a pixelsleuth store ({error}); make it with `pixelsleuth prepare images`"
+                f"{path} is not a pixelsleuth store ({error}); make it with `pixelsleuth prepare`"
             ) from error
         if self.settings.get("format") != FORMAT:
             raise PixelsleuthError(f"{path} has store format {self.settings.get('format')}, expected {FORMAT}")
@@ -106,9 +107,24 @@ class Store:
         return int(self.settings["size"])
 
     def pixels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """(n, size, size, 3) uint8 RGB of the rows, in the order asked for."""
-        data = self._file["pixels"]
-        return np.stack([data[int(row)] for row in rows]) if len(rows) else np.zeros((0, *data.shape[1:]), np.uint8)
+        """(n, size, size, C) uint8 of the rows, RGB or grey, in the order asked for."""
+        return self._blocks("pixels", rows)
+
+    def inside(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n, size, size) bool, of slices the head."""
+        return self._blocks("inside", rows)
+
+    def lesion(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n, size, size) bool, of slices what a mask marks."""
+        return self._blocks("lesion", rows)
+
+    def _blocks(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        data = self._file[name]
+        return np.stack([data[int(row)] for row in rows]) if len(rows) else np.zeros((0, *data.shape[1:]), data.dtype)
+
+    @property
+    def holds_volumes(self) -> bool:
+        return bool(self.settings["crop"] == "volume")
 
     def encoded(self, row: int) -> bytes:
         """The original bytes of one picture."""
@@ -132,11 +148,13 @@ class Store:
 
     def summary(self) -> Summary:
         """Counts, skipped files and near-duplicates across splits, for the closing table."""
-        n_near, near = near_duplicates(self.table["phash"], self.table["split"])
+        # Slices of different heads are alike to a perceptual hash.
+        n_near, near = (0, []) if self.holds_volumes else near_duplicates(self.table["phash"], self.table["split"])
         paths = self.table["path"]
         return Summary(
             stored=len(self),
             videos=len(set(paths.tolist())) if "policy" in self.settings else 0,
+            volumes=len(set(self.table["group"].tolist())) if self.holds_volumes else 0,
             by_split=dict(Counter(self.table["split"].tolist())),
             skipped=[tuple(item) for item in json.loads(self._file["skipped"][()])],
             duplicates=int(self._file.attrs["duplicates"]),

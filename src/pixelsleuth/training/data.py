@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import Stage
 
 
@@ -60,7 +61,8 @@ class Steps(Dataset):
     """A data set whose items are whole batches, numbered by step.
 
     Args:
-        source: anything that gives the rows asked for as an array (a store's `pixels`, cached codes).
+        source: anything that gives the rows asked for as an array, or as several (a store's `pixels`, cached codes,
+            each perhaps with its context).
     """
 
     def __init__(self, source: Any, sampler: Sampler, first: int, count: int) -> None:
@@ -69,15 +71,25 @@ class Steps(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, ...]:
         if index >= self.count:
             raise IndexError(index)
-        return torch.from_numpy(np.ascontiguousarray(self.source(self.sampler.rows(self.first + index))))
+        found = self.source(self.sampler.rows(self.first + index))
+        if isinstance(found, tuple):
+            return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in found)
+        return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def to_float(pixels: Tensor) -> Tensor:
     """(B, H, W, C) uint8 -> (B, C, H, W) float32 in [0, 1], channels last in memory."""
     return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+def scalars_of(store: Store, rows: np.ndarray, count: int) -> np.ndarray:
+    """(n, count) float32, the context of the rows: of slices their position; empty where `count` is 0."""
+    if not count:
+        return np.zeros((len(rows), 0), np.float32)
+    return store.table["position"][rows].astype(np.float32)[:, None]
 
 
 def augmented(image: Tensor, kind: str) -> Tensor:
@@ -88,9 +100,11 @@ def augmented(image: Tensor, kind: str) -> Tensor:
     image = torch.where(flip, image.flip(3), image)
     if kind == "flip":
         return image
-    if kind != "faces":
-        raise PixelsleuthError(f"augment: expected 'none', 'flip' or 'faces', got {kind!r}")
     count = len(image)
+    if kind == "scans":
+        return _another_scan(image)
+    if kind != "faces":
+        raise PixelsleuthError(f"augment: expected 'none', 'flip', 'faces' or 'scans', got {kind!r}")
     image = image * (1 + (torch.rand(count, 1, 1, 1, device=image.device) * 2 - 1) * 0.3)
     angle = (torch.rand(count, device=image.device) * 2 - 1) * 0.2 * 2 * math.pi
     image = torch.einsum("bij,bjhw->bihw", _hue_rotation(angle), image).clamp(0, 1)
@@ -99,6 +113,29 @@ def augmented(image: Tensor, kind: str) -> Tensor:
     theta = torch.stack([turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero], 1).view(count, 2, 3)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _another_scan(image: Tensor) -> Tensor:
+    """(B, C, H, W) as another head might be scanned: turned by up to 5 degrees, scaled by up to 6%, bent a little,
+    contrast and brightness by up to 8%, a little noise (the recipe of Marimont & Tarroni 2021)."""
+    count, device = len(image), image.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, device=device) * 2 - 1
+
+    turn, scale = uniform(count) * math.radians(5), 1 + 0.06 * uniform(count)
+    move = 0.03 * uniform(count, 2)
+    theta = torch.stack(
+        [scale * turn.cos(), -scale * turn.sin(), move[:, 0], scale * turn.sin(), scale * turn.cos(), move[:, 1]], 1
+    ).view(count, 2, 3)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    bends = F.interpolate(0.015 * uniform(count, 2, 5, 5), image.shape[2:], mode="bicubic", align_corners=False)
+    moved = F.grid_sample(
+        image, grid + bends.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    middle = moved.mean((2, 3), keepdim=True)
+    lit = (moved - middle) * (1 + 0.08 * uniform(count, 1, 1, 1)) + middle + 0.02 * uniform(count, 1, 1, 1)
+    return (lit + 0.01 * torch.rand(count, 1, 1, 1, device=device) * torch.randn_like(lit)).clamp(0, 1)
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ class Stage:
         optimizer: `adamw` with cosine decay after a warm-up, or `adam` at a constant rate.
         clip_value: gradients are clipped to this by value; 0: not.
         clip_norm: gradients are clipped to this by norm; 0: not.
-        augment: `none`, `flip`, or `faces` (flip, brightness .3, hue .2, rotation 10 degrees).
+        augment: `none`, `flip`, `faces` (flip, brightness .3, hue .2, rotation 10 degrees), or `scans` (flip, elastic,
+            scale 6%, rotation 5 degrees, brightness, noise).
         precision: Lightning's name; bf16 is used only where the processor has it.
         most_images: use only the first of the training pictures, 0: all.
     """
@@ -106,6 +107,22 @@ _MOOD_STAGE = replace(_PAPER_STAGE, epochs=600, groups=8, augment="none")
 
 PRESETS: dict[str, Settings] = {
     "fast": Settings(),
+    # Slices of volumes on a CPU: few scans, so many passes over random views of them.
+    "scans": Settings(
+        "scans",
+        0,
+        VQVAEConfig(size=160, channels=1, codes=256, widths=(32, 96)),
+        LossWeights(),
+        Stage(epochs=30, augment="scans"),
+        (
+            PriorConfig(codes=256, grid=(20, 20), width=64, blocks=6),
+            PriorConfig(
+                kind="pixelsnail", codes=256, grid=(20, 20), width=48, blocks=2, pairs=2, attention_stride=2,
+                embedding=48, dropout=0.05,
+            ),
+        ),
+        Stage(epochs=16, augment="scans"),
+    ),
     # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
     "paper-ffhq": _PAPER,
     # FaceForensics++: 200 + 200 epochs, 8 videos x 8 frames.
@@ -115,11 +132,11 @@ PRESETS: dict[str, Settings] = {
         vqvae_stage=_PAPER_GROUPED,
         prior_stage=replace(_PAPER_GROUPED, augment="flip"),
     ),
-    # MOOD: 600 + 600 epochs, 8 volumes x 8 slices; slice position as context of the prior.
+    # MOOD: 600 + 600 epochs, 8 volumes x 8 slices; slice position as context of encoder, decoder and prior.
     "paper-mood-brain": replace(
         _PAPER,
         preset="paper-mood-brain",
-        vqvae=replace(_PAPER_VQVAE, size=160, channels=1),
+        vqvae=replace(_PAPER_VQVAE, size=160, channels=1, context=1),
         vqvae_stage=_MOOD_STAGE,
         priors=(replace(_PAPER_PRIOR, grid=(20, 20), context=1),),
         prior_stage=_MOOD_STAGE,
@@ -127,7 +144,7 @@ PRESETS: dict[str, Settings] = {
     "paper-mood-abdomen": replace(
         _PAPER,
         preset="paper-mood-abdomen",
-        vqvae=replace(_PAPER_VQVAE, size=160, channels=1, widths=(16, 32, 64, 128, 256)),
+        vqvae=replace(_PAPER_VQVAE, size=160, channels=1, widths=(16, 32, 64, 128, 256), context=1),
         vqvae_stage=_MOOD_STAGE,
         priors=(replace(_PAPER_PRIOR, grid=(10, 10), context=1),),
         prior_stage=_MOOD_STAGE,

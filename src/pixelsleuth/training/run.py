@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pixelsleuth.errors import PixelsleuthError
@@ -34,12 +34,13 @@ from pixelsleuth.models.folder import (
     save_config,
     save_network,
 )
+from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.data import Sampler, Steps, to_float
+from pixelsleuth.training.data import Sampler, Steps, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
@@ -48,6 +49,8 @@ from pixelsleuth.training.stages import DetectiveStage, PriorStage, VQVAEStage, 
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
+#: Random views of each scan that a prior learns from beside the scan and its mirror image.
+SCAN_VIEWS = 6
 
 
 def train(
@@ -86,7 +89,12 @@ def train(
             load_network(vqvae, vqvae_path)
         else:
             say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
-            speed = _fit(module, lambda r: store.pixels(chosen[r]), sampler, steps, work / "vqvae", progress)
+            scalars = settings.vqvae.context
+
+            def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                return store.pixels(chosen[picked]), scalars_of(store, chosen[picked], scalars)
+
+            speed = _fit(module, source, sampler, steps, work / "vqvae", progress)
             figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
             write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
             save_network(vqvae, vqvae_path)
@@ -108,7 +116,7 @@ def train(
             figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text())
             say(f"{config.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures[config.kind].items()))
 
-        preprocessing = {k: store.settings[k] for k in PREPROCESSING}
+        preprocessing = {k: store.settings[k] for k in PREPROCESSING if k in store.settings}
         data = {
             "store_sha256": sha256_of(store_path),
             "sources": sorted(set(store.table["source"].tolist())),
@@ -160,8 +168,16 @@ def _check(store: Store, settings: Settings) -> None:
             f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
             f"prepare with --size {settings.vqvae.size}"
         )
-    if settings.vqvae.channels != 3:
-        raise PixelsleuthError("this preset is for volumes (1 channel); a store of images has 3 channels")
+    channels = 1 if store.holds_volumes else 3
+    if settings.vqvae.channels != channels:
+        kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
+        raise PixelsleuthError(
+            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; take --preset {preset}"
+        )
+    wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
+    most = 1 if store.holds_volumes else 0
+    if max(wants) > most:
+        raise PixelsleuthError(f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for")
     unknown = sorted(set(settings.forgeries) - set(KINDS))
     if unknown:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
@@ -310,14 +326,17 @@ def _held_out(store: Store, most: int = 500) -> np.ndarray:
 
 def _validated(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float]:
     """Reconstruction metrics on held-out pictures, and a picture of reconstructions in the log."""
-    images = torch.from_numpy(store.pixels(_held_out(store)))
-    metrics = reconstruction_metrics(vqvae, images)
+    rows = _held_out(store)
+    images = torch.from_numpy(store.pixels(rows))
+    context = _context(store, rows, vqvae.config.context)
+    metrics = reconstruction_metrics(vqvae, images, context=context)
     logger = TensorBoardLogger(work, name="", version="log")
     for name, value in metrics.items():
         logger.experiment.add_scalar(f"held_out/{name}", value)
     image = to_float(images[:8])
     with torch.no_grad():
-        made = vqvae.decode(vqvae.encode(image))
+        about = None if context is None else context[:8]
+        made = vqvae.decode(vqvae.encode(image, about), about)
     sheet = torch.cat([torch.cat(list(image), 2), torch.cat(list(made), 2)], 1)
     logger.experiment.add_image("held_out/above_input_below_reconstruction", sheet)
     logger.experiment.close()
@@ -328,16 +347,21 @@ def _validated(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float]:
 def _cached_codes(
     vqvae: VQVAE, store: Store, rows: np.ndarray, stage: Stage, path: Path, say: Callable[[str], None]
 ) -> np.ndarray:
-    """(V, N, h, w) int16 codes of the training pictures; V = 2 with their mirror images where flips augment."""
+    """(V, N, h, w) int16 codes of the training pictures; where they are augmented, of their mirror images too, and of
+    scans, which are few, of `SCAN_VIEWS` random views."""
     if path.exists():
         return np.load(path, allow_pickle=False)
     vqvae.eval()
-    views = 1 if stage.augment == "none" else 2
+    views = {"none": 1, "scans": 2 + SCAN_VIEWS}.get(stage.augment, 2)
+    torch.manual_seed(0)
     codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
     for start in range(0, len(rows), 64):
-        image = to_float(torch.from_numpy(store.pixels(rows[start : start + 64])))
+        batch = rows[start : start + 64]
+        image = to_float(torch.from_numpy(store.pixels(batch)))
+        context = _context(store, batch, vqvae.config.context)
         for view in range(views):
-            codes[view, start : start + 64] = vqvae.encode(image.flip(3) if view else image).numpy()
+            seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
+            codes[view, start : start + 64] = vqvae.encode(seen, context).numpy()
     complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
     say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
     partial = path.with_suffix(".partial.npy")
@@ -356,12 +380,16 @@ def _fit_prior(
     module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
     say(f"{kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
 
-    def source(picked: np.ndarray) -> np.ndarray:
-        # The mirror image of a picture is drawn by its place in the batch: no random state to carry.
+    def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # The view of a picture is drawn by its place in the batch: no random state to carry.
         view = (picked + np.arange(len(picked))) % len(codes)
-        return codes[view, picked]
+        return codes[view, picked], scalars_of(store, rows[picked], settings.priors[number].context)
 
     return _fit(module, source, sampler, steps, work / kind, progress)
+
+
+def _context(store: Store, rows: np.ndarray, count: int) -> Tensor | None:
+    return torch.from_numpy(scalars_of(store, rows, count)) if count else None
 
 
 @torch.no_grad()
@@ -370,6 +398,10 @@ def _prior_nll(prior: Any, vqvae: VQVAE, store: Store, rows: np.ndarray) -> floa
     prior.eval()
     total = 0.0
     for start in range(0, len(rows), 64):
-        codes = vqvae.encode(to_float(torch.from_numpy(store.pixels(rows[start : start + 64]))))
-        total += float(prior.log_prob(codes).nll.mean((1, 2)).sum())
+        batch = rows[start : start + 64]
+        codes = vqvae.encode(
+            to_float(torch.from_numpy(store.pixels(batch))), _context(store, batch, vqvae.config.context)
+        )
+        scalars = _context(store, batch, prior.config.context)
+        total += float(prior.log_prob(codes, None if scalars is None else Context(scalars)).nll.mean((1, 2)).sum())
     return total / len(rows)

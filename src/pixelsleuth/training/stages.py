@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pixelsleuth.models.detective import Detective
+from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.records import Surprise
@@ -32,7 +33,7 @@ class _Taught(L.LightningModule):
         super().__init__()
         self.stage, self.steps, self.seed = stage, steps, seed
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Keyed by the step, so that a resumed run draws what an unbroken one would.
         torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
@@ -59,15 +60,16 @@ class _Taught(L.LightningModule):
 
 
 class VQVAEStage(_Taught):
-    """Batches are (B, H, W, C) uint8."""
+    """Batches are pairs of (B, H, W, C) uint8 and their context (B, n) float32, n = 0 for pictures."""
 
     def __init__(self, model: VQVAE, weights: LossWeights, stage: Stage, steps: int, seed: int) -> None:
         super().__init__(stage, steps, seed)
         self.model, self.weights = model, weights
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        image = augmented(to_float(batch), self.stage.augment)
-        loss, parts, codes = vqvae_loss(self.model, image, self.weights)
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        pixels, scalars = batch
+        image = augmented(to_float(pixels), self.stage.augment)
+        loss, parts, codes = vqvae_loss(self.model, image, self.weights, scalars if scalars.shape[1] else None)
         self.log("loss", loss, prog_bar=True)
         if self.global_step % log_every(self.steps) == 0:
             size = self.model.config.codes
@@ -78,14 +80,15 @@ class VQVAEStage(_Taught):
 
 
 class PriorStage(_Taught):
-    """Batches are (B, h, w) int codes."""
+    """Batches are pairs of (B, h, w) int codes and their context (B, n) float32, n = 0 for pictures."""
 
     def __init__(self, model: nn.Module, stage: Stage, steps: int, seed: int) -> None:
         super().__init__(stage, steps, seed)
         self.model = model
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        loss = self.model.loss(batch.long())
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        codes, scalars = batch
+        loss = self.model.loss(codes.long(), Context(scalars) if scalars.shape[1] else None)
         self.log("nll", loss, prog_bar=True)
         return loss
 
@@ -131,7 +134,9 @@ def detective_loss(places: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor,
     return of_places + of_images + ranking, parts
 
 
-def vqvae_loss(model: VQVAE, image: Tensor, weights: LossWeights) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+def vqvae_loss(
+    model: VQVAE, image: Tensor, weights: LossWeights, context: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The three-term loss of van den Oord et al. 2017, eq. 3: reconstruction, codebook, commitment.
 
     Reconstruction is a weighted sum of mean L1, mean L2 and the mean L1 of the difference of neighbouring
@@ -140,7 +145,7 @@ def vqvae_loss(model: VQVAE, image: Tensor, weights: LossWeights) -> tuple[Tenso
     Returns:
         The loss, its parts by name, and the codes (B, h, w).
     """
-    made = model(image)
+    made = model(image, context)
     difference = (made.image - image) * 2
     parts = {
         "l1": difference.abs().mean(),
@@ -160,15 +165,18 @@ def vqvae_loss(model: VQVAE, image: Tensor, weights: LossWeights) -> tuple[Tenso
 
 
 @torch.no_grad()
-def reconstruction_metrics(model: VQVAE, images: Tensor, batch: int = 32) -> dict[str, float]:
+def reconstruction_metrics(
+    model: VQVAE, images: Tensor, batch: int = 32, context: Tensor | None = None
+) -> dict[str, float]:
     """Of (N, H, W, C) uint8 pictures: mean L1 (range [0, 1]), mean PSNR over pictures in dB, mean SSIM,
     perplexity of the codes and share of the codebook in use."""
     model.eval()
     l1, psnr, ssim, codes = [], [], [], []
     for start in range(0, len(images), batch):
         image = to_float(images[start : start + batch])
-        grid = model.encode(image)
-        made = model.decode(grid)
+        about = None if context is None else context[start : start + batch]
+        grid = model.encode(image, about)
+        made = model.decode(grid, about)
         l1.append((made - image).abs().mean((1, 2, 3)))
         psnr.append(-10 * F.mse_loss(made, image, reduction="none").mean((1, 2, 3)).clamp_min(1e-10).log10())
         similarity = structural_similarity_index_measure(made, image, data_range=1.0, reduction="none")

@@ -1,0 +1,183 @@
+"""A volume as the networks see it: axial slices on one intensity scale, cut to squares, and maps drawn back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box
+from pixelsleuth.sources.volumes import Volume
+
+STANDARDS = ("robust", "zscore", "none")
+FRAMES = ("head", "whole", "stretch")
+#: A voxel above this share of the volume's range is foreground (MOOD's volumes lie in [0, 1]: voxels > 0.05).
+FOREGROUND = 0.05
+#: Standard scores from LOWEST to HIGHEST become 0 to 255.
+LOWEST, HIGHEST = -3.0, 5.0
+#: A slice with less foreground than this share of its square is empty.
+EMPTY = 0.02
+#: Share of the head's box that is added around it.
+MARGIN = 0.04
+
+
+@dataclass(frozen=True)
+class SliceFraming:
+    """How slices are made of a volume; travels with the model.
+
+    Attributes:
+        size: side of the square in pixels.
+        standard: `robust` (median and interquartile range of the foreground), `zscore` (its mean and standard
+            deviation, as the text does for brains), `none` (the volume's range is [0, 1], as it does for abdomens).
+        frame: `head` (a square around the foreground), `whole` (a square around the slice), `stretch` (the slice
+            itself, stretched to a square: the text's).
+        trim: first and last slices that are left out.
+        keep_empty: whether slices without foreground stay.
+    """
+
+    size: int = 160
+    standard: str = "robust"
+    frame: str = "head"
+    trim: int = 0
+    keep_empty: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("standard", self.standard, STANDARDS), ("frame", self.frame, FRAMES)):
+            if value not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
+
+    @classmethod
+    def of(cls, preprocessing: Mapping[str, Any]) -> SliceFraming:
+        return cls(**{name: preprocessing[name] for name in ("size", "standard", "frame", "trim", "keep_empty")})
+
+
+@dataclass(frozen=True)
+class Slices:
+    """n slices of one volume; an image's first row is the front, its first column the left (x smallest).
+
+    Attributes:
+        pixels: (n, size, size, 1) uint8, standard scores from `LOWEST` to `HIGHEST`.
+        inside: (n, size, size) bool, the head with its cavities.
+        index: (n,) int, which of the volume's slices.
+        position: (n,) float32 in [-0.5, 0.5], from the lowest to the highest slice of the volume.
+        box: the square that was cut, in pixels of a slice (columns are x, rows count from the front).
+        shape: (X, Y, Z) of the volume.
+    """
+
+    pixels: np.ndarray
+    inside: np.ndarray
+    index: np.ndarray
+    position: np.ndarray
+    box: Box
+    shape: tuple[int, int, int]
+
+    def cut(self, values: np.ndarray) -> np.ndarray:
+        """(X, Y, Z) of the same volume, such as a mask -> (n, size, size) bool, over half covered."""
+        side = self.pixels.shape[1]
+        return np.stack([_square(picture_of(values, k).astype(np.float32), self.box, side) > 0.5 for k in self.index])
+
+    def drawn_back(self, maps: np.ndarray) -> np.ndarray:
+        """(n, size, size) float -> (X, Y, Z) float32, 0 where no slice was cut."""
+        width, height, _ = self.shape
+        whole = np.zeros(self.shape, np.float32)
+        box = self.box
+        left, top = max(0, box.x0), max(0, box.y0)
+        right, bottom = min(width, box.x1), min(height, box.y1)
+        for one, k in zip(maps, self.index, strict=True):
+            large = cv2.resize(one.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+            drawn = np.zeros((height, width), np.float32)
+            drawn[top:bottom, left:right] = large[top - box.y0 : bottom - box.y0, left - box.x0 : right - box.x0]
+            whole[:, :, k] = drawn[::-1].T
+        return whole
+
+
+def picture_of(values: np.ndarray, index: int) -> np.ndarray:
+    """(X, Y, Z) -> (Y, X): one axial slice as a picture, its front up."""
+    return values[:, ::-1, index].T
+
+
+def slices_of(volume: Volume, how: SliceFraming) -> Slices:
+    """Brings a volume to one scale by its own statistics and cuts its slices.
+
+    Raises:
+        InputError: `no_foreground`, or `too_few_slices` where none is left.
+    """
+    values = volume.values
+    low, high = (float(v) for v in np.quantile(values, (0.001, 0.995)))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
+    foreground = values > low + FOREGROUND * (high - low)
+    if not foreground.any():
+        raise InputError("no_foreground", "no voxel stands out from the background")
+    head = _head(foreground)
+    box = _box_of(head, how.frame)
+    numbers = np.arange(values.shape[2])
+    kept = numbers[how.trim : len(numbers) - how.trim]
+    if not how.keep_empty:
+        kept = kept[head[:, :, kept].sum((0, 1)) >= EMPTY * box.width * box.height]
+    if not len(kept):
+        raise InputError("too_few_slices", "no slice with anything in it is left")
+    scaled = _scaled(values, values[foreground & head], how.standard, low, high)
+    pixels = np.stack([_square(picture_of(scaled, k), box, how.size, float(scaled.min())) for k in kept])
+    inside = np.stack([_square(picture_of(head, k).astype(np.float32), box, how.size) > 0.5 for k in kept])
+    position = (kept / max(1, len(numbers) - 1) - 0.5).astype(np.float32)
+    pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)[..., None]
+    return Slices(pixels, inside, kept, position, box, (values.shape[0], values.shape[1], values.shape[2]))
+
+
+def _head(foreground: np.ndarray) -> np.ndarray:
+    """(X, Y, Z) bool: the largest connected part, its holes filled slice by slice; specks in the air are none of it."""
+    labels, count = ndimage.label(foreground)
+    if count > 1:
+        foreground = labels == int(np.argmax(np.bincount(labels.ravel())[1:])) + 1
+    filled = np.zeros_like(foreground)
+    for k in range(foreground.shape[2]):
+        filled[:, :, k] = ndimage.binary_fill_holes(foreground[:, :, k])
+    return filled
+
+
+def _box_of(head: np.ndarray, frame: str) -> Box:
+    width, height = head.shape[:2]
+    if frame == "stretch":
+        return Box(0, 0, width, height)
+    if frame == "whole":
+        left, right, top, bottom = 0, width, 0, height
+    else:
+        # A voxel in a hundred may stick out: coils, neck rests.
+        columns, rows = head.any((1, 2)), head[:, ::-1].any((0, 2))
+        left, right = int(np.argmax(columns)), width - int(np.argmax(columns[::-1]))
+        top, bottom = int(np.argmax(rows)), height - int(np.argmax(rows[::-1]))
+    side = max(right - left, bottom - top)
+    if frame == "head":
+        side += round(side * MARGIN)
+    x, y = (left + right - side) // 2, (top + bottom - side) // 2
+    return Box(x, y, x + side, y + side)
+
+
+def _scaled(values: np.ndarray, foreground: np.ndarray, standard: str, low: float, high: float) -> np.ndarray:
+    """(X, Y, Z) float32, 0 to 255 for what is kept of the range."""
+    if standard == "none":
+        return (values - low) * (255 / (high - low))
+    if standard == "zscore":
+        middle, spread = float(foreground.mean()), float(foreground.std())
+    else:
+        quarter, middle, three_quarters = (float(v) for v in np.quantile(foreground, (0.25, 0.5, 0.75)))
+        # Of a normal distribution the interquartile range is 1.349 standard deviations.
+        spread = (three_quarters - quarter) / 1.349
+    spread = max(spread, 1e-6 * max(1.0, abs(middle)))
+    return ((values - middle) / spread - LOWEST) * (255 / (HIGHEST - LOWEST))
+
+
+def _square(picture: np.ndarray, box: Box, size: int, beyond: float = 0.0) -> np.ndarray:
+    """The part of (H, W) float32 in `box` at (size, size); what lies beyond the picture is `beyond`."""
+    height, width = picture.shape
+    part = np.full((box.height, box.width), beyond, np.float32)
+    left, top, right, bottom = max(0, box.x0), max(0, box.y0), min(width, box.x1), min(height, box.y1)
+    part[top - box.y0 : bottom - box.y0, left - box.x0 : right - box.x0] = picture[top:bottom, left:right]
+    method = cv2.INTER_AREA if size < box.width else cv2.INTER_LINEAR
+    return cv2.resize(part, (size, size), interpolation=method)
