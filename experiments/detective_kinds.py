@@ -1,6 +1,6 @@
 """Detectives taught on some kinds of forgery and tried on all: rows taught, columns tried.
 
-    python experiments/detective_kinds.py runs/faces runs/faces.h5 --pairs 6000 --epochs 4 --out runs/kinds
+    python experiments/detective_kinds.py runs/faces runs/faces.h5 --recipe broad --pairs 8000 --epochs 5
 
 Taught on training pictures, tried on validation pictures that no network was taught on, forged with the same fixed
 strengths; `--recipe` names the rows. With `--dfdc` the validation pairs of DFDC confirm (a look that LOG.md records).
@@ -25,9 +25,21 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pixelsleuth.evaluation.pixels import centre_prior
 from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.folder import Model, load_model
+from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.anomalies import DONOR_KINDS, KINDS, MODEL_KINDS, partner_mask
-from pixelsleuth.sources.images import read_picture
+from pixelsleuth.sources.anomalies import (
+    DONOR_KINDS,
+    FEATURES,
+    KINDS,
+    MODEL_KINDS,
+    Edited,
+    copy_move,
+    feature_ellipse,
+    feature_swap,
+    local_change,
+    partner_mask,
+)
+from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
@@ -36,6 +48,8 @@ from pixelsleuth.training.run import fit_detective
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 FILTERS = ("blur", "sharpen", "noise", "warp", "compression")
+#: Edits of single features, aligned by landmarks; no row is taught them.
+LANDMARK_KINDS = ("swap_unmatched", "swap_matched", "swap_poisson", "feature_copied", "feature_retouched")
 #: What a row is taught on.
 RECIPES = {
     "blends": ("self_blend", *DONOR_KINDS, *MODEL_KINDS),
@@ -56,21 +70,34 @@ def main() -> None:
     parser.add_argument("--tried", type=int, default=200, help="validation pictures of each kind")
     parser.add_argument("--no-surprise", action="store_true")
     parser.add_argument("--no-residual", action="store_true")
+    parser.add_argument("--no-detail", action="store_true")
+    parser.add_argument("--scale", type=int, default=2, help="times the VQ-VAE's size that the detective sees")
+    parser.add_argument("--landmarks", type=int, default=120, help="validation pictures edited by landmarks, each way")
     parser.add_argument("--dfdc", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/kinds"))
     options = parser.parse_args()
     model = load_model(options.model)
-    config = DetectiveConfig(residual=not options.no_residual, surprise=not options.no_surprise)
+    config = DetectiveConfig(
+        residual=not options.no_residual, surprise=not options.no_surprise, detail=not options.no_detail,
+        scale=options.scale,
+    )  # fmt: skip
     with Store(options.store) as store:
         columns = {}
         for kind in KINDS:
-            columns[kind] = cached(options.out / "tried" / kind, partial(tried, model, store, kind, options.tried))
+            columns[kind] = cached(
+                options.out / "tried" / kind, partial(tried, model, store, kind, options.tried, config.scale)
+            )
+        for kind in LANDMARK_KINDS:
+            make = partial(edited_by_landmarks, model, store.size, kind, options.landmarks, config.scale)
+            columns[kind] = cached(options.out / "tried" / kind, make)
         if options.dfdc:
-            columns["dfdc"] = cached(options.out / "tried/dfdc", partial(dfdc_pairs, model, store.size))
+            make = partial(dfdc_pairs, model, store.size, config.scale)
+            columns["dfdc"] = cached(options.out / "tried/dfdc", make)
         for recipe in options.recipe or sorted(RECIPES):
-            make = partial(taught, model, store, RECIPES[recipe], options.pairs)
+            make = partial(taught, model, store, RECIPES[recipe], options.pairs, config.scale)
             lessons = cached(options.out / f"taught/{recipe}_{options.pairs}", make)
-            name = recipe + ("" if config.surprise else "_no_surprise") + ("" if config.residual else "_no_residual")
+            without = {"surprise": config.surprise, "residual": config.residual, "detail": config.detail}
+            name = recipe + "".join(f"_no_{part}" for part, has in without.items() if not has)
             stage = Stage(epochs=options.epochs, batch=24, learning_rate=2e-3)
             torch.manual_seed(0)
             network = Detective(config).to(memory_format=torch.channels_last)
@@ -86,8 +113,10 @@ def main() -> None:
                     f"  {kind:22s}{'taught' if kind in seen else 'new':8s}"
                     + " ".join(f"{k} {v:.3f}" for k, v in row.items())
                 )
-            new = [row for kind, row in rows.items() if kind not in seen and kind != "dfdc"]
-            for label, some in (("new", new), ("taught", [r for k, r in rows.items() if k in seen])):
+            new = [row for kind, row in rows.items() if kind in KINDS and kind not in seen]
+            landmarks = [rows[kind] for kind in LANDMARK_KINDS]
+            groups = {"new": new, "landmarks": landmarks, "taught": [r for k, r in rows.items() if k in seen]}
+            for label, some in groups.items():
                 if some:
                     aurocs = [row["auroc"] for row in some]
                     print(f"  {label}: mean AUROC {np.mean(aurocs):.3f}, worst {min(aurocs):.3f}", flush=True)
@@ -102,39 +131,97 @@ def cached(folder: Path, make: Callable[[], Lessons]) -> Lessons:
     return Lessons.load(folder)
 
 
-def taught(model: Model, store: Store, kinds: tuple[str, ...], pairs: int) -> Lessons:
+def taught(model: Model, store: Store, kinds: tuple[str, ...], pairs: int, scale: int) -> Lessons:
     rows = store.rows("train")
     rows = rows[np.linspace(0, len(rows) - 1, min(pairs, len(rows))).astype(int)]
-    return lessons_of(model, forge(model, store, rows, kinds, seed=1))
+    return lessons_of(model, forge(model, store, rows, kinds, seed=1, scale=scale))
 
 
-def tried(model: Model, store: Store, kind: str, count: int) -> Lessons:
+def tried(model: Model, store: Store, kind: str, count: int, scale: int) -> Lessons:
     rows = store.rows("val")
     rows = rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-    return lessons_of(model, forge(model, store, rows, (kind,), seed=2))
+    return lessons_of(model, forge(model, store, rows, (kind,), seed=2, scale=scale))
 
 
-def dfdc_pairs(model: Model, size: int) -> Lessons:
+def edited_by_landmarks(model: Model, size: int, kind: str, count: int, scale: int) -> Lessons:
+    """Validation faces edited as `local_edits.py` edits test faces, both pictures of a pair as JPEG 90."""
+    sources = []
+    for path in find_images(SHARED / "data/faces_dfdc/val/real"):
+        pixels = read_picture(path).pixels
+        found = faces.find_faces(pixels)
+        if found and len(sources) < count:
+            sources.append((pixels, found[0]))
+    pairs, masks = [], []
+    for i, (pixels, _) in enumerate(sources):
+        edited = by_landmarks(kind, i, sources)
+        pairs.append([jpeg_round_trip(p, 90) for p in (pixels, edited.pixels)])
+        masks.append(edited.mask)
+    boxes = [face.box for _, face in sources]
+    return lessons_of(model, cut_pairs(pairs, masks, boxes, kind, size, scale))
+
+
+def by_landmarks(kind: str, number: int, sources: list[tuple[np.ndarray, Face]]) -> Edited:
+    """One of `LANDMARK_KINDS` on source `number`, its donor any other source."""
+    pixels, face = sources[number]
+    generator = np.random.default_rng((number, LANDMARK_KINDS.index(kind)))
+    donor, donor_face = sources[(number + 1 + int(generator.integers(len(sources) - 1))) % len(sources)]
+    if kind == "feature_copied":
+        return copy_move(pixels, face, generator)
+    feature = str(generator.choice(FEATURES))
+    if kind == "feature_retouched":
+        centre, axes, _ = feature_ellipse(face, feature)
+        sigma = 0.02 * face.box.width
+        return local_change(pixels, centre, max(axes), lambda p: cv2.bilateralFilter(p, -1, 40, sigma))
+    edited = feature_swap(pixels, face, donor, donor_face, feature, match_colours=kind != "swap_unmatched")
+    return poisson_blended(pixels, edited) if kind == "swap_poisson" else edited
+
+
+def poisson_blended(under: np.ndarray, edited: Edited) -> Edited:
+    """An edit whose inside keeps its own gradients and takes the picture's colours at the rim (Perez et al. 2003)."""
+    mask = edited.mask.copy()
+    mask[[0, -1]] = mask[:, [0, -1]] = False
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    centre = (left + width // 2, top + height // 2)
+    mixed = cv2.seamlessClone(edited.pixels, under, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+    return Edited(np.where(mask[..., None], mixed, under), mask)
+
+
+def cut_pairs(
+    pairs: list[list[np.ndarray]], masks: list[np.ndarray], boxes: list[Box], kind: str, size: int, scale: int
+) -> Forged:
+    """Whole pictures and masks cut to the squares at `boxes`."""
+    sizes = (size, scale * size)
+    cut = [[faces.cut_pair(p, box, sizes) for p in pair] for pair, box in zip(pairs, boxes, strict=True)]
+    close = np.stack([[near for _, near in pair] for pair in cut]) if scale > 1 else None
+    return Forged(
+        np.stack([[square for square, _ in pair] for pair in cut]),
+        np.stack([cut_mask(m, box, size) for m, box in zip(masks, boxes, strict=True)]),
+        np.array([kind] * len(pairs)),
+        close,
+    )
+
+
+def dfdc_pairs(model: Model, size: int, scale: int) -> Lessons:
     """Validation pairs as they are; a face that is not found in both is left out."""
     folder = SHARED / "data/faces_dfdc/val"
     with open(folder / "pairs.csv", newline="") as file:
         names = list(csv.DictReader(file))
-    pixels, masks = [], []
+    pairs, masks, boxes = [], [], []
     for row in names:
         real, fake = (read_picture(folder / k / row[k]).pixels for k in ("real", "fake"))
         found = faces.find_faces(real)
         mask = partner_mask(fake, real, size)
         if not found:
             continue
-        box = found[0].box
-        pixels.append(np.stack([faces.cut(p, box, size) for p in (real, fake)]))
-        masks.append(np.zeros((size, size), bool) if mask is None else cut_mask(mask, box, real.shape, size))
-    return lessons_of(model, Forged(np.stack(pixels), np.stack(masks), np.array(["dfdc"] * len(masks))))
+        pairs.append([real, fake])
+        none = np.zeros(real.shape[:2], np.uint8)
+        masks.append(none if mask is None else cv2.resize(mask.astype(np.uint8), real.shape[1::-1]))
+        boxes.append(found[0].box)
+    return lessons_of(model, cut_pairs(pairs, masks, boxes, "dfdc", size, scale))
 
 
-def cut_mask(mask: np.ndarray, box: object, shape: tuple[int, ...], size: int) -> np.ndarray:
-    whole = cv2.resize(mask.astype(np.uint8) * 255, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-    return faces.cut(np.repeat(whole[..., None], 3, 2), box, size)[..., 0] > 127  # type: ignore[arg-type]
+def cut_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:
+    return faces.cut(np.repeat(mask[..., None].astype(np.uint8) * 255, 3, 2), box, size)[..., 0] > 127
 
 
 @torch.no_grad()
@@ -142,8 +229,8 @@ def measured(network: Detective, lessons: Lessons) -> dict[str, float]:
     reals, fakes, maps, partners = [], [], [], []
     for start in range(0, len(lessons), 32):
         picked = np.arange(start, min(start + 32, len(lessons)))
-        image, made, surprise, mask = lessons.batch(picked, np.zeros(len(picked), bool))
-        places, whole = network(image, made, surprise)
+        given, mask = lessons.batch(picked, np.zeros(len(picked), bool))
+        places, whole = network(*given)
         reals.append(whole[: len(mask)].numpy())
         fakes.append(whole[len(mask) :].numpy())
         maps.append(places[len(mask) :].numpy())

@@ -55,7 +55,8 @@ def main() -> None:
             crops = [read_picture(p).pixels for p in face_crops(Path(name) / "crops", options.equal)]
         size = detector.examiner.size
         squares = np.stack([crop[:size, :size] for crop in crops])
-        codes = detector.examiner.evidence(squares).codes
+        image = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
+        codes = detector.model.vqvae.encode(image)
         _, uniforms, _ = restoration_input(trained, options.equal, options.trained_copies)
         above = float(trained.log_prob(codes).nll.quantile(1 - FLAGGED))
         compare("bundled, trained", trained, codes, uniforms, above)

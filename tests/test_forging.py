@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig
+from pixelsleuth.detector import Detector, find_model
+from pixelsleuth.errors import ModelError
+from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig, local_detail
 from pixelsleuth.models.folder import load_model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
@@ -58,7 +61,7 @@ def forged(model_folder: Path, store: Path) -> tuple[Path, Forged, Forged]:
     model = load_model(model_folder)
     with Store(store) as opened:
         rows = opened.rows("train")[:40]
-        one, other = (forge(model, opened, rows, KINDS, seed=5, workers=n) for n in (2, 1))
+        one, other = (forge(model, opened, rows, KINDS, seed=5, scale=2, workers=n) for n in (2, 1))
     return model_folder, one, other
 
 
@@ -71,6 +74,25 @@ def test_forging_is_the_same_for_the_same_seed_and_keeps_to_its_mask(forged: tup
     inside, outside = difference[one.mask].mean(), difference[~one.mask].mean()
     # Both pass the same JPEG, so that a little differs around the mask.
     assert inside > 5 * outside
+
+
+def test_forging_at_twice_the_pixels_changes_nothing_at_once_the_pixels(
+    forged: tuple[Path, Forged, Forged], store: Path
+) -> None:
+    folder, twice, _ = forged
+    model = load_model(folder)
+    with Store(store) as opened:
+        rows = opened.rows("train")[:40]
+        once = forge(model, opened, rows, KINDS, seed=5, workers=1)
+        again = opened.pixels(rows, 2 * opened.size)
+        assert np.array_equal(opened.pixels(rows, opened.size), opened.pixels(rows))
+    assert once.close is None
+    assert lessons_of(model, once).close is None
+    assert np.array_equal(once.pixels, twice.pixels)
+    assert np.array_equal(once.mask, twice.mask)
+    assert twice.close is not None
+    # The pictures of the pairs went through a JPEG, the store's through none.
+    assert np.abs(again.astype(int) - twice.close[:, 0]).mean() < 4
 
 
 def test_an_unknown_kind_is_refused(model_folder: Path, store: Path) -> None:
@@ -86,13 +108,16 @@ def test_lessons_turn_everything_alike_and_come_back_from_disk(
     lessons.save(tmp_path)
     back = Lessons.load(tmp_path)
     picked, straight, turned = np.array([3, 1]), np.array([False, False]), np.array([True, True])
-    image, made, surprise, mask = back.batch(picked, straight)
-    mirrored = back.batch(picked, turned)
+    (image, made, surprise, close), mask = back.batch(picked, straight)
+    mirrored, mirrored_mask = back.batch(picked, turned)
+    assert close is not None
+    assert close.shape == (4, 3, 2 * image.shape[2], 2 * image.shape[3])
+    assert torch.equal(close.flip(3), mirrored[3])
     assert image.shape[0] == made.shape[0] == surprise.nll.shape[0] == 2 * len(mask)
     assert torch.equal(image.flip(3), mirrored[0])
     assert torch.equal(made.flip(3), mirrored[1])
     assert torch.equal(surprise.entropy.flip(2), mirrored[2].entropy)
-    assert torch.equal(mask.flip(2), mirrored[3])
+    assert torch.equal(mask.flip(2), mirrored_mask)
     # Pictures first, then their forgeries, in the same order.
     assert torch.equal((image[:2] * 255).round().byte(), torch.from_numpy(pairs.pixels[[1, 3], 0]).permute(0, 3, 1, 2))
 
@@ -138,6 +163,89 @@ def test_what_a_detective_is_not_given_does_not_matter() -> None:
     assert torch.equal(one[1], other[1])
 
 
+def test_detail_of_one_cell_by_hand() -> None:
+    # Two cells of 2 x 2; rows repeat, so that nothing changes down, nor across of down.
+    row = torch.tensor([0.0, 0.0, 0.0, 1.0])
+    found = local_detail(row.repeat(2, 1)[None, None], 2)
+    # Across, with the border repeated: 0, 0, 1, -1. Squared and averaged: 0 in the left cell, 1 in the right one.
+    low, high = np.log(1e-6), np.log(1 + 1e-6)
+    assert found.shape == (1, 3, 1, 2)
+    assert found[0, 0, 0].tolist() == pytest.approx([(low - high) / 4, (high - low) / 4], abs=1e-5)
+    assert found[0, 1:].abs().max() < 1e-6
+
+
+def test_detail_of_colours_is_of_luma_and_of_two_differences() -> None:
+    picture = torch.rand(2, 1, 16, 16).repeat(1, 3, 1, 1)
+    found = local_detail(picture, 4)
+    assert found.shape == (2, 9, 4, 4)
+    grey = local_detail(picture[:, :1], 4)
+    # Three kinds of change of three channels; of grey pictures the colour differences hold no detail at all.
+    assert torch.allclose(found[:, ::3], grey, atol=1e-3)
+    assert found[:, [1, 2, 4, 5, 7, 8]].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("detail", [False, True])
+def test_shapes_of_a_detective(scale: int, channels: int, detail: bool) -> None:
+    network = Detective(DetectiveConfig(width=8, scale=scale, channels=channels, detail=detail)).eval()
+    image, flat = torch.rand(2, channels, 32, 48), torch.rand(2, 4, 6)
+    close = torch.rand(2, channels, 32 * scale, 48 * scale)
+    with torch.no_grad():
+        places, whole = network(image, image, Surprise(flat, flat), close)
+        alone, _ = network(image[:1], image[:1], Surprise(flat[:1], flat[:1]), close[:1])
+    assert (places.shape, whole.shape) == ((2, 8, 12), (2,))
+    assert torch.allclose(places[:1], alone, atol=1e-5)
+    if scale == 2:
+        with pytest.raises(ValueError, match="close: expected 2 times the image's 32 px, got 32"):
+            network(image, image, Surprise(flat, flat))
+
+
+def test_a_detective_of_an_impossible_build_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale: expected 1 or 2, got 3"):
+        DetectiveConfig(scale=3)
+    with pytest.raises(ValueError, match="channels: expected 1 or 3, got 4"):
+        DetectiveConfig(channels=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": 3}, "expected 1 or 2"),
+        ({"channels": 1}, "1 channels, the VQ-VAE for 3"),
+        ({"detail": False}, "fine.1.weight"),
+        ({"sharpness": True}, "sharpness"),
+    ],
+)
+def test_a_model_whose_detective_does_not_fit_is_not_loaded(
+    model_folder: Path, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    for path in model_folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    tree = json.loads((tmp_path / "config.json").read_text())
+    tree["detective"] |= change
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -> None:
+    paths = sorted((shapes / "test/real").iterdir())[:7]
+    assert detector.model.close_size == 2 * detector.examiner.size
+    whole, ones = (list(detector.detect_many(paths, batch_size=n, max_false_alarm=0.05)) for n in (7, 1))
+    for one, other in zip(whole, ones, strict=True):
+        assert one.p_value == other.p_value
+        assert one.scores["detective_logit"] == pytest.approx(other.scores["detective_logit"], abs=1e-4)
+        assert np.abs(one.heatmap - other.heatmap).max() < 1e-3
+
+
+def test_squares_of_the_wrong_size_are_refused(detector: Detector) -> None:
+    size = detector.examiner.size
+    with pytest.raises(ValueError, match=f"expected {2 * size} px squares, got {size} px"):
+        detector.examiner.examine(np.zeros((1, size, size, 3), np.uint8), ["0" * 64])
+
+
 def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_path: Path) -> None:
     source = SHARED / "data/faces_dfdc/train/real"
     if not source.is_dir():
@@ -147,8 +255,6 @@ def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_pat
     for path in sorted(source.iterdir())[:300]:
         (few / path.name).write_bytes(path.read_bytes())
     prepare_images([few], tmp_path / "few.h5", size=128, crop="face", group_by_folder=False, workers=2)
-    from pixelsleuth.detector import find_model
-
     with Store(tmp_path / "few.h5") as opened:
         pairs = forge(load_model(find_model("faces")[0]), opened, opened.rows("train"), KINDS, seed=7)
     labels = np.tile([0, 1], len(pairs.pixels))

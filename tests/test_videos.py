@@ -14,7 +14,7 @@ from skimage import data
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face
-from pixelsleuth.scoring.examine import Examiner
+from pixelsleuth.scoring.examine import Examiner, stacked
 from pixelsleuth.sources import faces, preparation, videos
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
@@ -248,8 +248,8 @@ def test_faces_of_one_picture_are_judged_each(faces_detector: Detector) -> None:
     assert finding.p_value == pytest.approx(min(1.0, 2 * min(face.p_value for face in finding.faces)))
     assert finding.score == max(face.score for face in finding.faces)
     for face in finding.faces:
-        square = faces.cut(both, face.face.box, 128)[None]
-        alone = faces_detector.examiner.examine(square, ["0" * 64], maps=False)
+        square, close = stacked([faces.cut_pair(both, face.face.box, faces_detector.examiner.sizes)])
+        alone = faces_detector.examiner.examine(square, ["0" * 64], maps=False, close=close)
         assert face.score == pytest.approx(alone.scores[faces_detector.calibration.score][0], abs=1e-4)
     # Both faces are on the map.
     assert (finding.heatmap[:, :256] > 0).any()

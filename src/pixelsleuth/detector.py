@@ -21,8 +21,8 @@ from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still, Verdict
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
-from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree
-from pixelsleuth.sources.faces import Framing, drawn_back
+from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
+from pixelsleuth.sources.faces import Framing, Pair, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
@@ -177,7 +177,7 @@ class Detector:
                 f"{self.name} was calibrated on frames picked {picked!r}, {policy.pick!r} was asked for; train and "
                 f"calibrate on a store of `pixelsleuth prepare videos --pick {policy.pick}`"
             )
-        return Preparation(self.examiner.size, config["crop"], Framing.of(config), policy)
+        return Preparation(self.examiner.sizes, config["crop"], Framing.of(config), policy)
 
     def _prepare(self, source: Input, how: Preparation, whole_without_face: bool) -> Prepared | Finding:
         try:
@@ -221,19 +221,19 @@ class Detector:
 
     def _examined(self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int) -> Examination:
         """All squares of several inputs, `batch` at a time, in order of input, track and time."""
-        squares = [look.square for item in inputs for track in item.tracks for look in track]
+        squares = [(look.square, look.close) for item in inputs for track in item.tracks for look in track]
         keys = [_key(item, look) for item in inputs for track in item.tracks for look in track]
         return self._chunked(squares, keys, maps, every_score, batch)
 
     def _chunked(
-        self, squares: Sequence[np.ndarray], keys: Sequence[str], maps: bool, every_score: bool, batch: int
+        self, squares: Sequence[Pair], keys: Sequence[str], maps: bool, every_score: bool, batch: int
     ) -> Examination:
-        parts = [
-            self.examiner.examine(
-                np.stack(squares[i : i + batch]), keys[i : i + batch], maps=maps, every_score=every_score
+        parts = []
+        for i in range(0, len(squares), batch):
+            pixels, close = stacked(squares[i : i + batch])
+            parts.append(
+                self.examiner.examine(pixels, keys[i : i + batch], maps=maps, every_score=every_score, close=close)
             )
-            for i in range(0, len(squares), batch)
-        ]
         return joined_examinations(parts)
 
     def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[_Judged]:
@@ -252,7 +252,7 @@ class Detector:
             if any(rate / NEAR_RATE <= p <= rate * NEAR_RATE for p in (judged.p_value, *judged.p_tracks))
         ]  # fmt: skip
         for encoding in REENCODINGS if near else ():
-            squares = [s for i in near for s in _reencoded(inputs[i], self.examiner.size, encoding)]
+            squares = [s for i in near for s in _reencoded(inputs[i], self.examiner.sizes, encoding)]
             keys = [_key(inputs[i], look) for i in near for track in inputs[i].tracks for look in track]
             again = self._chunked(squares, keys, False, False, batch).scores[self.calibration.score]
             first = 0
@@ -330,7 +330,7 @@ class Detector:
     ) -> tuple[Finding, FaceFinding]:
         """Maps of the frames of one track that are numbered in `order`, the most unusual first."""
         looks = [item.tracks[best][k] for k in order]
-        mapped = self._chunked([k.square for k in looks], [_key(item, k) for k in looks], True, False, batch)
+        mapped = self._chunked([(k.square, k.close) for k in looks], [_key(item, k) for k in looks], True, False, batch)
         raw = mapped.maps[self.examiner.settings.default_map]
         before = sum(len(track) for track in item.tracks[:best])
         stills = []
@@ -430,13 +430,13 @@ def _doubted(judged: _Judged, p_tracks: Sequence[float], p_value: float, encodin
     return replace(judged, verdict="unsure", reason=reason)
 
 
-def _reencoded(item: Prepared, size: int, encoding: str) -> list[np.ndarray]:
+def _reencoded(item: Prepared, sizes: tuple[int, int], encoding: str) -> list[Pair]:
     """The squares of an input after a mild re-encoding: of the whole picture, or of each frame around the face."""
     if item.kind == "video":
         around = [look.surroundings for track in item.tracks for look in track]
-        return [cut_reencoded(*pair, size, encoding) for pair in around if pair is not None]
+        return [cut_reencoded(*pair, sizes, encoding) for pair in around if pair is not None]
     pixels = item.pixels()
-    return [cut_reencoded(pixels, look.face.box, size, encoding) for (look,) in item.tracks]
+    return [cut_reencoded(pixels, look.face.box, sizes, encoding) for (look,) in item.tracks]
 
 
 def _scores(seen: Examination, where: Sequence[int]) -> dict[str, float]:

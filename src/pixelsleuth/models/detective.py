@@ -1,12 +1,13 @@
 """The detective: a light network taught on self-made forgeries, normal images only.
 
-It sees the image, what the VQ-VAE could not reconstruct of it, and the prior's surprise, and says how likely each
-place, and the image, was altered. Face X-ray (Li et al. 2020) and self-blended images (Shiohara & Yamasaki 2022) teach
-in this way; here the forger also owns a VQ-VAE and a prior.
+It sees the image, what the VQ-VAE could not reconstruct of it, the prior's surprise, and how much fine detail each
+place holds, and says how likely each place, and the image, was altered. Face X-ray (Li et al. 2020) and self-blended
+images (Shiohara & Yamasaki 2022) teach in this way; here the forger also owns a VQ-VAE and a prior.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from pixelsleuth.models.vqvae import Residual
 from pixelsleuth.records import Surprise
 
-#: Pixels of the image for one of the map's, in each direction.
+#: Pixels of the image, as the VQ-VAE sees it, for one of the map's, in each direction.
 MAP_STRIDE = 4
+#: Floor of a mean squared difference in [0, 1] units: below it lies what 8 bits round away.
+NOTHING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,29 @@ class DetectiveConfig:
     Attributes:
         width: channels at half the image's resolution; twice and three times as many below.
         residual, surprise: whether it sees them.
+        scale: how many times the side of what the VQ-VAE sees it sees of the same square; the grids of the network, and
+            so its cost, stay.
+        detail: whether it sees `local_detail`.
+        channels: of the image, 3 (RGB) or 1.
     """
 
     width: int = 32
     residual: bool = True
     surprise: bool = True
+    scale: int = 1
+    detail: bool = False
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.scale not in (1, 2):
+            raise ValueError(f"detective.scale: expected 1 or 2, got {self.scale}")
+        if self.channels not in (1, 3):
+            raise ValueError(f"detective.channels: expected 1 or 3, got {self.channels}")
+
+    @property
+    def cell(self) -> int:
+        """Side, in pixels of what it sees, of a cell of its first grid."""
+        return 2 * self.scale
 
 
 class Detective(nn.Module):
@@ -41,8 +62,9 @@ class Detective(nn.Module):
         super().__init__()
         self.config = config
         near, middle, deep = config.width, 2 * config.width, 3 * config.width
-        channels = (6 if config.residual else 3) * 4
-        self.fine = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(channels, near, 3, padding=1), Residual(near))
+        channels = config.channels * (config.cell**2 + 4 * config.residual + 3 * config.detail)
+        # Numbered from 1, as models were saved whose step before was one of this list.
+        self.fine = nn.Sequential(OrderedDict([("1", nn.Conv2d(channels, near, 3, padding=1)), ("2", Residual(near))]))
         self.middle = nn.Sequential(nn.Conv2d(near, middle, 2, stride=2), Residual(middle), Residual(middle))
         self.down = nn.Conv2d(middle, deep, 2, stride=2)
         self.surprise = nn.Conv2d(2, deep, 1) if config.surprise else None
@@ -52,22 +74,32 @@ class Detective(nn.Module):
         self.place = nn.Conv2d(middle, 1, 1)
         self.whole = nn.Sequential(nn.Linear(2 * deep + 2, deep), nn.SiLU(), nn.Linear(deep, 1))
 
-    def forward(self, image: Tensor, made: Tensor, surprise: Surprise) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, made: Tensor, surprise: Surprise, close: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """How likely it was altered, in logits.
 
         Args:
-            image: (B, 3, H, W) float32 in [0, 1].
+            image: (B, C, H, W) float32 in [0, 1].
             made: its reconstruction, likewise.
             surprise: of its codes, (B, h, w).
+            close: the same square at `scale` times the side, (B, C, scale H, scale W); the image itself at scale 1.
 
         Returns:
             (B, H / 4, W / 4) logits of places, and (B,) of images.
         """
-        seen = image * 2 - 1
+        close = image if close is None else close
+        if close.shape[2] != self.config.scale * image.shape[2]:
+            raise ValueError(
+                f"close: expected {self.config.scale} times the image's {image.shape[2]} px, got {close.shape[2]}"
+            )
+        seen = [F.pixel_unshuffle(close * 2 - 1, self.config.cell)]
         if self.config.residual:
             # Residuals are small; in the image's own range they would begin unseen.
-            seen = torch.cat([seen, (image - made) * 8], 1)
-        middle = self.middle(self.fine(seen))
+            seen.append(F.pixel_unshuffle((image - made) * 8, 2))
+        if self.config.detail:
+            seen.append(local_detail(close, self.config.cell))
+        middle = self.middle(self.fine(torch.cat(seen, 1)))
         x = self.down(middle)
         if self.surprise is not None:
             # Nats of a few; brought to about one.
@@ -80,3 +112,31 @@ class Detective(nn.Module):
         about = torch.stack([flat.logsumexp(1) - 7, top], 1)
         pooled = torch.cat([deep.float().mean((2, 3)), deep.float().amax((2, 3)), about], 1)
         return places, self.whole(pooled)[:, 0].float()
+
+
+def local_detail(image: Tensor, cell: int) -> Tensor:
+    """How much fine detail each cell holds, against the rest of the picture: what noise, blur, sharpening and another
+    compression change, and what a convolution, linear in the pixels, learns only slowly (local noise levels: Mahdian &
+    Saic 2009).
+
+    Args:
+        image: (B, C, H, W) float32 in [0, 1], C 1 or 3.
+        cell: side of a cell in pixels.
+
+    Returns:
+        (B, 3 C, H / cell, W / cell) float32: of luma, and of blue and red less luma where there are three channels, the
+        log of the mean squared second difference across, down, and across of down, less its mean over the picture,
+        halved.
+    """
+    image = image.float()
+    if image.shape[1] == 3:
+        weights = torch.tensor([0.299, 0.587, 0.114], device=image.device)
+        luma = (image * weights[:, None, None]).sum(1, keepdim=True)
+        image = torch.cat([luma, image[:, 2:] - luma, image[:, :1] - luma], 1)
+    wide = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    across = wide[..., :-2] + wide[..., 2:] - 2 * wide[..., 1:-1]
+    down = wide[:, :, :-2] + wide[:, :, 2:] - 2 * wide[:, :, 1:-1]
+    both = across[:, :, :-2] + across[:, :, 2:] - 2 * across[:, :, 1:-1]
+    changes = torch.cat([across[:, :, 1:-1], down[..., 1:-1], both], 1)
+    level = F.avg_pool2d(changes**2, cell).float().add(NOTHING).log()
+    return (level - level.mean((2, 3), keepdim=True)) / 2

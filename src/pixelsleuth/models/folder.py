@@ -71,6 +71,12 @@ class Model:
     detective: Detective | None = None
 
     @property
+    def close_size(self) -> int:
+        """Side in pixels of the squares the detective sees; the VQ-VAE's own where there is none."""
+        detective = self.config.detective
+        return self.config.vqvae.size * (detective.scale if detective else 1)
+
+    @property
     def networks(self) -> list[nn.Module]:
         found = [self.vqvae, *self.priors.values()]
         return found if self.detective is None else [*found, self.detective]
@@ -151,6 +157,11 @@ def load_model(folder: Path) -> Model:
             )
     detective = None
     if config.detective is not None:
+        if config.detective.channels != config.vqvae.channels:
+            raise ModelError(
+                f"{folder}: the detective is for {config.detective.channels} channels, the VQ-VAE for "
+                f"{config.vqvae.channels}"
+            )
         detective = Detective(config.detective)
         names.append(DETECTIVE_FILE)
         load_network(detective, folder / names[-1])

@@ -17,6 +17,7 @@ from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import Adjustment, complexity, local_sharpness
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores
+from pixelsleuth.sources.faces import Pair
 
 #: Shares of normal codes below the text's thresholds: sample-wise and for restoration.
 LAMBDA_S_QUANTILE = 0.98
@@ -133,6 +134,11 @@ class Examiner:
         """Side of the squares that are examined, in pixels."""
         return self.model.config.vqvae.size
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Sides of the squares that the VQ-VAE and the detective see, in pixels."""
+        return self.size, self.model.close_size
+
     @torch.no_grad()
     def examine(
         self,
@@ -141,6 +147,7 @@ class Examiner:
         maps: bool = True,
         restorations: bool = True,
         every_score: bool = True,
+        close: np.ndarray | None = None,
     ) -> Examination:
         """Examines squares as the model saw them in training.
 
@@ -150,12 +157,15 @@ class Examiner:
             maps: also map.
             restorations: with maps, also restore; else only the maps that need no restoration are made.
             every_score: take every score there is; else those the verdict rests on and what came with them.
+            close: the same squares at the detective's size; None where that is the same.
         """
-        image = self._image(pixels)
+        image, near = self._image(pixels), self._close(pixels, close)
         mapping = next(iter(self.model.priors))
         kinds = set(self.model.priors) if every_score else self._judging() | ({mapping} if maps else set())
         with self._precision():
-            evidence = self._evidence(image, pixels, kinds, rim=every_score or CENTRE_AND_RIM in self._resting_on())
+            evidence = self._evidence(
+                image, near, pixels, kinds, rim=every_score or CENTRE_AND_RIM in self._resting_on()
+            )
             restored = self._restored(image, evidence, sha256) if maps and restorations else None
         made: dict[str, np.ndarray] = {}
         if maps:
@@ -168,10 +178,11 @@ class Examiner:
         return Examination(fitted_scores(evidence, self.settings), made, mean)
 
     @torch.no_grad()
-    def evidence(self, pixels: np.ndarray) -> Evidence:
-        """What `fit_scores` fits on: (B, size, size, 3) uint8 RGB measured, nothing adjusted."""
+    def evidence(self, pixels: np.ndarray, close: np.ndarray | None = None) -> Evidence:
+        """What `fit_scores` fits on: squares as `examine` takes them measured, nothing adjusted."""
+        image, near = self._image(pixels), self._close(pixels, close)
         with self._precision():
-            return self._evidence(self._image(pixels), pixels, set(self.model.priors), rim=True)
+            return self._evidence(image, near, pixels, set(self.model.priors), rim=True)
 
     def _resting_on(self) -> set[str]:
         """Raw scores that the verdict is made of."""
@@ -192,11 +203,20 @@ class Examiner:
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
 
+    def _close(self, pixels: np.ndarray, close: np.ndarray | None) -> Tensor | None:
+        """The squares at the detective's size. Raises ValueError where it wants another size than it is given."""
+        given = pixels if close is None else close
+        if given.shape[1] != self.model.close_size:
+            raise ValueError(f"close: expected {self.model.close_size} px squares, got {given.shape[1]} px")
+        return None if close is None else self._image(close)
+
     def _precision(self) -> Any:
         reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
         return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
 
-    def _evidence(self, image: Tensor, pixels: np.ndarray, kinds: set[str], rim: bool) -> Evidence:
+    def _evidence(
+        self, image: Tensor, close: Tensor | None, pixels: np.ndarray, kinds: set[str], rim: bool
+    ) -> Evidence:
         vqvae, priors = self.model.vqvae, self.model.priors
         codes = vqvae.encode(image)
         grid = (int(codes.shape[1]), int(codes.shape[2]))
@@ -216,7 +236,7 @@ class Examiner:
         altered = None
         if self.model.detective is not None:
             judged = two_way or surprise[judge_of(priors)]
-            altered = self.model.detective(image, made, judged)
+            altered = self.model.detective(image, made, judged, close)
         features = np.stack([complexity(p) for p in pixels])
         return Evidence(codes, surprise, around, two_way, smoothness, features, altered)
 
@@ -235,6 +255,12 @@ class Examiner:
 def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, h, w) logits -> (B, H, W) float32 probabilities in [0, 1], smoothly enlarged."""
     return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def stacked(squares: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Squares at both sizes, as `Examiner.examine` takes a batch of them."""
+    close = [near for _, near in squares if near is not None]
+    return np.stack([square for square, _ in squares]), np.stack(close) if close else None
 
 
 def joined_examinations(parts: Sequence[Examination]) -> Examination:

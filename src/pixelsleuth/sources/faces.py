@@ -29,6 +29,9 @@ EDGES = ("inside", "reflect")
 #: Eyes, nose and mouth corners of an aligned face in a square of side 1: the template of Deng et al. 2019 (ArcFace).
 TEMPLATE = np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]) / 112
 
+#: A square at the size the VQ-VAE sees, and at the size the detective sees where that is another.
+Pair = tuple[np.ndarray, np.ndarray | None]
+
 _local = threading.local()
 
 
@@ -198,6 +201,12 @@ def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     crop = patch(pixels, box)
     method = cv2.INTER_AREA if crop.shape[0] >= size else cv2.INTER_CUBIC
     return cv2.resize(crop, (size, size), interpolation=method)
+
+
+def cut_pair(pixels: np.ndarray, box: Box, sizes: tuple[int, int]) -> Pair:
+    """`cut` at two sizes, each from the picture itself; (size, size, 3) uint8 both, the second None where it would be
+    the first again."""
+    return cut(pixels, box, sizes[0]), cut(pixels, box, sizes[1]) if sizes[1] != sizes[0] else None
 
 
 def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:

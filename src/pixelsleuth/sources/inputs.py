@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,11 +31,11 @@ class Preparation:
     """How inputs are cut; from a model's preprocessing.
 
     Attributes:
-        size: side of the square in pixels.
+        sizes: sides of the square in pixels: the VQ-VAE's and the detective's.
         crop: `face`, or `none`: the largest centred square.
     """
 
-    size: int
+    sizes: tuple[int, int]
     crop: str
     framing: Framing
     policy: Policy
@@ -49,6 +50,7 @@ class Look:
         square: (size, size, 3) uint8.
         index, time: of the frame, -1 and 0 for a picture.
         surroundings: of a frame, what lies around the square, and the square's place on it; None for a picture.
+        close: the square at the detective's size; None where that is the same.
     """
 
     face: Face
@@ -56,6 +58,7 @@ class Look:
     index: int = -1
     time: float = 0.0
     surroundings: tuple[np.ndarray, Box] | None = None
+    close: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
         if not whole_without_face:
             raise InputError(error.code, error.sentence, picture.sha256) from None
         found = [_whole(picture.pixels, 0.0)]
-    looks = tuple((Look(face, faces.cut(picture.pixels, face.box, how.size)),) for face in found)
+    looks = tuple((_look(face, how, picture.pixels, face.box),) for face in found)
     height, width = picture.pixels.shape[:2]
     return Prepared(
         path, picture.sha256, "image", picture.encoded or picture.pixels, (height, width), looks, picture.notes
@@ -165,14 +168,19 @@ def _prepared_video(video: Video, how: Preparation, whole_without_face: bool) ->
         if not whole_without_face or error.code not in ("no_face", "face_too_small"):
             raise
         return _whole_frames(video, how, WHOLE_FRAMES, 0.0)
-    looks = tuple(tuple(_look(s, how.size) for s in track.sightings) for track in tracks)
+    looks = tuple(tuple(_sighted(s, how) for s in track.sightings) for track in tracks)
     notes = (*video.notes, f"{seen} of {len(video):,} frames looked at")
     return Prepared(video.path, video.sha256, "video", None, tracks[0].sightings[0].shape, looks, notes)
 
 
-def _look(sighting: Sighting, size: int) -> Look:
+def _sighted(sighting: Sighting, how: Preparation) -> Look:
     around = (sighting.surroundings, sighting.box)
-    return Look(sighting.face, faces.cut(*around, size), sighting.index, sighting.time, around)
+    return _look(sighting.face, how, *around, index=sighting.index, time=sighting.time, surroundings=around)
+
+
+def _look(face: Face, how: Preparation, pixels: np.ndarray, box: Box, **about: Any) -> Look:
+    square, close = faces.cut_pair(pixels, box, how.sizes)
+    return Look(face, square, close=close, **about)
 
 
 def _whole_frames(video: Video, how: Preparation, count: int, confidence: float) -> Prepared:
@@ -181,8 +189,8 @@ def _whole_frames(video: Video, how: Preparation, count: int, confidence: float)
     for frame in frames_at(video, Policy(frames=count).indices(len(video))):
         face = _whole(frame.pixels, confidence)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
-        square = faces.cut(frame.pixels, face.box, how.size)
-        looks.append(Look(face, square, frame.index, frame.time, surrounded(frame.pixels, face.box)))
+        about = {"index": frame.index, "time": frame.time, "surroundings": surrounded(frame.pixels, face.box)}
+        looks.append(_look(face, how, frame.pixels, face.box, **about))
     if not looks:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
     return Prepared(video.path, video.sha256, "video", None, shape, (tuple(looks),), video.notes)

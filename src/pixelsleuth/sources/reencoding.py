@@ -28,6 +28,6 @@ def reencoded(pixels: np.ndarray, box: Box, encoding: str) -> tuple[np.ndarray, 
     return small, Box(x0, y0, x0 + side, y0 + side, box.angle)
 
 
-def cut_reencoded(pixels: np.ndarray, box: Box, size: int, encoding: str) -> np.ndarray:
-    """The square at `box` of the picture after a mild re-encoding; (size, size, 3) uint8."""
-    return faces.cut(*reencoded(pixels, box, encoding), size)
+def cut_reencoded(pixels: np.ndarray, box: Box, sizes: tuple[int, int], encoding: str) -> faces.Pair:
+    """The square at `box` of the picture after a mild re-encoding, as `faces.cut_pair` gives it."""
+    return faces.cut_pair(*reencoded(pixels, box, encoding), sizes)

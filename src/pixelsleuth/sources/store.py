@@ -106,8 +106,11 @@ class Store:
         """Side of the stored squares in pixels."""
         return int(self.settings["size"])
 
-    def pixels(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """(n, size, size, C) uint8 of the rows, RGB or grey, in the order asked for."""
+    def pixels(self, rows: Sequence[int] | np.ndarray, size: int | None = None) -> np.ndarray:
+        """(n, size, size, C) uint8 of the rows, RGB or grey, in the order asked for; pictures at another size than the
+        store's are cut anew from the original bytes."""
+        if size not in (None, self.size) and len(rows):
+            return np.stack([self._cut(int(row), size or self.size) for row in rows])
         return self._blocks("pixels", rows)
 
     def inside(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -138,6 +141,9 @@ class Store:
     def crop(self, row: int) -> np.ndarray:
         """(side, side, 3) uint8, the square at its own resolution, before it was scaled."""
         return faces.patch(decode(self.encoded(row)).pixels, self.box(row))
+
+    def _cut(self, row: int, size: int) -> np.ndarray:
+        return faces.cut(decode(self.encoded(row)).pixels, self.box(row), size)
 
     def rows(self, *splits: str, normal_only: bool = True) -> np.ndarray:
         """Row numbers of `splits`; pictures known to be anomalous are left out unless told otherwise."""

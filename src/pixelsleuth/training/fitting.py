@@ -32,6 +32,7 @@ from pixelsleuth.scoring.examine import (
     judge_of,
     raw_scores,
     settings_from_tree,
+    stacked,
 )
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
@@ -57,7 +58,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     examiner = Examiner(model, ScoreSettings())
     parts = []
     for start in range(0, len(rows), BATCH):
-        parts.append(examiner.evidence(store.pixels(rows[start : start + BATCH])))
+        parts.append(examiner.evidence(*_squares(store, rows[start : start + BATCH], examiner)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
     nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
@@ -92,6 +93,12 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
+
+
+def _squares(store: Store, rows: np.ndarray, examiner: Examiner) -> tuple[np.ndarray, np.ndarray | None]:
+    """Stored pictures at both sizes, as an examiner takes them."""
+    size, close = examiner.sizes
+    return store.pixels(rows), store.pixels(rows, close) if close != size else None
 
 
 def joined(parts: list[Evidence]) -> Evidence:
@@ -188,8 +195,9 @@ def calibrate(
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             sha = store.table["sha256"][batch].tolist()
+            pixels, close = _squares(store, batch, examiner)
             found = examiner.examine(
-                store.pixels(batch), sha, maps=start < MOST_MAPS, restorations=restore, every_score=False
+                pixels, sha, maps=start < MOST_MAPS, restorations=restore, every_score=False, close=close
             )
             scores["original"].append(found.scores[settings.default])
             if found.maps:
@@ -197,10 +205,11 @@ def calibrate(
             originals = [decode(store.encoded(int(row))).pixels for row in batch]
             for name in REENCODINGS:
                 squares = [
-                    cut_reencoded(p, store.box(int(row)), examiner.size, name)
+                    cut_reencoded(p, store.box(int(row)), examiner.sizes, name)
                     for p, row in zip(originals, batch, strict=True)
                 ]
-                again = examiner.examine(np.stack(squares), sha, maps=False, every_score=False)
+                pixels, close = stacked(squares)
+                again = examiner.examine(pixels, sha, maps=False, every_score=False, close=close)
                 scores[name].append(again.scores[settings.default])
             progress(min(start + BATCH, len(rows)), len(rows))
         sources = Counter(f"{Path(s).parent.name}/{Path(s).name}" for s in store.table["source"][rows])

@@ -40,11 +40,13 @@ class Forged:
         pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
         mask: (N, size, size) bool, where the forgery was altered.
         kind: (N,) of sources.anomalies.KINDS.
+        close: the pixels at the size a detective sees; None where that is the same.
     """
 
     pixels: np.ndarray
     mask: np.ndarray
     kind: np.ndarray
+    close: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class _Job:
     crop: np.ndarray
     kind: str
     seed: tuple[int, ...]
-    size: int
+    sizes: tuple[int, int]
     alpha: np.ndarray
     donor: np.ndarray | None
     made: np.ndarray | None
@@ -66,10 +68,14 @@ def forge(
     rows: np.ndarray,
     kinds: Sequence[str],
     seed: int,
+    scale: int = 1,
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forged:
     """One forgery of each picture of `rows`, its kind drawn from `kinds`; the same for the same seed.
+
+    Args:
+        scale: how many times the store's size a detective sees (see DetectiveConfig).
 
     Raises:
         ValueError: an unknown kind, or fewer than two pictures.
@@ -85,6 +91,7 @@ def forge(
     thumbnails = _thumbnails(store, rows)
     pixels = np.zeros((len(rows), 2, size, size, 3), np.uint8)
     mask = np.zeros((len(rows), size, size), bool)
+    close = np.zeros((len(rows), 2, scale * size, scale * size, 3), np.uint8) if scale > 1 else None
     with ExitStack() as stack:
         each: Callable[[list[_Job]], Iterable[Any]] = partial(map, _made)
         # Starting processes takes longer than a few pairs.
@@ -92,11 +99,16 @@ def forge(
             pool = stack.enter_context(get_context("spawn").Pool(workers))
             each = partial(pool.imap, _made, chunksize=4)
         for start in range(0, len(rows), BATCH):
-            jobs = _jobs(model, store, rows, kind, thumbnails, seed, range(start, min(start + BATCH, len(rows))))
-            for i, (ours, theirs, where) in enumerate(each(jobs), start):
-                pixels[i, 0], pixels[i, 1], mask[i] = ours, theirs, where
+            batch = range(start, min(start + BATCH, len(rows)))
+            jobs = _jobs(model, store, rows, kind, thumbnails, seed, scale, batch)
+            for i, (pairs, where) in enumerate(each(jobs), start):
+                mask[i] = where
+                for k, (square, near) in enumerate(pairs):
+                    pixels[i, k] = square
+                    if close is not None:
+                        close[i, k] = near
             progress(min(start + BATCH, len(rows)), len(rows))
-    return Forged(pixels, mask, kind)
+    return Forged(pixels, mask, kind, close)
 
 
 def _thumbnails(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -109,8 +121,9 @@ def _thumbnails(store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 def _jobs(
-    model: Model, store: Store, rows: np.ndarray, kind: np.ndarray, thumbnails: np.ndarray, seed: int, batch: range
-) -> list[_Job]:
+    model: Model, store: Store, rows: np.ndarray, kind: np.ndarray, thumbnails: np.ndarray, seed: int, scale: int,
+    batch: range,
+) -> list[_Job]:  # fmt: skip
     size = store.size
     alphas, donors = {}, {}
     for i in batch:
@@ -132,7 +145,7 @@ def _jobs(
     made = _model_made(model, store, rows, [i for i in batch if kind[i] in anomalies.MODEL_KINDS], kind, alphas, seed)
     return [
         _Job(
-            store.crop(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), size,
+            store.crop(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), (size, scale * size),
             alphas[i], donors.get(i), made.get(i),
         )
         for i in batch
@@ -161,8 +174,8 @@ def _model_made(
     return dict(zip(which, decoded, strict=True))
 
 
-def _made(job: _Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(real, fake, mask) at the store's size."""
+def _made(job: _Job) -> tuple[list[faces.Pair], np.ndarray]:
+    """The picture and its forgery, at the store's size and the detective's, and the mask at the store's."""
     cv2.setNumThreads(1)
     generator = np.random.default_rng(job.seed)
     ours = job.crop
@@ -183,6 +196,7 @@ def _made(job: _Job) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         edited = anomalies.laid_over(ours, theirs, alpha)
     quality = int(generator.integers(75, 97))
     whole = Box(0, 0, *shape)
-    real, fake = (faces.cut(jpeg_round_trip(pixels, quality), whole, job.size) for pixels in (ours, edited.pixels))
-    where = cv2.resize(edited.mask.astype(np.float32), (job.size, job.size), interpolation=cv2.INTER_AREA)
-    return real, fake, where > 0.5
+    pairs = [faces.cut_pair(jpeg_round_trip(pixels, quality), whole, job.sizes) for pixels in (ours, edited.pixels)]
+    size = job.sizes[0]
+    where = cv2.resize(edited.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    return pairs, where > 0.5

@@ -29,19 +29,30 @@ class Lessons:
         pixels, made: (N, 2, size, size, 3) uint8, the pictures and their reconstructions.
         surprise: (N, 2, 2, h, w) float16, NLL and entropy of their codes in nats.
         mask: (N, size / 4, size / 4) float16 in [0, 1], the share of each place that was altered.
+        close: (N, 2, scale * size, scale * size, 3) uint8, the pictures as the detective sees them; None at scale 1.
     """
 
     pixels: np.ndarray
     made: np.ndarray
     surprise: np.ndarray
     mask: np.ndarray
+    close: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def batch(self, picked: np.ndarray, flips: np.ndarray) -> tuple[Tensor, Tensor, Surprise, Tensor]:
-        """Image and reconstruction (2 n, 3, size, size) in [0, 1], surprise (2 n, h, w), mask (n, size / 4, size / 4):
-        the n pictures, then their forgeries; those that `flips` (n,) names are mirrored."""
+    def batch(
+        self, picked: np.ndarray, flips: np.ndarray
+    ) -> tuple[tuple[Tensor, Tensor, Surprise, Tensor | None], Tensor]:
+        """What a detective is given of n pairs, and what it should say.
+
+        Args:
+            picked: (n,) numbers of pairs; flips: (n,) bool, those to be mirrored.
+
+        Returns:
+            Image, reconstruction (2 n, 3, size, size) in [0, 1], surprise (2 n, h, w), the image as the detective sees
+            it: the n pictures, then their forgeries; and the mask (n, size / 4, size / 4).
+        """
         order = np.sort(picked)
         flips = flips[: len(order)]
 
@@ -50,23 +61,35 @@ class Lessons:
             taken[flips] = np.flip(taken[flips], axis)
             return taken
 
-        images, made = (
-            to_float(torch.from_numpy(np.concatenate([v[:, 0], v[:, 1]])))
-            for v in (turned(self.pixels, 3), turned(self.made, 3))
-        )
+        def seen(values: np.ndarray) -> Tensor:
+            pairs = turned(values, 3)
+            return to_float(torch.from_numpy(np.concatenate([pairs[:, 0], pairs[:, 1]])))
+
+        close = None if self.close is None else seen(self.close)
         felt = turned(self.surprise, 4).astype(np.float32)
         nll, entropy = (torch.from_numpy(np.concatenate([felt[:, 0, k], felt[:, 1, k]])) for k in range(2))
-        return images, made, Surprise(nll, entropy), torch.from_numpy(turned(self.mask, 2).astype(np.float32))
+        given = (seen(self.pixels), seen(self.made), Surprise(nll, entropy), close)
+        return given, torch.from_numpy(turned(self.mask, 2).astype(np.float32))
 
     def save(self, folder: Path) -> None:
-        for field in fields(self):
+        """Writes one file a field, the mask last: where it stands the lessons are whole."""
+        for field in sorted(fields(self), key=lambda f: f.name == "mask"):
+            if getattr(self, field.name) is None:
+                continue
             with whole_file(folder / f"{field.name}.npy") as partial, open(partial, "wb") as file:
                 np.save(file, getattr(self, field.name))
 
     @classmethod
     def load(cls, folder: Path) -> Lessons:
         """Opens them where they lie; nothing is read before it is asked for."""
-        return cls(*(np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(cls)))
+        paths = {f.name: folder / f"{f.name}.npy" for f in fields(cls)}
+        return cls(
+            **{
+                name: np.load(path, mmap_mode="r", allow_pickle=False)
+                for name, path in paths.items()
+                if name != "close" or path.exists()
+            }
+        )
 
 
 @torch.no_grad()
@@ -93,4 +116,5 @@ def lessons_of(
         made.reshape(forged.pixels.shape),
         surprise.reshape(count, 2, *surprise.shape[1:]),
         cells.mean((2, 4)).astype(np.float16),
+        forged.close,
     )

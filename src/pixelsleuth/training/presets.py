@@ -80,7 +80,7 @@ class Settings:
         PriorConfig(kind="pixelsnail", width=64, blocks=3, pairs=2, attention_stride=1, embedding=64, dropout=0.05),
     )
     prior_stage: Stage = field(default_factory=lambda: Stage(epochs=8, learning_rate=2e-3))
-    detective: DetectiveConfig = field(default_factory=DetectiveConfig)
+    detective: DetectiveConfig = field(default_factory=lambda: DetectiveConfig(scale=2, detail=True))
     detective_stage: Stage = field(default_factory=lambda: Stage(epochs=0, batch=24))
     forgeries: tuple[str, ...] = KINDS
     pairs: int = 6000

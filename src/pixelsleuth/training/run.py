@@ -150,7 +150,8 @@ def _teach(
             rows = store.rows("train")
             rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
             say(f"forging {len(rows):,} pairs of {', '.join(settings.forgeries)}")
-            lessons_of(model, forge(model, store, rows, settings.forgeries, settings.seed + 1)).save(work / "lessons")
+            forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
+            lessons_of(model, forged).save(work / "lessons")
         lessons = Lessons.load(work / "lessons")
         say(f"detective: {_count(detective):,} parameters, {len(lessons):,} pairs")
         stage = settings.detective_stage
@@ -181,6 +182,10 @@ def _check(store: Store, settings: Settings) -> None:
     unknown = sorted(set(settings.forgeries) - set(KINDS))
     if unknown:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
+    if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
+        raise PixelsleuthError(
+            f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"
+        )
     grid = VQVAE(settings.vqvae).grid()
     for prior in settings.priors:
         if prior.grid != grid or prior.codes != settings.vqvae.codes:

@@ -102,11 +102,11 @@ class DetectiveStage(_Taught):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         flips = (torch.rand(len(batch)) < 0.5).numpy() & (self.stage.augment != "none")
-        image, made, surprise, mask = self.lessons.batch(batch.cpu().numpy(), flips)
-        image, made, mask = image.to(self.device), made.to(self.device), mask.to(self.device)
-        surprise = Surprise(surprise.nll.to(self.device), surprise.entropy.to(self.device))
-        places, whole = self.model(image, made, surprise)
-        loss, parts = detective_loss(places, whole, mask)
+        (image, made, felt, close), mask = self.lessons.batch(batch.cpu().numpy(), flips)
+        surprise = Surprise(felt.nll.to(self.device), felt.entropy.to(self.device))
+        close = None if close is None else close.to(self.device)
+        places, whole = self.model(image.to(self.device), made.to(self.device), surprise, close)
+        loss, parts = detective_loss(places, whole, mask.to(self.device))
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"train/{k}": v for k, v in parts.items()})
         return loss
