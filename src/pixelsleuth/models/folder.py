@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
@@ -19,8 +19,9 @@ from pixelsleuth.files import sha256_of, whole_file, write_text
 from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
-from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.prior import Context, PriorConfig
 from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
+from pixelsleuth.records import Surprise
 
 FORMAT = 1
 DETECTIVE_FILE = "detective.safetensors"
@@ -75,6 +76,23 @@ class Model:
         """Side in pixels of the squares the detective sees; the VQ-VAE's own where there is none."""
         detective = self.config.detective
         return self.config.vqvae.size * (detective.scale if detective else 1)
+
+    def encode(self, image: Tensor, scalars: Tensor | None = None) -> Tensor:
+        """Codes of an image; `scalars` (B, n) of its context reach the VQ-VAE if it was built for them."""
+        return self.vqvae.encode(image, scalars if self.config.vqvae.context else None)
+
+    def decode(self, codes: Tensor, scalars: Tensor | None = None) -> Tensor:
+        """Image of codes, likewise."""
+        return self.vqvae.decode(codes, scalars if self.config.vqvae.context else None)
+
+    def context(self, kind: str, scalars: Tensor | None) -> Context | None:
+        """What the prior of this kind is given, likewise."""
+        return Context(scalars) if self.priors[kind].config.context and scalars is not None else None
+
+    def surprise(self, kind: str, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
+        """Surprise of codes to the prior of this kind."""
+        found: Surprise = self.priors[kind].log_prob(codes, self.context(kind, scalars))
+        return found
 
     @property
     def networks(self) -> list[nn.Module]:

@@ -55,6 +55,7 @@ class ScoreSettings:
         combined: names that `COMBINED` is made of, each in units of its spread on training pictures.
         tracks: names that `BOTH_TRACKS` is made of, likewise; none without a detective.
         restorations: S of the default prior in `detect`.
+        sign: of volumes: 1 where anomalies are brighter in this sequence, -1 darker, 0 either.
     """
 
     default: str = "masked_nll_minus_entropy_adjusted"
@@ -66,6 +67,7 @@ class ScoreSettings:
     combined: tuple[str, ...] = ()
     tracks: tuple[str, ...] = ()
     restorations: int = 4
+    sign: int = 0
 
     def as_tree(self) -> dict[str, Any]:
         return asdict(self)
@@ -276,19 +278,18 @@ def joined_examinations(parts: Sequence[Examination]) -> Examination:
 
 
 @torch.no_grad()
-def judging_surprise(model: Model, image: Tensor, codes: Tensor) -> Surprise:
+def judging_surprise(model: Model, image: Tensor, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
     """Surprise of the prior that judges, as a detective sees it: PixelSNAIL's over picture and mirror image where the
     model has one, else the default prior's.
 
     Args:
-        image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w), its codes.
+        image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w), its codes; scalars: of its context, or None.
     """
     kind = judge_of(model.priors)
-    prior = model.priors[kind]
+    there = model.surprise(kind, codes, scalars)
     if kind != "pixelsnail":
-        found: Surprise = prior.log_prob(codes)
-        return found
-    return _both_ways(prior.log_prob(codes), prior.log_prob(model.vqvae.encode(image.flip(3))))
+        return there
+    return _both_ways(there, model.surprise(kind, model.encode(image.flip(3), scalars), scalars))
 
 
 def _both_ways(there: Surprise, back: Surprise) -> Surprise:

@@ -110,11 +110,11 @@ def prepare_volumes(
             origin = origin_of(relative, names_of_root(root))
             origin = replace(origin, group=f"{source.name}/{stem_of(path)}")
             mask = mask_of(path, root, masks)
-            jobs.append(
-                _Job(str(path), relative.as_posix(), str(source), origin, str(mask) if mask else None, framing)
-            )
+            jobs.append(_Job(str(path), relative.as_posix(), str(source), origin, str(mask) if mask else None, framing))
     if not jobs:
-        raise PixelsleuthError(f"no volume found below {', '.join(map(str, sources))}; give a folder of .nii or .nii.gz")
+        raise PixelsleuthError(
+            f"no volume found below {', '.join(map(str, sources))}; give a folder of .nii or .nii.gz"
+        )
     jobs = _some_calibrate(jobs)
     settings = json.loads(json.dumps({
         "format": FORMAT, "crop": "volume", "margin": 0.0, "min_confidence": 0.0, "channels": 1, **asdict(framing),

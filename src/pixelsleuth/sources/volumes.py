@@ -100,7 +100,9 @@ def _opened(path: Path) -> tuple[Any, str]:
     try:
         return nibabel.Nifti1Image.from_filename(os.fspath(path)), sha256
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError("truncated", f"the file ends too early or is damaged ({error}); copy it again", sha256) from None
+        raise InputError(
+            "truncated", f"the file ends too early or is damaged ({error}); copy it again", sha256
+        ) from None
     except (ImageFileError, HeaderDataError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("not_a_volume", f"expected a NIfTI file, got something else ({reason})", sha256) from None
@@ -131,7 +133,9 @@ def _checked(path: str, sha256: str, image: Any) -> Volume:
     if values.shape[2] < MIN_SLICES:
         raise InputError("too_few_slices", f"{values.shape[2]} axial slices, at least {MIN_SLICES} are needed")
     if min(values.shape[:2]) < MIN_SIDE:
-        raise InputError("too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed")
+        raise InputError(
+            "too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed"
+        )
     notes = []
     finite = np.isfinite(values)
     if not finite.all():

@@ -39,14 +39,16 @@ class Forged:
     Attributes:
         pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
         mask: (N, size, size) bool, where the forgery was altered.
-        kind: (N,) of sources.anomalies.KINDS.
+        kind: (N,) of sources.anomalies.KINDS, of slices of sources.lesions.KINDS.
         close: the pixels at the size a detective sees; None where that is the same.
+        scalars: (N, n) float32, context of the pictures; None for none.
     """
 
     pixels: np.ndarray
     mask: np.ndarray
     kind: np.ndarray
     close: np.ndarray | None = None
+    scalars: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

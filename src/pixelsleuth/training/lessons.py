@@ -98,14 +98,16 @@ def lessons_of(
 ) -> Lessons:
     """Runs the networks over forged pairs."""
     flat = forged.pixels.reshape(-1, *forged.pixels.shape[2:])
+    scalars = None if forged.scalars is None else np.repeat(forged.scalars, 2, axis=0)
     made = np.zeros_like(flat)
     felt = []
     for start in range(0, len(flat), BATCH):
         image = to_float(torch.from_numpy(flat[start : start + BATCH])).contiguous(memory_format=torch.channels_last)
-        codes = model.vqvae.encode(image)
-        seen = judging_surprise(model, image, codes)
+        about = None if scalars is None else torch.from_numpy(scalars[start : start + BATCH])
+        codes = model.encode(image, about)
+        seen = judging_surprise(model, image, codes, about)
         felt.append(torch.stack([seen.nll, seen.entropy], 1).half().numpy())
-        decoded = model.vqvae.decode(codes).permute(0, 2, 3, 1)
+        decoded = model.decode(codes, about).permute(0, 2, 3, 1)
         made[start : start + BATCH] = decoded.mul(255).round().byte().numpy()
         progress(min(start + BATCH, len(flat)), len(flat))
     surprise = np.concatenate(felt)

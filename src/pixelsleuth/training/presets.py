@@ -117,8 +117,15 @@ PRESETS: dict[str, Settings] = {
         (
             PriorConfig(codes=256, grid=(20, 20), width=64, blocks=6),
             PriorConfig(
-                kind="pixelsnail", codes=256, grid=(20, 20), width=48, blocks=2, pairs=2, attention_stride=2,
-                embedding=48, dropout=0.05,
+                kind="pixelsnail",
+                codes=256,
+                grid=(20, 20),
+                width=48,
+                blocks=2,
+                pairs=2,
+                attention_stride=2,
+                embedding=48,
+                dropout=0.05,
             ),
         ),
         Stage(epochs=16, augment="scans"),

@@ -178,7 +178,9 @@ def _check(store: Store, settings: Settings) -> None:
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
     most = 1 if store.holds_volumes else 0
     if max(wants) > most:
-        raise PixelsleuthError(f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for")
+        raise PixelsleuthError(
+            f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
+        )
     unknown = sorted(set(settings.forgeries) - set(KINDS))
     if unknown:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")

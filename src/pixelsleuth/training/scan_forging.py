@@ -1,0 +1,102 @@
+"""Anomalies laid into healthy slices of training patients, each beside the slice it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from pixelsleuth.sources.lesions import drawn, made_anomalous
+from pixelsleuth.sources.slices import HIGHEST, LOWEST
+from pixelsleuth.sources.store import Store
+from pixelsleuth.training.forging import Forged
+
+#: A foreign patch comes from a slice whose position differs by at most this.
+NEAR = 0.1
+#: Share of forgeries that get a second anomaly.
+SECOND = 0.3
+#: Draws of an anomaly before a slice is passed over: some, of the crown, have no place for one.
+TRIES = 3
+
+
+def forge_slices(
+    store: Store,
+    rows: np.ndarray,
+    pairs: int,
+    kinds: tuple[str, ...],
+    seed: int,
+    sign: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Forged:
+    """`pairs` slices of `rows`, each seen a little differently every time, with one or two anomalies; the same for the
+    same seed.
+
+    Args:
+        kinds: of sources.lesions.KINDS, drawn evenly.
+        sign: 1: what is shifted or constant is brighter, -1: darker, 0: either.
+    """
+    size = store.size
+    position = store.table["position"]
+    pixels = np.zeros((pairs, 2, size, size, 1), np.uint8)
+    mask = np.zeros((pairs, size, size), bool)
+    chosen, number, at = np.zeros(pairs, int), 0, 0
+    while at < pairs:
+        generator = np.random.default_rng((seed, number))
+        row = int(rows[number % len(rows)])
+        number += 1
+        near = rows[np.abs(position[rows] - position[row]) <= NEAR]
+        donor = int(near[int(generator.integers(len(near)))])
+        healthy, inside = _another_view(store.pixels([row])[0], store.inside([row])[0], generator)
+        foreign = _standard(store.pixels([donor])[0][..., 0])
+        found = _with_anomalies(_standard(healthy), inside, kinds, sign, foreign, generator)
+        if found is None:
+            if number > 20 * pairs:
+                raise ValueError("no slice has a place for an anomaly; are the heads' masks empty?")
+            continue
+        altered, where = found
+        pixels[at, 0, ..., 0], pixels[at, 1, ..., 0] = healthy, _grey(altered)
+        mask[at], chosen[at] = where, row
+        at += 1
+        progress(at, pairs)
+    return Forged(pixels, mask, np.array(["scan"] * pairs), scalars=position[chosen].astype(np.float32)[:, None])
+
+
+def _with_anomalies(
+    values: np.ndarray, inside: np.ndarray, kinds: tuple[str, ...], sign: int, donor: np.ndarray,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+    where = np.zeros(inside.shape, bool)
+    for _ in range(2 if generator.random() < SECOND else 1):
+        for _ in range(TRIES):
+            try:
+                values, mask = made_anomalous(values, inside, drawn(kinds, generator, sign), generator, donor)
+            except ValueError:
+                continue
+            where |= mask
+            break
+    return (values, where) if where.any() else None
+
+
+def _another_view(
+    pixels: np.ndarray, inside: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(size, size) uint8 and bool: the slice turned, scaled and lit a little differently; scans are few."""
+    size = len(pixels)
+    move = cv2.getRotationMatrix2D((size / 2, size / 2), generator.uniform(-8, 8), generator.uniform(0.92, 1.08))
+    move[:, 2] += generator.uniform(-0.03, 0.03, 2) * size
+    turned = cv2.warpAffine(pixels[..., 0], move, (size, size), borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+    head = cv2.warpAffine(inside.astype(np.uint8), move, (size, size), flags=cv2.INTER_NEAREST)
+    middle = float(turned[head > 0].mean()) if head.any() else 0.0
+    lit = (turned - middle) * generator.uniform(0.9, 1.1) + middle + generator.uniform(-6, 6)
+    return np.clip(np.rint(lit), 0, 255).astype(np.uint8), head > 0
+
+
+def _standard(pixels: np.ndarray) -> np.ndarray:
+    """Grey levels as standard scores."""
+    return pixels.astype(np.float32) * ((HIGHEST - LOWEST) / 255) + LOWEST
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Standard scores as grey levels."""
+    return np.clip(np.rint((values - LOWEST) * (255 / (HIGHEST - LOWEST))), 0, 255).astype(np.uint8)
