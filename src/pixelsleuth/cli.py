@@ -306,7 +306,11 @@ def train(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
     folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
     preset: Annotated[
-        str, typer.Option(help="fast, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen.")
+        str,
+        typer.Option(
+            help="fast, scans, scans-bright, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
+            " Of volumes scans unless given."
+        ),
     ] = "fast",
     config: Annotated[Path | None, typer.Option(help="YAML with settings over the preset's.")] = None,
     overrides: Annotated[
@@ -318,29 +322,38 @@ def train(
     """Train VQ-VAE and priors on normal images, then calibrate."""
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
-    from pixelsleuth.training.fitting import calibrate as run_calibration
     from pixelsleuth.training.fitting import check_calibration_rows
     from pixelsleuth.training.presets import resolve
     from pixelsleuth.training.run import train as run
+    from pixelsleuth.training.scan_fitting import check_calibration_volumes
 
-    settings = resolve(preset, config, overrides)
     with Store(store) as opened:
+        volumes = opened.holds_volumes
+        if volumes and preset == "fast":
+            preset = "scans"
+        settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
-        check_calibration_rows(opened)
+        (check_calibration_volumes if volumes else check_calibration_rows)(opened)
     say = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
     run(store, folder, settings, resume=resume, progress=progress, say=say)
-    _calibrated(run_calibration, folder, store, "float32")
+    _calibrated(folder, store, "float32", volumes)
     write_card(folder)
     say(f"the model is in {folder}")
 
 
-def _calibrated(run: Any, folder: Path, store: Path, dtype: str) -> None:
+def _calibrated(folder: Path, store: Path, dtype: str, volumes: bool) -> None:
+    from pixelsleuth.training.fitting import calibrate as of_pictures
+    from pixelsleuth.training.scan_fitting import calibrate_slices as of_volumes
+
     with _bar() as bar:
         task = bar.add_task("calibrating", total=None)
-        made = run(
-            folder, store, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    console.print(f"calibrated {made.score} on {made.count:,} normal images", highlight=False)
+        progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        if volumes:
+            made = of_volumes(folder, store, progress)
+        else:
+            made = of_pictures(folder, store, dtype=dtype, progress=progress)
+    unit = made.about.get("unit", "image")
+    console.print(f"calibrated {made.score} on {made.count:,} normal {unit}s", highlight=False)
 
 
 @app.command()
@@ -351,9 +364,11 @@ def calibrate(
 ) -> None:
     """Rank the store's calibration images: thresholds and p-values from normal images alone."""
     from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.training.fitting import calibrate as run
+    from pixelsleuth.sources.store import Store
 
-    _calibrated(run, folder, store, dtype)
+    with Store(store) as opened:
+        volumes = opened.holds_volumes
+    _calibrated(folder, store, dtype, volumes)
     write_card(folder)
 
 
