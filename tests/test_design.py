@@ -17,6 +17,7 @@ ORDER = (
     "models",
     "scoring",
     "training",
+    "scanner",
     "detector",
     "evaluation",
     "reporting",

@@ -376,7 +376,7 @@ def calibrate(
 def detect(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, videos, folders, or - for a list on standard input."),
+        typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
     ],
     model: ModelOption = "faces",
     out: OutOption = None,
@@ -399,7 +399,7 @@ def detect(
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
 ) -> None:
-    """Judge images and videos: one record an input, in input order."""
+    """Judge images, videos and volumes: one record an input, in input order."""
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.writing import RecordWriter, written_behind
     from pixelsleuth.sources.tracks import Policy
@@ -410,7 +410,8 @@ def detect(
     detector.calibration.check_rate(max_false_alarm)
     calibrated = detector.model.config.preprocessing.get("pick", "even")
     policy = Policy(frames, every, keep, pick.value if pick else calibrated)
-    detector.preparation(policy)
+    if detector.scanner is None:
+        detector.preparation(policy)
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
@@ -437,12 +438,12 @@ def detect(
 
 def _listed(inputs: list[str]) -> Iterator[str]:
     """Inputs in order: a folder gives its images and videos, `-` the lines of standard input."""
-    from pixelsleuth.sources.inputs import find_inputs
+    from pixelsleuth.sources.inputs import find_inputs, kind_of
 
     for item in inputs:
         if item == "-":
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        elif Path(item).is_dir():
+        elif Path(item).is_dir() and kind_of(item) != "volume":
             found = list(find_inputs(Path(item)))
             # A folder without any is an input like any other that cannot be judged: it gets a record.
             yield from map(str, found or [Path(item)])
