@@ -18,6 +18,7 @@ ORDER = (
     "scoring",
     "training",
     "scanner",
+    "submission",
     "detector",
     "evaluation",
     "reporting",

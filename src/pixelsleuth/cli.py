@@ -63,6 +63,11 @@ class Frame(str, Enum):
     stretch = "stretch"
 
 
+class Mode(str, Enum):
+    sample = "sample"
+    pixel = "pixel"
+
+
 class Pick(str, Enum):
     even = "even"
     quality = "quality"
@@ -453,10 +458,17 @@ def _listed(inputs: list[str]) -> Iterator[str]:
 
 @app.command()
 def evaluate(
-    normal: Annotated[Path, typer.Option(help="Folder of normal images or videos, or a CSV with columns file,label.")],
-    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
+    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")],
+    normal: Annotated[
+        Path | None,
+        typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
+    ] = None,
     model: ModelOption = "faces",
     masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give the DSC here."),
+    ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     out: OutOption = None,
     split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
@@ -474,11 +486,17 @@ def evaluate(
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
+
+    detector = Detector.load(model)
+    if detector.scanner is not None:
+        _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
+        return
+    if normal is None:
+        raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.evaluated import save_figures, show
 
-    detector = Detector.load(model)
     with _bar() as bar:
         task = bar.add_task("scoring", total=None)
         result = run(
@@ -491,6 +509,59 @@ def evaluate(
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
     show(result.metrics, Console())
+
+
+def _evaluate_volumes(
+    detector: Any, normal: Path | None, anomalous: Path, masks: Path | None, thresholds: Path | None, text: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    from pixelsleuth.evaluation.volumes import evaluate_volumes as run
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
+
+    levels: dict[str, float] = {}
+    if thresholds is not None:
+        try:
+            levels = json.loads(thresholds.read_text())["thresholds"]
+        except (OSError, ValueError, KeyError) as error:
+            raise PixelsleuthError(f"--thresholds {thresholds}: not the metrics.json of volumes ({error})") from error
+    with _bar() as bar:
+        task = bar.add_task("scoring", total=None)
+        result = run(
+            detector, normal, anomalous, masks=masks, thresholds=levels, text=text,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, default=str) + "\n")
+        save_volume_figures(result, out)
+    show_volumes(result.metrics, Console())
+
+
+@app.command()
+def mood(
+    folder: Annotated[Path, typer.Option("-i", "--input", help="Folder of NIfTI volumes.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is written, one file a volume.")],
+    model: Annotated[str, typer.Option("--model", help="A folder or a Hugging Face Hub id.")],
+    mode: Annotated[Mode, typer.Option(help="One number a volume, or one map.")] = Mode.pixel,
+) -> None:
+    """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.sources.volumes import is_volume
+    from pixelsleuth.submission import write_pixels, write_sample
+
+    detector = Detector.load(model)
+    if detector.scanner is None:
+        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
+    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    if not paths:
+        raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
+    write = write_sample if mode is Mode.sample else write_pixels
+    refused = [reason for path in paths if (reason := write(detector.scanner, path, out))]
+    for reason in refused:
+        console.print(reason, highlight=False, markup=False, soft_wrap=True)
+    if len(refused) == len(paths):
+        raise PixelsleuthError(f"none of the {len(paths)} volumes could be judged")
 
 
 @app.command()
