@@ -207,7 +207,7 @@ class Finding:
         square: the square that was cut, in pixels of the input; of several faces the most unusual one's.
         frames, stills: of a video, the frames that were judged, and the most unusual ones with their maps; `heatmap`
             and `regions` are then those of the first still.
-        slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z), in the order of the file.
+        slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, one sentence each.
     """

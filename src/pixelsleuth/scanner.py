@@ -1,4 +1,4 @@
-"""A volume's judgement: its slices are brought to one scale, examined, ranked, and its map is drawn back into its space."""
+"""A volume's judgement: its slices brought to one scale, examined, ranked, and its map drawn back into its space."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Scanner:
             return self._refused(path, "failed", f"reading failed ({type(error).__name__}: {error}); look at the file")
 
     def examine(self, scan: Scan, *, maps: bool = True, baselines: bool = False, text: int = 0) -> SliceEvidence:
-        """What the networks say of a volume's slices. `maps`: also restore; see `SliceExaminer.examine` for the rest."""
+        """What the networks say of a volume's slices; `maps`: also restore; the rest as in `SliceExaminer.examine`."""
         cut = scan.slices
         keys = [key_of(scan.volume.sha256, int(k)) for k in cut.index]
         restore = maps or "restoration" in self.examiner.settings.default_map
@@ -103,17 +103,20 @@ class Scanner:
         raw, cut = seen.maps[self.examiner.settings.default_map], scan.slices
         excess = np.stack([self.calibration.excess(one) for one in raw]) * (raw > 0)
         share = np.stack([self.calibration.share(one) for one in raw]) * (raw > 0)
-        drawn = {
-            name: in_file_order(cut.drawn_back(values), scan.volume)
-            for name, values in (("heatmap", share), ("excess", excess / self.calibration.colour_from))
-        }
+        heatmap = in_file_order(cut.drawn_back(share), scan.volume)
+        coloured = in_file_order(cut.drawn_back(excess / self.calibration.colour_from), scan.volume)
         restoration = None
         if seen.restoration is not None:
             restoration = np.repeat(
                 seen.restoration[int(np.argmax(seen.scores[self.calibration.score]))][..., None], 3, 2
             )
         return replace(
-            finding, **drawn, regions=self._regions(drawn["excess"]), raw_maps=seen.maps, restoration=restoration
+            finding,
+            heatmap=heatmap,
+            excess=coloured,
+            regions=self._regions(coloured),
+            raw_maps=seen.maps,
+            restoration=restoration,
         )
 
     def _regions(self, excess: np.ndarray) -> tuple[Region, ...]:

@@ -249,7 +249,7 @@ def pixel_metrics(
         level = thresholds.get(name)
         if level is None and name == default:
             level = float(detector.calibration.about["marked_from"])
-        if level is None and normal:
+        if level is None and normal and all(name in c.maps for c in normal):
             level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
         if level is not None:
             rows[name]["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
@@ -284,7 +284,7 @@ def lesion_metrics(masked: list[VolumeCase], name: str, level: float, weights: n
     found = np.zeros((len(masked), len(levels)))
     wrong, total = np.zeros_like(found), np.zeros(len(masked))
     for i, case in enumerate(masked):
-        truth, count = ndimage.label(case.lesion & case.head)
+        truth, count = ndimage.label(np.asarray(case.lesion & case.head))
         sizes = np.bincount(truth.ravel())
         total[i] = (sizes[1:] >= LEAST_PART).sum()
         for j, at in enumerate(levels):
@@ -296,11 +296,11 @@ def lesion_metrics(masked: list[VolumeCase], name: str, level: float, weights: n
             touching = np.zeros(number + 1, bool)
             touching[np.unique(parts[truth > 0])] = True
             wrong[i, j] = (large & ~touching[1:]).sum()
-    at = int(np.searchsorted(levels, level))
+    place = int(np.searchsorted(levels, level))
     hits, alarms, lesions = weights @ found, weights @ wrong, weights @ total
     volumes = weights.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * hits[:, at] / (hits[:, at] + alarms[:, at] + lesions)
+        f1 = 2 * hits[:, place] / (hits[:, place] + alarms[:, place] + lesions)
         sensitivity = hits / lesions[:, None]
     froc = {}
     for allowed in FALSE_FINDINGS:
@@ -333,9 +333,9 @@ def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) ->
                 }
             if normal:
                 both = chosen + normal
-                values = np.array([c.finding.score for c in both], float)
+                of_samples = np.array([c.finding.score for c in both], float)
                 labels = np.array([c.anomalous for c in both])
                 units = metrics.resample_weights([c.unit for c in both], None)
-                row["sample"] = metrics.score_metrics(metrics.image_counts(values, labels, units))
+                row["sample"] = metrics.score_metrics(metrics.image_counts(of_samples, labels, units))
             result[name] = row
     return result

@@ -144,7 +144,7 @@ def head_of(foreground: np.ndarray) -> np.ndarray:
     """(X, Y, Z) bool: the largest connected part, its holes filled slice by slice; specks in the air are none of it."""
     labels, count = ndimage.label(foreground)
     if count > 1:
-        foreground = labels == int(np.argmax(np.bincount(labels.ravel())[1:])) + 1
+        foreground = np.asarray(labels == int(np.argmax(np.bincount(labels.ravel())[1:])) + 1)
     filled = np.zeros_like(foreground)
     for k in range(foreground.shape[2]):
         filled[:, :, k] = ndimage.binary_fill_holes(foreground[:, :, k])

@@ -83,6 +83,7 @@ def _opened(path: Path) -> tuple[Any, str]:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
         if not path.is_file():
@@ -103,7 +104,7 @@ def _opened(path: Path) -> tuple[Any, str]:
         raise InputError(
             "truncated", f"the file ends too early or is damaged ({error}); copy it again", sha256
         ) from None
-    except (ImageFileError, HeaderDataError, ValueError, OSError) as error:
+    except (ImageFileError, HeaderDataError, WrapStructError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("not_a_volume", f"expected a NIfTI file, got something else ({reason})", sha256) from None
 

@@ -13,6 +13,7 @@ import yaml
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.detective import DetectiveConfig
 from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.vae import VAEConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.lesions import KINDS as LESIONS
@@ -69,6 +70,7 @@ class Settings:
         detective_stage: how it is taught, a batch counting pairs; 0 epochs: the model has none.
         forgeries: kinds it is taught on (sources.anomalies.KINDS; of volumes sources.lesions.KINDS).
         pairs: training pictures that a forgery is made of; of slices, which are few, each is taken several times.
+        vae, vae_stage: a plain VAE that `evaluate` compares with; 0 epochs: the model has none.
         sign: of volumes: 1 where anomalies are brighter in this sequence, as lesions on FLAIR are, -1 darker, 0 either.
     """
 
@@ -87,6 +89,8 @@ class Settings:
     forgeries: tuple[str, ...] = KINDS
     pairs: int = 6000
     sign: int = 0
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    vae_stage: Stage = field(default_factory=lambda: Stage(epochs=0))
 
 
 _PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)
@@ -136,6 +140,7 @@ PRESETS: dict[str, Settings] = {
         Stage(epochs=5, batch=24),
         LESIONS,
         3500,
+        vae_stage=Stage(epochs=40, learning_rate=1e-3, augment="scans"),
     ),
     # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
     "paper-ffhq": _PAPER,

@@ -26,6 +26,7 @@ from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.folder import (
     DETECTIVE_FILE,
     PREPROCESSING,
+    VAE_FILE,
     ModelConfig,
     build_prior,
     load_model,
@@ -36,6 +37,7 @@ from pixelsleuth.models.folder import (
 )
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import save_atlas
 from pixelsleuth.scoring.examine import ScoreSettings
@@ -49,7 +51,14 @@ from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.scan_fitting import fit_slices
 from pixelsleuth.training.scan_forging import forge_slices
-from pixelsleuth.training.stages import DetectiveStage, PriorStage, VQVAEStage, log_every, reconstruction_metrics
+from pixelsleuth.training.stages import (
+    DetectiveStage,
+    PriorStage,
+    VAEStage,
+    VQVAEStage,
+    log_every,
+    reconstruction_metrics,
+)
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
@@ -105,6 +114,9 @@ def train(
         figures["vqvae"] = json.loads((work / "vqvae.json").read_text())
         say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
 
+        if settings.vae_stage.epochs:
+            figures["vae"] = _fit_vae(folder, store, rows, settings, work, progress)
+            say("VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vae"].items()))
         learned = rows[: settings.prior_stage.most_images or None]
         codes = _cached_codes(vqvae, store, learned, settings.prior_stage, work / "codes.npy", say)
         held_out = _held_out(store)
@@ -134,7 +146,8 @@ def train(
             "torch": torch.__version__,
         }
         unfitted = ScoreSettings().as_tree()
-        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training)
+        vae = settings.vae if settings.vae_stage.epochs else None
+        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
         save_config(folder, whole)
         if settings.detective_stage.epochs:
             figures["detective"] = _teach(folder, store, settings, work, progress, say)
@@ -145,6 +158,27 @@ def train(
             save_scores(folder, fitted)
         else:
             save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
+
+
+def _fit_vae(
+    folder: Path, store: Store, rows: np.ndarray, settings: Settings, work: Path, progress: bool
+) -> dict[str, float]:
+    """Trains the plain VAE that `evaluate` compares with."""
+    torch.manual_seed(settings.seed)
+    vae = VAE(settings.vae)
+    if not (folder / VAE_FILE).exists():
+        stage = settings.vae_stage
+        sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed)
+        steps = _steps(sampler, stage)
+
+        def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return store.pixels(rows[picked]), scalars_of(store, rows[picked], 0)
+
+        made = _fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
+        write_text(work / "vae.json", json.dumps(made))
+        save_network(vae, folder / VAE_FILE)
+    found: dict[str, float] = json.loads((work / "vae.json").read_text())
+    return found
 
 
 def _teach(
@@ -185,7 +219,8 @@ def _check(store: Store, settings: Settings) -> None:
     if settings.vqvae.channels != channels:
         kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
         raise PixelsleuthError(
-            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; take --preset {preset}"
+            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
+            f"take --preset {preset}"
         )
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
     most = 1 if store.holds_volumes else 0

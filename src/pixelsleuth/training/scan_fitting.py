@@ -32,7 +32,7 @@ MARKED = 0.005
 
 
 def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int) -> tuple[ScoreSettings, Atlas]:
-    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), what is default, the atlas."""
+    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), defaults, and the atlas."""
     nll: dict[str, list[np.ndarray]] = {kind: [] for kind in model.priors}
     first = next(iter(model.priors))
     position = store.table["position"][rows]
@@ -64,8 +64,8 @@ def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int) -> tuple
 def calibrate_slices(
     folder: Path, store_path: Path, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Calibration:
-    """Ranks the volumes of split `calib`: whole ones where all their slices are healthy, else one healthy slice of each,
-    drawn by hash, for slices of one head are not exchangeable with those of others.
+    """Ranks the volumes of split `calib`: whole ones where all their slices are healthy, else one healthy slice of
+    each, drawn by hash, for slices of one head are not exchangeable with those of others.
 
     Raises:
         PixelsleuthError: the store was prepared otherwise than the model's, or shares volumes with its training.
@@ -130,8 +130,8 @@ def check_calibration_volumes(store: Store) -> list[np.ndarray]:
     volumes = [r for r in volumes if (label[r] != "anomalous").any()]
     if len(volumes) < FEWEST:
         raise CalibrationError(
-            f"{store.path} has {len(volumes)} volumes of split 'calib', at least {FEWEST} are needed; put volumes into a "
-            "folder named 'calib', or give at least 20 to train on, of which some will calibrate"
+            f"{store.path} has {len(volumes)} volumes of split 'calib', at least {FEWEST} are needed; put volumes "
+            "into a folder named 'calib', or give at least 20 to train on, of which some will calibrate"
         )
     others = store.rows("train", "val", normal_only=False)
     for column in ("sha256", "group"):
