@@ -140,7 +140,7 @@ PRESETS: dict[str, Settings] = {
         Stage(epochs=5, batch=24),
         LESIONS,
         3500,
-        vae_stage=Stage(epochs=40, learning_rate=1e-3, augment="scans"),
+        vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
     ),
     # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
     "paper-ffhq": _PAPER,
