@@ -297,11 +297,11 @@ def lesion_metrics(masked: list[VolumeCase], name: str, level: float, weights: n
             touching[np.unique(parts[truth > 0])] = True
             wrong[i, j] = (large & ~touching[1:]).sum()
     place = int(np.searchsorted(levels, level))
-    hits, alarms, lesions = weights @ found, weights @ wrong, weights @ total
+    caught, alarms, lesions = weights @ found, weights @ wrong, weights @ total
     volumes = weights.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * hits[:, place] / (hits[:, place] + alarms[:, place] + lesions)
-        sensitivity = hits / lesions[:, None]
+        f1 = 2 * caught[:, place] / (caught[:, place] + alarms[:, place] + lesions)
+        sensitivity = caught / lesions[:, None]
     froc = {}
     for allowed in FALSE_FINDINGS:
         fits = alarms <= allowed * volumes[:, None]

@@ -143,12 +143,10 @@ def foreground_of(values: np.ndarray) -> np.ndarray:
 def head_of(foreground: np.ndarray) -> np.ndarray:
     """(X, Y, Z) bool: the largest connected part, its holes filled slice by slice; specks in the air are none of it."""
     labels, count = ndimage.label(foreground)
-    if count > 1:
-        foreground = np.asarray(labels == int(np.argmax(np.bincount(labels.ravel())[1:])) + 1)
-    filled = np.zeros_like(foreground)
-    for k in range(foreground.shape[2]):
-        filled[:, :, k] = ndimage.binary_fill_holes(foreground[:, :, k])
-    return filled
+    largest = int(np.argmax(np.bincount(labels.ravel())[1:])) + 1 if count else 1
+    part = np.asarray(labels, np.int32) == largest
+    each = [ndimage.binary_fill_holes(one) for one in np.moveaxis(np.asarray(part), 2, 0)]
+    return np.stack(each, 2)
 
 
 def _box_of(head: np.ndarray, frame: str) -> Box:
@@ -158,7 +156,8 @@ def _box_of(head: np.ndarray, frame: str) -> Box:
     if frame == "whole":
         left, right, top, bottom = 0, width, 0, height
     else:
-        columns, rows = head.any((1, 2)), head[:, ::-1].any((0, 2))
+        columns: np.ndarray = np.any(head, axis=(1, 2))
+        rows: np.ndarray = np.any(head[:, ::-1], axis=(0, 2))
         left, right = int(np.argmax(columns)), width - int(np.argmax(columns[::-1]))
         top, bottom = int(np.argmax(rows)), height - int(np.argmax(rows[::-1]))
     side = max(right - left, bottom - top)
