@@ -37,6 +37,8 @@ MAP_SCORE = "map_top"
 TOP_SLICES = 0.25
 #: A volume with as many slices as a slice has pixels is pooled as deep as it is wide; thin stacks are not.
 TEXT_POOL = (3, 7)
+#: Standard scores beyond this against the atlas count no more.
+MOST_Z = 6.0
 #: Rim of the head, as a share of its side, in which nothing is counted: partial volumes and scalp.
 RIM = 0.02
 
@@ -222,6 +224,8 @@ class SliceExaminer:
             found["detective_x_brightness"] = raw[DETECTIVE_MAP] * light
         if "restoration" in raw:
             found["detective_x_restoration"] = raw[DETECTIVE_MAP] * raw["restoration"]
+        if "baseline_atlas" in raw:
+            found["detective_x_atlas"] = raw[DETECTIVE_MAP] * np.minimum(raw["baseline_atlas"], MOST_Z)
         return found
 
 
