@@ -24,6 +24,7 @@ ORDER = (
     "reporting",
     "demo",
     "benchmark",
+    "web",
     "cli",
     "__main__",
 )

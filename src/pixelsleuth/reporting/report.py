@@ -18,6 +18,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, warmth, with_boxes
 from pixelsleuth.scoring.calibration import Calibration
 from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE
+from pixelsleuth.sources.faces import drawn_back
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
 SIDE = 480
@@ -47,8 +48,13 @@ class Exhibit:
 
 def write_report(path: Path, exhibits: list[Exhibit], calibration: Calibration, command: str, crop: str) -> None:
     """Writes the report of several findings of one model."""
+    write_text(path, report_of(exhibits, calibration, command, crop))
+
+
+def report_of(exhibits: list[Exhibit], calibration: Calibration, command: str, crop: str) -> str:
+    """The report as the text of one HTML file."""
     environment = Environment(loader=PackageLoader("pixelsleuth.reporting"), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("report.html").render(
+    page: str = environment.get_template("report.html").render(
         items=[_item(exhibit, calibration) for exhibit in exhibits],
         calibration=calibration,
         model=exhibits[0].finding.model,
@@ -57,7 +63,36 @@ def write_report(path: Path, exhibits: list[Exhibit], calibration: Calibration, 
         version=__version__,
         no_signal=NO_SIGNAL if crop == "face" else "",
     )
-    write_text(path, page)
+    return page
+
+
+def pictures_of(exhibit: Exhibit, calibration: Calibration) -> dict[str, str]:
+    """What the web page lays over each other, as data URIs of one size: `input`, `restoration` (of the face, in its
+    place), `heatmap`; and `histogram`. Those that a finding has."""
+    finding, pixels = exhibit.finding, exhibit.pixels
+    found: dict[str, str] = {}
+    if pixels is not None:
+        found["input"] = _data_uri(shrunk(pixels, SIDE))
+        if finding.restoration is not None and finding.square is not None and finding.kind == "image":
+            drawn = [drawn_back(finding.restoration[..., c].astype(np.float32), finding.square, pixels.shape[:2])
+                     for c in range(3)]  # fmt: skip
+            within = drawn_back(np.ones(finding.restoration.shape[:2], np.float32), finding.square, pixels.shape[:2])
+            mixed = np.where(within[..., None] > 0.5, np.stack(drawn, 2), pixels)
+            found["restoration"] = _data_uri(shrunk(np.clip(mixed, 0, 255).astype(np.uint8), SIDE))
+        if finding.heatmap is not None and finding.heatmap.shape == pixels.shape[:2]:
+            coloured = warmth(pixels, finding.heatmap)
+            coloured = with_boxes(coloured, [r.box.as_list() for r in finding.regions], (0, 229, 255))
+            found["heatmap"] = _data_uri(shrunk(coloured, SIDE))
+    if finding.score is not None:
+        found["histogram"] = _histogram(finding, calibration)
+    return found
+
+
+def _histogram(finding: Finding, calibration: Calibration) -> str:
+    assert finding.score is not None
+    known = calibration.scores["original"]
+    threshold = float(np.quantile(known, 1 - finding.max_false_alarm))
+    return _png_uri(png_of(score_histogram(known, finding.score, threshold, finding.max_false_alarm)))
 
 
 def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
@@ -87,9 +122,7 @@ def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
         if finding.restoration is not None:
             item["images"].append(("face as the model would have it", _data_uri(finding.restoration)))
     if finding.score is not None:
-        threshold = float(np.quantile(calibration.scores["original"], 1 - finding.max_false_alarm))
-        figure = score_histogram(calibration.scores["original"], finding.score, threshold, finding.max_false_alarm)
-        item["histogram"] = _png_uri(png_of(figure))
+        item["histogram"] = _histogram(finding, calibration)
     return item
 
 

@@ -1,0 +1,212 @@
+"""The REST API: the contract, limits, refusals, the queue."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pixelsleuth.cli import app as command_line
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.records import RECORD_FIELDS
+from tests.conftest import shape_picture
+
+pytest.importorskip("fastapi", reason="needs the web extra")
+from starlette.testclient import TestClient
+
+from pixelsleuth.web.app import POLICY, application
+from pixelsleuth.web.desk import Desk, Full
+
+
+def encoded(seed: int, anomalous: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(shape_picture(seed, anomalous)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def client(model_folder: Path) -> Iterator[TestClient]:
+    with TestClient(application(Detector.load(model_folder), rate=0.1, most_bytes=2_000_000)) as made:
+        yield made
+
+
+def sent(client: TestClient, name: str, data: bytes, **more: Any) -> Any:
+    return client.post("/api/findings", files={"file": (name, data)}, **more)
+
+
+def test_a_finding_is_one_record_as_the_detector_gives_it(
+    client: TestClient, model_folder: Path, tmp_path: Path
+) -> None:
+    answer = sent(client, "../../etc/picture one.png", encoded(7_000))
+    assert answer.status_code == 200
+    record = answer.json()
+    assert tuple(record) == RECORD_FIELDS
+    assert record["path"] == "picture one.png"
+    (tmp_path / "a.png").write_bytes(encoded(7_000))
+    alone = Detector.load(model_folder).detect(tmp_path / "a.png", max_false_alarm=0.1).record()
+    for key in ("sha256", "verdict", "p_value", "score", "regions", "max_false_alarm"):
+        assert record[key] == alone[key], key
+
+
+def test_what_cannot_be_judged_is_a_record_with_its_reason(client: TestClient) -> None:
+    for name, data, code in (("text.jpg", b"no picture", "not_an_image"), ("empty.png", b"", "empty")):
+        answer = sent(client, name, data)
+        assert answer.status_code == 200
+        assert answer.json()["verdict"] == "not_applicable"
+        assert answer.json()["reason"]["code"] == code
+
+
+def test_wrong_calls_get_a_reason(client: TestClient) -> None:
+    for answer in (
+        client.post("/api/findings", files={"other": ("a.png", b"x")}),
+        client.post("/api/findings", content=b"garbage", headers={"Content-Type": "multipart/form-data; boundary=x"}),
+        client.post("/api/findings", content=b"--x\r\nbroken", headers={"Content-Type": "multipart/form-data"}),
+        client.post("/api/findings", json={"file": "a"}),
+        client.get("/api/findings"),
+        client.get("/api/jobs/unknown"),
+        client.get("/api/jobs/unknown/report"),
+        client.get("/../secrets"),
+        client.get("/app.py"),
+    ):
+        assert 400 <= answer.status_code < 500
+        assert set(answer.json()) == {"reason"}
+        assert answer.json()["reason"]
+
+
+def test_ten_gigabytes_are_refused_before_they_are_read(client: TestClient) -> None:
+    read = []
+
+    def body() -> Iterator[bytes]:
+        read.append(1)
+        yield b"x"
+
+    answer = client.post("/api/findings", content=body(), headers={"Content-Length": str(10 * 2**30)})
+    assert answer.status_code == 413
+    assert "at most 2,000,000 bytes" in answer.json()["reason"]
+
+    def unannounced() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(40):
+            yield b"0" * 100_000
+
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post("/api/findings", content=unannounced(), headers=kind).status_code in (400, 413)
+
+
+def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestClient) -> None:
+    answer = client.post("/api/jobs", files={"file": ("a.png", encoded(7_001, True))})
+    assert answer.status_code == 202
+    number = answer.json()["id"]
+    states = [line for line in client.get(f"/api/jobs/{number}/events").text.splitlines() if line]
+    assert all(line.startswith("data: {") for line in states)
+    assert '"done"' in states[-1]
+    told = client.get(f"/api/jobs/{number}").json()
+    assert told["record"]["path"] == "a.png"
+    assert told["explained"]
+    assert {"input", "heatmap", "restoration", "histogram"} <= set(told["pictures"])
+    assert all(uri.startswith("data:image/") for uri in told["pictures"].values())
+    report = client.get(f"/api/jobs/{number}/report")
+    assert report.headers["content-disposition"].startswith("attachment")
+    assert told["words"] in report.text
+    assert len(report.text) < 1_000_000
+
+
+def test_nothing_stays_on_disk(client: TestClient) -> None:
+    desk = next(c for c in _desks() if c.rate == 0.1)
+    sent(client, "a.png", encoded(7_002))
+    assert list(desk._folder.iterdir()) == []
+
+
+def _desks() -> list[Desk]:
+    import gc
+
+    return [item for item in gc.get_objects() if isinstance(item, Desk)]
+
+
+def test_models_health_metrics_and_the_page(client: TestClient) -> None:
+    assert client.get("/api/models").json()[0]["n_calibration"] > 0
+    assert client.get("/api/health").json()["status"] == "ok"
+    assert 'pixelsleuth_findings_total{verdict="' in client.get("/api/metrics").text
+    page = client.get("/")
+    assert page.headers["content-security-policy"] == POLICY
+    assert "//" not in page.text.replace("<!doctype", "")
+    assert "/api/findings" in client.get("/openapi.json").json()["paths"]
+    assert "untouched" in client.get("/api/examples").json()
+    assert client.get("/api/examples/untouched").content[:2] == b"\xff\xd8"
+
+
+def test_a_token_is_demanded(model_folder: Path) -> None:
+    with TestClient(application(Detector.load(model_folder), rate=0.1, token="secret")) as client:
+        assert client.get("/api/models").status_code == 401
+        assert sent(client, "a.png", encoded(1)).status_code == 401
+        assert client.get("/api/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert client.get("/api/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert client.get("/api/health").status_code == 200
+        assert client.get("/").status_code == 200
+    done = CliRunner().invoke(command_line, ["serve", "--host", "0.0.0.0"])
+    assert isinstance(done.exception, PixelsleuthError)
+    assert "--token" in str(done.exception)
+
+
+class _Slow:
+    """A detector that judges when it is let."""
+
+    def __init__(self, real: Detector) -> None:
+        self.real, self.let = real, threading.Event()
+        self.calibration, self.model, self.name = real.calibration, real.model, real.name
+        self.batches: list[int] = []
+
+    def detect_many(self, paths: list[Path], **how: Any) -> Any:
+        self.batches.append(len(paths))
+        assert self.let.wait(30)
+        return self.real.detect_many(paths, **how)
+
+
+def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_folder: Path) -> None:
+    slow: Any = _Slow(Detector.load(model_folder))
+    desk = Desk(slow, 0.1, waiting=3)
+    with TestClient(application(slow, desk=desk)) as client:
+        handed = [client.post("/api/jobs", files={"file": ("a.png", encoded(8_000))}).json()["id"]]
+        while desk.waiting:
+            pass
+        handed += [
+            client.post("/api/jobs", files={"file": ("a.png", encoded(8_001 + k))}).json()["id"] for k in range(3)
+        ]
+        refused = client.post("/api/jobs", files={"file": ("a.png", encoded(8_009))})
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "30"
+        assert client.get(f"/api/jobs/{handed[0]}").json()["state"] == "working"
+        assert client.get(f"/api/jobs/{handed[0]}/report").status_code == 409
+        slow.let.set()
+        for number in handed:
+            job = desk.get(number)
+            assert job is not None
+            assert job.ended.wait(30)
+            assert job.state == "done"
+        assert slow.batches == [1, 3]
+    with pytest.raises(CalibrationError):
+        Desk(slow, 1e-6)
+    assert issubclass(Full, PixelsleuthError)
+
+
+def test_one_failure_does_not_end_the_desk(model_folder: Path) -> None:
+    class Failing(_Slow):
+        def detect_many(self, paths: list[Path], **how: Any) -> Any:
+            if not self.let.is_set():
+                self.let.set()
+                raise RuntimeError("broken")
+            return self.real.detect_many(paths, **how)
+
+    failing: Any = Failing(Detector.load(model_folder))
+    with TestClient(application(failing, rate=0.1)) as client:
+        answer = sent(client, "a.png", encoded(8_100))
+        assert answer.status_code == 422
+        assert "judging failed" in answer.json()["reason"]
+        assert sent(client, "a.png", encoded(8_100)).status_code == 200
