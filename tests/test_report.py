@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding
 from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.exhibits import exhibit_of, layers
 from pixelsleuth.reporting.filefacts import FileFacts, jpeg_quality, picture_facts
-from pixelsleuth.reporting.report import Judge, Report, section
+from pixelsleuth.reporting.report import Judge, Report, explained, section
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 
@@ -105,3 +106,14 @@ def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, jud
 def test_a_section_of_something_unreadable_gives_the_reason(detector: Detector, judge: Judge, tmp_path: Path) -> None:
     finding = detector.detect(tmp_path / "none.jpg", max_false_alarm=0.05)
     assert "no such file" in section(exhibit_of(finding, tmp_path / "none.jpg", "none"), judge)
+
+
+def test_a_p_made_of_several_is_not_called_a_share(detector: Detector) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05)
+    assert "of normal calibration images" in explained(finding)
+    face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.5, 0.0, {})
+    several = explained(replace(finding, faces=(face, face)))
+    frames = explained(replace(finding, frames=(FrameFinding(0, 0.0, 0, face.face, 0.0, 0.5),)))
+    assert "of normal calibration images" not in several + frames
+    assert "times the 2 faces" in several
+    assert "twice the mean" in frames

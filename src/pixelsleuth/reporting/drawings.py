@@ -88,7 +88,15 @@ def timeline(finding: Finding) -> Markup:
         a, b = at(frame.time, frame.p_value)
         parts.append(_text(a, b + 16, str(number), "middle", "this-text"))
     for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(_text(left + (right - left) * share, base + 18, f"{end * share:.1f} s", "middle", "soft-text"))
+        parts.append(
+            _text(
+                left + (right - left) * share,
+                base + 18,
+                f"{end * share:.1f} s",
+                "end" if share == 1 else "middle",
+                "soft-text",
+            )
+        )
     parts.append(_text(left, base + 34, "p of each frame; a single one below the rate is no alarm", "start"))
     label = f"p-value of {len(frames)} frames over {end:.1f} seconds"
     return _svg(parts, height, label)
@@ -101,10 +109,10 @@ def legend() -> Markup:
     parts = []
     for k in range(steps):
         r, g, b = (round(255 * float(c)) for c in colours[k])
-        parts.append(f'<rect x="{180 + k * 5}" y="4" width="5.5" height="14" fill="rgb({r},{g},{b})"/>')
-    parts.append(_text(172, 16, "no colour: 95% of normal images", "end"))
-    parts.append(_text(180, 32, "begins here", "start", "soft-text"))
-    parts.append(_text(180 + steps * 5, 32, f"full at {FULL_COLOUR:g} times that", "end", "soft-text"))
+        parts.append(f'<rect x="{230 + k * 7}" y="4" width="7.5" height="14" fill="rgb({r},{g},{b})"/>')
+    parts.append(_text(222, 16, "no colour: 95% of normal images", "end"))
+    parts.append(_text(230, 32, "begins here", "start", "soft-text"))
+    parts.append(_text(230 + steps * 7, 32, f"full at {FULL_COLOUR:g} times that", "end", "soft-text"))
     return _svg(parts, 38, "Colour scale: colour begins where only 5% of normal images have any")
 
 

@@ -167,7 +167,13 @@ def explained(finding: Finding) -> str:
     """The verdict as a sentence with the error rate it rests on."""
     if finding.verdict == "not_applicable" and finding.reason:
         return finding.reason["sentence"]
-    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual (p = {finding.p_value:.4f})"
+    p = f"p = {finding.p_value:.4f}"
+    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual ({p})"
+    # A p made of several is no share of anything.
+    if finding.frames:
+        share = f"{p}, from {len(finding.frames)} frames: twice the mean over a person's, times the number of people"
+    elif len(finding.faces) > 1:
+        share = f"{p}: the most unusual face's share of normal images, times the {len(finding.faces)} faces"
     rate = f"{finding.max_false_alarm:.1%}"
     if finding.verdict == "anomalous":
         return f"{share}; at this threshold at most {rate} of normal images are called unusual by mistake."
