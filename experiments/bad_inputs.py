@@ -15,6 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.badfiles import BAD, ODD, write_bad_files
 from tests.videofiles import broken_videos
+from tests.volumefiles import bad_volumes
+
+from pixelsleuth.errors import InputError
+from pixelsleuth.sources.volumes import read_volume
 
 
 def main() -> None:
@@ -31,6 +35,13 @@ def main() -> None:
             record = json.loads(done.stdout) if done.stdout.strip() else {"verdict": "no input", "reason": None}
             reason = record["reason"] or {"code": "", "sentence": ""}
             print(f"| {name} | {record['verdict']} | {reason['code']} | {reason['sentence']} | {done.returncode} |")
+        # The bundled model judges no volumes; what a model for them says of these is said by their reader.
+        print("\n| volume | code | sentence |\n| --- | --- | --- |")
+        for path in bad_volumes(Path(folder) / "volumes").values():
+            try:
+                read_volume(path)
+            except InputError as error:
+                print(f"| {path.name} | {error.code} | {error.sentence} |")
 
 
 if __name__ == "__main__":

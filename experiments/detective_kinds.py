@@ -28,16 +28,15 @@ from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.anomalies import (
-    DONOR_KINDS,
     FEATURES,
     KINDS,
-    MODEL_KINDS,
     Edited,
     copy_move,
     feature_ellipse,
     feature_swap,
     local_change,
     partner_mask,
+    poisson_blended,
 )
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 from pixelsleuth.sources.store import Store
@@ -48,14 +47,15 @@ from pixelsleuth.training.run import fit_detective
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 FILTERS = ("blur", "sharpen", "noise", "warp", "compression")
+BLENDS = ("donor_blend", "donor_face", "reconstruction_blend", "restoration_blend")
 #: Edits of single features, aligned by landmarks; no row is taught them.
 LANDMARK_KINDS = ("swap_unmatched", "swap_matched", "swap_poisson", "feature_copied", "feature_retouched")
 #: What a row is taught on.
 RECIPES = {
-    "blends": ("self_blend", *DONOR_KINDS, *MODEL_KINDS),
-    "models": ("self_blend", *MODEL_KINDS),
-    "broad": ("self_blend", *DONOR_KINDS, *MODEL_KINDS, "blur", "noise", "compression"),
+    "blends": ("self_blend", *BLENDS),
+    "broad": ("self_blend", *BLENDS, "blur", "noise", "compression"),
     "own": ("copy_move", "removal", *FILTERS),
+    "twelve": ("self_blend", "copy_move", "removal", *FILTERS, *BLENDS),
     "all": KINDS,
 }
 
@@ -173,17 +173,7 @@ def by_landmarks(kind: str, number: int, sources: list[tuple[np.ndarray, Face]])
         sigma = 0.02 * face.box.width
         return local_change(pixels, centre, max(axes), lambda p: cv2.bilateralFilter(p, -1, 40, sigma))
     edited = feature_swap(pixels, face, donor, donor_face, feature, match_colours=kind != "swap_unmatched")
-    return poisson_blended(pixels, edited) if kind == "swap_poisson" else edited
-
-
-def poisson_blended(under: np.ndarray, edited: Edited) -> Edited:
-    """An edit whose inside keeps its own gradients and takes the picture's colours at the rim (Perez et al. 2003)."""
-    mask = edited.mask.copy()
-    mask[[0, -1]] = mask[:, [0, -1]] = False
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    centre = (left + width // 2, top + height // 2)
-    mixed = cv2.seamlessClone(edited.pixels, under, mask.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
-    return Edited(np.where(mask[..., None], mixed, under), mask)
+    return poisson_blended(pixels, edited.pixels, edited.mask) if kind == "swap_poisson" else edited
 
 
 def cut_pairs(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How the bundled `faces` model was made; about 80 minutes on 2 CPU cores.
+# How the bundled `faces` model was made; about two hours on 2 CPU cores, one more where they have no bf16.
 #   experiments/train_faces.sh runs
 set -euo pipefail
 data=${PIXELSLEUTH_SHARED:-../shared}/data
@@ -8,7 +8,8 @@ mkdir -p "$out"
 pixelsleuth prepare images "$data/faces_dfdc/train" "$data/faces_utk/train" "$data/faces_dfdc/calib" \
   "$data/faces_utk/calib" "$data/faces_dfdc/val/real" "$out/faces.h5"
 pixelsleuth train "$out/faces.h5" "$out/faces" --preset fast --set vqvae_stage.epochs=10
-# The detective, on top of it. Copy-move, removal, sharpening, warps and swaps of single features are kinds it never saw.
+# The detective, on top of it, at 256 px and with the detail of each cell as the preset has it. Copy-move, removal,
+# sharpening, warps and swaps of single features are kinds it never saw.
 pixelsleuth train "$out/faces.h5" "$out/faces" --preset fast --set vqvae_stage.epochs=10 --resume \
   --set detective_stage.epochs=5 --set pairs=5000 \
   --set 'forgeries=[self_blend, donor_blend, donor_face, reconstruction_blend, restoration_blend, blur, noise, compression]'

@@ -17,6 +17,8 @@ ORDER = (
     "models",
     "scoring",
     "training",
+    "scanner",
+    "submission",
     "detector",
     "evaluation",
     "reporting",

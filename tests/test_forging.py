@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.forging import Forged, forge
+from pixelsleuth.training.forging import Forged, equally_sharp, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.stages import detective_loss
 
@@ -256,9 +257,32 @@ def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_pat
         (few / path.name).write_bytes(path.read_bytes())
     prepare_images([few], tmp_path / "few.h5", size=128, crop="face", group_by_folder=False, workers=2)
     with Store(tmp_path / "few.h5") as opened:
-        pairs = forge(load_model(find_model("faces")[0]), opened, opened.rows("train"), KINDS, seed=7)
+        pairs = forge(load_model(find_model("faces")[0]), opened, opened.rows("train"), KINDS, seed=7, scale=2)
     labels = np.tile([0, 1], len(pairs.pixels))
-    flat = pairs.pixels.reshape(-1, *pairs.pixels.shape[2:])
-    for measure in (laplacian_variance, jpeg_bytes, lambda p: len(encode_jpeg(p, 60))):
-        auroc = roc_auc_score(labels, [measure(p) for p in flat])
-        assert abs(auroc - 0.5) <= 0.05
+    assert pairs.close is not None
+    for squares in (pairs.pixels, pairs.close):
+        flat = squares.reshape(-1, *squares.shape[2:])
+        for measure in (laplacian_variance, jpeg_bytes, lambda p: len(encode_jpeg(p, 60))):
+            auroc = roc_auc_score(labels, [measure(p) for p in flat])
+            assert abs(auroc - 0.5) <= 0.05
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_sharper_of_two_is_blurred_to_the_softer(order: int) -> None:
+    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (120, 120, 3)).astype(np.uint8), (0, 0), 1)
+    soft = anomalies.blurred(picture, 0.8)
+    found = equally_sharp(*[picture, soft][::order])[::order]
+    assert np.array_equal(found[1], soft)
+    assert laplacian_variance(found[0]) == pytest.approx(laplacian_variance(soft), rel=0.1)
+
+
+def test_poisson_keeps_gradients_and_takes_colours() -> None:
+    under = np.full((60, 60, 3), 90, np.uint8)
+    over = np.full((60, 60, 3), 200, np.uint8)
+    over[28:32, 28:32] = 230
+    mask = np.zeros((60, 60), bool)
+    mask[15:45, 15:45] = True
+    edited = anomalies.poisson_blended(under, over, mask)
+    assert np.array_equal(edited.pixels[~mask], under[~mask])
+    assert abs(float(edited.pixels[20, 20, 0]) - 90) < 8
+    assert abs(float(edited.pixels[30, 30, 0]) - 120) < 12

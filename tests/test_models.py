@@ -83,17 +83,32 @@ def test_moving_average_codebook_finds_the_clusters_and_revives_dead_codes() -> 
     assert perplexity(torch.tensor([0, 0, 1, 1]), 4) == (2.0, 0.5)
 
 
-@pytest.mark.parametrize("preset", ["fast", "paper-ffhq", "paper-mood-brain", "paper-mood-abdomen"])
+def test_a_position_reaches_encoder_and_decoder() -> None:
+    torch.manual_seed(0)
+    model = VQVAE(VQVAEConfig(size=32, channels=1, codes=64, widths=(8, 8), context=1)).eval()
+    model.quantiser.codebook.normal_()
+    image = torch.rand(4, 1, 32, 32)
+    low, high = torch.full((4, 1), -0.5), torch.full((4, 1), 0.5)
+    assert not torch.equal(model.encode(image, low), model.encode(image, high * 40))
+    codes = model.encode(image, low)
+    assert not torch.equal(model.decode(codes, low), model.decode(codes, high))
+    for wrong in (None, torch.zeros(4, 2)):
+        with pytest.raises(ValueError, match="built for 1 scalars of context"):
+            model.encode(image, wrong)
+
+
+@pytest.mark.parametrize("preset", ["fast", "scans", "paper-ffhq", "paper-mood-brain", "paper-mood-abdomen"])
 def test_every_preset_builds_and_its_prior_fits_its_grid(preset: str) -> None:
     settings = PRESETS[preset]
     model = VQVAE(settings.vqvae)
     assert model.grid() == settings.priors[0].grid
     image = torch.rand(1, settings.vqvae.channels, settings.vqvae.size, settings.vqvae.size)
     model.eval()
-    codes = model.encode(image)
+    position = torch.zeros(1, settings.vqvae.context)
+    codes = model.encode(image, position)
     assert codes.dtype == torch.int64
     assert int(codes.max()) < settings.vqvae.codes
-    assert model.decode(codes).shape == image.shape
+    assert model.decode(codes, position).shape == image.shape
     if preset == "paper-ffhq":
         prior = build_prior(settings.priors[0])
         # The paper's prior has 12,349,696; window shapes that the text leaves open cost us 1.3%.

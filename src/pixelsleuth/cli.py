@@ -63,6 +63,11 @@ class Frame(str, Enum):
     stretch = "stretch"
 
 
+class Mode(str, Enum):
+    sample = "sample"
+    pixel = "pixel"
+
+
 class Pick(str, Enum):
     even = "even"
     quality = "quality"
@@ -298,7 +303,11 @@ def train(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
     folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
     preset: Annotated[
-        str, typer.Option(help="fast, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen.")
+        str,
+        typer.Option(
+            help="fast, scans, scans-bright, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
+            " Of volumes scans unless given."
+        ),
     ] = "fast",
     config: Annotated[Path | None, typer.Option(help="YAML with settings over the preset's.")] = None,
     overrides: Annotated[
@@ -310,29 +319,38 @@ def train(
     """Train VQ-VAE and priors on normal images, then calibrate."""
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
-    from pixelsleuth.training.fitting import calibrate as run_calibration
     from pixelsleuth.training.fitting import check_calibration_rows
     from pixelsleuth.training.presets import resolve
     from pixelsleuth.training.run import train as run
+    from pixelsleuth.training.scan_fitting import check_calibration_volumes
 
-    settings = resolve(preset, config, overrides)
     with Store(store) as opened:
+        volumes = opened.holds_volumes
+        if volumes and preset == "fast":
+            preset = "scans"
+        settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
-        check_calibration_rows(opened)
+        (check_calibration_volumes if volumes else check_calibration_rows)(opened)
     say = lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)  # noqa: E731
     run(store, folder, settings, resume=resume, progress=progress, say=say)
-    _calibrated(run_calibration, folder, store, "float32")
+    _calibrated(folder, store, "float32", volumes)
     write_card(folder)
     say(f"the model is in {folder}")
 
 
-def _calibrated(run: Any, folder: Path, store: Path, dtype: str) -> None:
+def _calibrated(folder: Path, store: Path, dtype: str, volumes: bool) -> None:
+    from pixelsleuth.training.fitting import calibrate as of_pictures
+    from pixelsleuth.training.scan_fitting import calibrate_slices as of_volumes
+
     with _bar() as bar:
         task = bar.add_task("calibrating", total=None)
-        made = run(
-            folder, store, dtype=dtype, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    console.print(f"calibrated {made.score} on {made.count:,} normal images", highlight=False)
+        progress = lambda done, total: bar.update(task, completed=done, total=total)  # noqa: E731
+        if volumes:
+            made = of_volumes(folder, store, progress)
+        else:
+            made = of_pictures(folder, store, dtype=dtype, progress=progress)
+    unit = made.about.get("unit", "image")
+    console.print(f"calibrated {made.score} on {made.count:,} normal {unit}s", highlight=False)
 
 
 @app.command()
@@ -343,9 +361,11 @@ def calibrate(
 ) -> None:
     """Rank the store's calibration images: thresholds and p-values from normal images alone."""
     from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.training.fitting import calibrate as run
+    from pixelsleuth.sources.store import Store
 
-    _calibrated(run, folder, store, dtype)
+    with Store(store) as opened:
+        volumes = opened.holds_volumes
+    _calibrated(folder, store, dtype, volumes)
     write_card(folder)
 
 
@@ -353,7 +373,7 @@ def calibrate(
 def detect(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, videos, folders, or - for a list on standard input."),
+        typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
     ],
     model: ModelOption = "faces",
     out: OutOption = None,
@@ -379,7 +399,7 @@ def detect(
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
 ) -> None:
-    """Judge images and videos: one record an input, in input order."""
+    """Judge images, videos and volumes: one record an input, in input order."""
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.report import Judge, Report
     from pixelsleuth.reporting.writing import RecordWriter, written_behind
@@ -393,7 +413,8 @@ def detect(
     detector.calibration.check_rate(max_false_alarm)
     calibrated = detector.model.config.preprocessing.get("pick", "even")
     policy = Policy(frames, every, keep, pick.value if pick else calibrated)
-    detector.preparation(policy)
+    if detector.scanner is None:
+        detector.preparation(policy)
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
@@ -424,12 +445,12 @@ def detect(
 
 def _listed(inputs: list[str]) -> Iterator[str]:
     """Inputs in order: a folder gives its images and videos, `-` the lines of standard input."""
-    from pixelsleuth.sources.inputs import find_inputs
+    from pixelsleuth.sources.inputs import find_inputs, kind_of
 
     for item in inputs:
         if item == "-":
             yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        elif Path(item).is_dir():
+        elif Path(item).is_dir() and kind_of(item) != "volume":
             found = list(find_inputs(Path(item)))
             # A folder without any is an input like any other that cannot be judged: it gets a record.
             yield from map(str, found or [Path(item)])
@@ -439,10 +460,17 @@ def _listed(inputs: list[str]) -> Iterator[str]:
 
 @app.command()
 def evaluate(
-    normal: Annotated[Path, typer.Option(help="Folder of normal images or videos, or a CSV with columns file,label.")],
-    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
+    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")],
+    normal: Annotated[
+        Path | None,
+        typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
+    ] = None,
     model: ModelOption = "faces",
     masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give the DSC here."),
+    ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     out: OutOption = None,
     split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
@@ -460,11 +488,17 @@ def evaluate(
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
+
+    detector = Detector.load(model)
+    if detector.scanner is not None:
+        _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
+        return
+    if normal is None:
+        raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.evaluated import save_figures, show
 
-    detector = Detector.load(model)
     with _bar() as bar:
         task = bar.add_task("scoring", total=None)
         result = run(
@@ -477,6 +511,59 @@ def evaluate(
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
     show(result.metrics, Console())
+
+
+def _evaluate_volumes(
+    detector: Any, normal: Path | None, anomalous: Path, masks: Path | None, thresholds: Path | None, text: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    from pixelsleuth.evaluation.volumes import evaluate_volumes as run
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
+
+    levels: dict[str, float] = {}
+    if thresholds is not None:
+        try:
+            levels = json.loads(thresholds.read_text())["thresholds"]
+        except (OSError, ValueError, KeyError) as error:
+            raise PixelsleuthError(f"--thresholds {thresholds}: not the metrics.json of volumes ({error})") from error
+    with _bar() as bar:
+        task = bar.add_task("scoring", total=None)
+        result = run(
+            detector, normal, anomalous, masks=masks, thresholds=levels, text=text,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, default=str) + "\n")
+        save_volume_figures(result, out)
+    show_volumes(result.metrics, Console())
+
+
+@app.command()
+def mood(
+    folder: Annotated[Path, typer.Option("-i", "--input", help="Folder of NIfTI volumes.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is written, one file a volume.")],
+    model: Annotated[str, typer.Option("--model", help="A folder or a Hugging Face Hub id.")],
+    mode: Annotated[Mode, typer.Option(help="One number a volume, or one map.")] = Mode.pixel,
+) -> None:
+    """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.sources.volumes import is_volume
+    from pixelsleuth.submission import write_pixels, write_sample
+
+    detector = Detector.load(model)
+    if detector.scanner is None:
+        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
+    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    if not paths:
+        raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
+    write = write_sample if mode is Mode.sample else write_pixels
+    refused = [reason for path in paths if (reason := write(detector.scanner, path, out))]
+    for reason in refused:
+        console.print(reason, highlight=False, markup=False, soft_wrap=True)
+    if len(refused) == len(paths):
+        raise PixelsleuthError(f"none of the {len(paths)} volumes could be judged")
 
 
 @app.command()

@@ -20,8 +20,11 @@ from pixelsleuth import __version__
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still, Verdict
+from pixelsleuth.scanner import Scan, Scanner
+from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
+from pixelsleuth.scoring.scans import SliceExaminer
 from pixelsleuth.sources.faces import Framing, Pair, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
@@ -61,10 +64,14 @@ class _Judged:
 
 
 class Detector:
-    """Judges inputs by one calibrated model. Made by `Detector.load`."""
+    """Judges inputs by one calibrated model. Made by `Detector.load`.
 
-    def __init__(self, name: str, examiner: Examiner, calibration: Calibration) -> None:
-        self.name, self.examiner, self.calibration = name, examiner, calibration
+    Attributes:
+        scanner: of a model for volumes, what judges them; else None.
+    """
+
+    def __init__(self, name: str, examiner: Examiner, calibration: Calibration, scanner: Scanner | None = None) -> None:
+        self.name, self.examiner, self.calibration, self.scanner = name, examiner, calibration, scanner
 
     @classmethod
     def load(
@@ -100,7 +107,12 @@ class Detector:
             torch.backends.cudnn.allow_tf32 = False
             for network in loaded.networks:
                 network.to(device)
-        return cls(name, Examiner(loaded, settings, dtype), calibration)
+        examiner = Examiner(loaded, settings, dtype)
+        if loaded.config.preprocessing["crop"] != "volume":
+            return cls(name, examiner, calibration)
+        identity = {"name": name, "sha256": loaded.sha256}
+        slices = SliceExaminer(loaded, settings, load_atlas(folder))
+        return cls(name, examiner, calibration, Scanner(identity, slices, calibration, loaded.config.preprocessing))
 
     @property
     def model(self) -> Model:
@@ -148,6 +160,9 @@ class Detector:
             PixelsleuthError: frames are to be picked otherwise than those the model was calibrated on.
         """
         self.calibration.check_rate(max_false_alarm)
+        if self.scanner is not None:
+            yield from self._scan(self.scanner, sources, max_false_alarm, heatmap)
+            return
         how = self.preparation(policy)
         if batch_size is None:
             batch_size = BATCH if self.examiner.device.type == "cpu" else BATCH_ON_GPU
@@ -165,6 +180,32 @@ class Detector:
                 ready = [future.result() for future in ahead]
                 ahead = submit()
                 yield from self._judge(ready, max_false_alarm, heatmap, every_score, batch_size, began)
+
+    def _scan(self, scanner: Scanner, sources: Iterable[Input], rate: float, heatmap: bool) -> Iterator[Finding]:
+        """Findings of volumes in order; the next is read while one is computed."""
+        with ThreadPoolExecutor(1) as pool:
+            waiting = iter(sources)
+
+            def submit() -> Any:
+                source = next(waiting, None)
+                return None if source is None else pool.submit(self._read_scan, scanner, source)
+
+            ahead = submit()
+            while ahead is not None:
+                began = time.perf_counter()
+                scan = ahead.result()
+                ahead = submit()
+                finding = scan if isinstance(scan, Finding) else scanner.judge(scan, rate, heatmap)
+                yield replace(finding, max_false_alarm=rate, seconds=time.perf_counter() - began)
+
+    def _read_scan(self, scanner: Scanner, source: Input) -> Scan | Finding:
+        if kind_of(source) == "volume":
+            return scanner.read(os.fspath(source))  # type: ignore[arg-type]
+        sentence = f"{self.name} judges volumes (.nii, .nii.gz, a folder of DICOM), not pictures or videos"
+        return Finding(
+            path_of(source), None, kind_of(source), self._identity(), "not_applicable",
+            reason={"code": "unsupported_kind", "sentence": sentence}, version=__version__,
+        )  # fmt: skip
 
     def preparation(self, policy: Policy | None = None) -> Preparation:
         """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those

@@ -25,7 +25,7 @@ Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
-    "max_false_alarm", "regions", "heatmap", "faces", "frames", "timeline", "notes", "seconds", "version",
+    "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes", "seconds", "version",
 )  # fmt: skip
 
 
@@ -84,10 +84,20 @@ class Surprise:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected part of the input that few normal images match."""
+    """A connected part of the input that few normal images match.
+
+    Attributes:
+        box: in pixels of the input; of a volume in voxels along the first two axes of the file.
+        depth: of a volume, its first voxel and the one after its last along the third axis.
+    """
 
     box: Box
     p_value: float
+    depth: tuple[int, int] | None = None
+
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"box": self.box.as_list(), "p_value": self.p_value}
+        return found if self.depth is None else found | {"depth": list(self.depth)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class FaceFinding:
             "p_value": self.p_value,
             "score": self.score,
             "scores": self.scores,
-            "regions": [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions],
+            "regions": [region.record() for region in self.regions],
         }
 
 
@@ -148,6 +158,23 @@ class FrameFinding:
 
 
 @dataclass(frozen=True)
+class SliceFinding:
+    """One axial slice of a volume.
+
+    Attributes:
+        index: from the lowest of the volume, in RAS.
+        p_value: among one slice of each calibration volume.
+    """
+
+    index: int
+    score: float
+    p_value: float
+
+    def record(self) -> dict[str, Any]:
+        return {"index": self.index, "score": self.score, "p_value": self.p_value}
+
+
+@dataclass(frozen=True)
 class Still:
     """A frame of a video that was mapped.
 
@@ -180,6 +207,8 @@ class Finding:
         square: the square that was cut, in pixels of the input; of several faces the most unusual one's.
         frames, stills: of a video, the frames that were judged, and the most unusual ones with their maps; `heatmap`
             and `regions` are then those of the first still.
+        slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
+        affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, one sentence each.
     """
 
@@ -197,6 +226,8 @@ class Finding:
     faces: tuple[FaceFinding, ...] = ()
     frames: tuple[FrameFinding, ...] = ()
     stills: tuple[Still, ...] = ()
+    slices: tuple[SliceFinding, ...] = ()
+    affine: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     version: str = ""
@@ -221,10 +252,11 @@ class Finding:
             "score": self.score,
             "scores": self.scores,
             "max_false_alarm": self.max_false_alarm,
-            "regions": [{"box": r.box.as_list(), "p_value": r.p_value} for r in self.regions],
+            "regions": [region.record() for region in self.regions],
             "heatmap": self.heatmap_file,
             "faces": [face.record() for face in self.faces],
             "frames": [frame.record() for frame in self.frames],
+            "slices": [one.record() for one in self.slices],
             "timeline": self.timeline_file,
             "notes": list(self.notes),
             "seconds": round(self.seconds, 4),

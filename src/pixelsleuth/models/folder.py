@@ -20,11 +20,13 @@ from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Context, PriorConfig
+from pixelsleuth.models.vae import VAE, VAEConfig
 from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 from pixelsleuth.records import Surprise
 
 FORMAT = 1
 DETECTIVE_FILE = "detective.safetensors"
+VAE_FILE = "vae.safetensors"
 #: What travels of a store's settings where it has them: pictures and videos have some, volumes others.
 PREPROCESSING = (
     "size", "crop", "margin", "min_confidence", "edge", "align", "pick",
@@ -43,6 +45,7 @@ class ModelConfig:
         vqvae: architecture.
         priors: architectures, the default one first.
         detective: architecture of the network taught on self-made forgeries, or None.
+        vae: architecture of the baseline, or None.
         scoring: what was fitted on training pictures after the networks (see scoring.examine.ScoreSettings).
         training: settings, data and figures of the training run, for the model card.
     """
@@ -53,6 +56,7 @@ class ModelConfig:
     scoring: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     detective: DetectiveConfig | None = None
+    vae: VAEConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Model:
 
     Attributes:
         priors: kind -> prior; the first is the default.
-        detective: None where the model has none.
+        detective: None where the model has none; vae: likewise.
         sha256: over the weight files and the configuration.
     """
 
@@ -70,6 +74,7 @@ class Model:
     priors: dict[str, Any]
     sha256: str
     detective: Detective | None = None
+    vae: VAE | None = None
 
     @property
     def close_size(self) -> int:
@@ -96,8 +101,7 @@ class Model:
 
     @property
     def networks(self) -> list[nn.Module]:
-        found = [self.vqvae, *self.priors.values()]
-        return found if self.detective is None else [*found, self.detective]
+        return [self.vqvae, *self.priors.values(), *(n for n in (self.detective, self.vae) if n is not None)]
 
 
 def build_prior(config: PriorConfig) -> Any:
@@ -183,8 +187,13 @@ def load_model(folder: Path) -> Model:
         detective = Detective(config.detective)
         names.append(DETECTIVE_FILE)
         load_network(detective, folder / names[-1])
+    vae = None
+    if config.vae is not None:
+        vae = VAE(config.vae)
+        names.append(VAE_FILE)
+        load_network(vae, folder / names[-1])
     digest = hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
-    model = Model(config, vqvae, priors, digest, detective)
+    model = Model(config, vqvae, priors, digest, detective, vae)
     for network in model.networks:
         bake(network)
         network.eval().requires_grad_(False)
@@ -215,6 +224,7 @@ def load_config(folder: Path) -> ModelConfig:
             tree.pop("training"),
             # Models made before there were detectives have no such key.
             DetectiveConfig(**detective) if (detective := tree.pop("detective", None)) else None,
+            VAEConfig(**vae) if (vae := tree.pop("vae", None)) else None,
         )
         if tree:
             raise ModelError(f"{path}: key {next(iter(tree))!r} is not known")

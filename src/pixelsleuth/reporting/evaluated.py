@@ -26,42 +26,42 @@ def show(metrics: dict[str, Any], console: Console) -> None:
         metrics["scores"].items(), key=lambda item: (item[0] != default, item[0].startswith("baseline_"), item[0])
     )
     columns = ("auroc", "ap", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
-    _table(console, "picture scores (first: default)", columns, rows)
+    table(console, "picture scores (first: default)", columns, rows)
     if "pixel" in metrics:
         of_pixels = ("auroc", "ap", "dsc", "dsc_best", "change_auroc", "partner_auroc")
-        _table(console, f"maps, {metrics['n_masked']} masks", of_pixels, list(metrics["pixel"].items()))
+        table(console, f"maps, {metrics['n_masked']} masks", of_pixels, list(metrics["pixel"].items()))
     if "paired_accuracy" in metrics:
-        console.print(f"paired accuracy {_shown(metrics['paired_accuracy'])}", highlight=False)
+        console.print(f"paired accuracy {shown(metrics['paired_accuracy'])}", highlight=False)
     console.print(f"rank correlation with blur {metrics['blur_rank_correlation']}", highlight=False)
     for rate, seen in metrics["false_alarm"].items():
         band = metrics["promised_band"][rate]
         console.print(f"false alarms at {rate}: {seen[0]:.4f}, promised band [{band[0]}, {band[1]}]", highlight=False)
     for name, value in metrics["null_controls"].items():
-        console.print(f"null control {name}: {_shown(value)}", highlight=False)
+        console.print(f"null control {name}: {shown(value)}", highlight=False)
     console.print("shortcuts: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics["shortcuts"].items()), highlight=False)
     for name, of_videos in metrics.get("videos", {}).items():
         rows = [(level, of_videos[level]) for level in ("frames", "videos", "videos_median", "videos_top_quarter")]
         title = f"videos, {name}: {of_videos['n_normal']} normal, {of_videos['n_anomalous']} anomalous"
-        _table(console, title, columns, rows)
+        table(console, title, columns, rows)
     for level, value in metrics.get("levels", {}).items():
-        console.print(f"level {level} ({value['n']}): AUROC {_shown(value['auroc'])}", highlight=False)
+        console.print(f"level {level} ({value['n']}): AUROC {shown(value['auroc'])}", highlight=False)
     if "hottest_part_is_altered" in metrics:
-        share, chance = _shown(metrics["hottest_part_is_altered"]), metrics["hottest_part_chance"]
+        share, chance = shown(metrics["hottest_part_is_altered"]), metrics["hottest_part_chance"]
         console.print(f"hottest part is an altered one: {share}, by chance {chance}", highlight=False)
 
 
-def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, dict[str, Any]]]) -> None:
+def table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, dict[str, Any]]]) -> None:
     table = Table(title=title)
     table.add_column("name", no_wrap=True)
     for column in columns:
         table.add_column(column.replace("tpr_at_fpr_", "TPR@"), no_wrap=True)
     for name, values in rows:
-        table.add_row(name, *(_shown(values[c]) if c in values else "" for c in columns))
+        table.add_row(name, *(shown(values[c]) if c in values else "" for c in columns))
     # A narrow terminal, or none, would cut names and intervals off.
     Console(file=console.file, width=max(console.width, 170)).print(table)
 
 
-def _shown(value: list[float]) -> str:
+def shown(value: list[float]) -> str:
     return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
 
 

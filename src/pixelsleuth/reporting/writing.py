@@ -1,4 +1,4 @@
-"""Findings as files: JSON Lines, CSV, Parquet, and heatmaps as 16-bit PNG."""
+"""Findings as files: JSON Lines, CSV, Parquet, and heatmaps as 16-bit PNG, of volumes as NIfTI."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
+from pixelsleuth.sources.volumes import save_volume
 
 FORMATS = ("jsonl", "csv", "parquet")
 
@@ -37,6 +38,10 @@ def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
             file = _save_map(still.heatmap, folder, f"heatmaps/{name}_frame_{frame.index:06d}_heatmap.png")
             frames[still.frame] = replace(frame, heatmap_file=file)
         finding = replace(finding, frames=tuple(frames), heatmap_file=frames[finding.stills[0].frame].heatmap_file)
+    elif finding.heatmap is not None and finding.affine is not None:
+        file = f"heatmaps/{name}_heatmap.nii.gz"
+        save_volume(folder / file, finding.heatmap, finding.affine)
+        finding = replace(finding, heatmap_file=file)
     elif finding.heatmap is not None:
         finding = replace(finding, heatmap_file=_save_map(finding.heatmap, folder, f"heatmaps/{name}_heatmap.png"))
     if finding.frames:

@@ -18,6 +18,8 @@ from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.reencoding import REENCODINGS
 
 FORMAT = 1
+#: Of volumes: what one slice of each scored, and the unit of a calibration that has no healthy volumes.
+SLICE = "slice"
 #: Share of normal pictures that may show any colour.
 COLOUR_RATE = 0.05
 #: Fewest pixels, at the model's size, that make a region.
@@ -53,7 +55,8 @@ class Calibration:
 
     Attributes:
         score: name of the score that is calibrated, higher is more unusual.
-        scores: `original` and each of `REENCODINGS` -> (n,) float64 ascending.
+        scores: `original` and each of `REENCODINGS` -> (n,) float64 ascending; of volumes `original`, which verdicts
+            rest on, and `slice`.
         quantiles: (len(LEVELS), H / CELL, W / CELL) float64, the map's distribution at each place.
         largest: (n,) float64 ascending, each picture's largest `excess`.
         dtype: floating-point type the scores were computed in.
@@ -208,7 +211,8 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
             raise ModelError(f"{path}: key 'levels' does not fit this program; run `pixelsleuth calibrate` again")
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
-        scores = {name: np.sort(np.array(tree["scores"][name])) for name in ("original", *REENCODINGS)}
+        names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
+        scores = {name: np.sort(np.array(tree["scores"][name])) for name in names}
         largest = np.sort(np.array(tree["largest"]))
         quantiles = np.array(tree["quantiles"])
         return Calibration(

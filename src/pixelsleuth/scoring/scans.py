@@ -37,6 +37,8 @@ MAP_SCORE = "map_top"
 TOP_SLICES = 0.25
 #: A volume with as many slices as a slice has pixels is pooled as deep as it is wide; thin stacks are not.
 TEXT_POOL = (3, 7)
+#: Standard scores beyond this against the atlas count no more.
+MOST_Z = 6.0
 #: Rim of the head, as a share of its side, in which nothing is counted: partial volumes and scalp.
 RIM = 0.02
 
@@ -87,7 +89,14 @@ class SliceExaminer:
             text: S of the text's own map (PixelSNAIL, absolute residual, lambda_p), 0: leave it out.
         """
         parts = [
-            self._batch(pixels[i : i + BATCH], position[i : i + BATCH], keys[i : i + BATCH], restore=restore, text=text)
+            self._batch(
+                pixels[i : i + BATCH],
+                position[i : i + BATCH],
+                keys[i : i + BATCH],
+                restore=restore,
+                text=text,
+                baselines=baselines,
+            )
             for i in range(0, len(pixels), BATCH)
         ]
         raw = {name: np.concatenate([maps[name] for _, maps, _ in parts]) for name in parts[0][1]}
@@ -103,7 +112,14 @@ class SliceExaminer:
         return SliceEvidence(scores, maps, np.concatenate(restored) if restored else None)
 
     def _batch(
-        self, pixels: np.ndarray, position: np.ndarray, keys: Sequence[str], *, restore: bool, text: int
+        self,
+        pixels: np.ndarray,
+        position: np.ndarray,
+        keys: Sequence[str],
+        *,
+        restore: bool,
+        text: int,
+        baselines: bool,
     ) -> tuple[dict[str, np.ndarray], Maps, np.ndarray | None]:
         model, size = self.model, pixels.shape[1:3]
         image = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255)
@@ -134,6 +150,8 @@ class SliceExaminer:
             residual, mean = self._restored(image, codes, where, scalars, keys, mapping)
             maps["restoration"] = residual
             picture = mean[:, 0].mul(255).round().byte().cpu().numpy()
+        if baselines and model.vae is not None:
+            maps["baseline_vae"] = self._signed(image - model.vae.reconstruct(image))
         if text:
             maps["text_restoration"] = self._text(image, codes, scalars, keys, text)
         return (
@@ -206,6 +224,8 @@ class SliceExaminer:
             found["detective_x_brightness"] = raw[DETECTIVE_MAP] * light
         if "restoration" in raw:
             found["detective_x_restoration"] = raw[DETECTIVE_MAP] * raw["restoration"]
+        if "baseline_atlas" in raw:
+            found["detective_x_atlas"] = raw[DETECTIVE_MAP] * np.minimum(raw["baseline_atlas"], MOST_Z)
         return found
 
 

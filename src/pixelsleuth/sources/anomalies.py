@@ -233,6 +233,36 @@ def warped(picture: np.ndarray, generator: np.random.Generator, strength: float)
     return cv2.remap(picture, across + dx, down + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
+def recoloured(picture: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Each channel times .85 to 1.15, contrast about the mean times .7 to 1.3, and up to 10 grey levels lighter or
+    darker."""
+    mean = picture.mean((0, 1))
+    moved = (picture - mean) * generator.uniform(0.7, 1.3) + mean * generator.uniform(0.85, 1.15, 3)
+    return np.clip(moved + generator.uniform(-10, 10), 0, 255).astype(np.uint8)
+
+
+def magnified(picture: np.ndarray, alpha: np.ndarray, factor: float) -> np.ndarray:
+    """The picture magnified by `factor` about the middle of `alpha`, as a feature is made larger or smaller."""
+    height, width = picture.shape[:2]
+    down, across = (np.average(np.indices(alpha.shape)[k], weights=alpha + 1e-9) for k in range(2))
+    move = cv2.getRotationMatrix2D((float(across), float(down)), 0, factor)
+    return cv2.warpAffine(picture, move, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def poisson_blended(under: np.ndarray, over: np.ndarray, mask: np.ndarray) -> Edited:
+    """`over` under `mask` (H, W) bool: it keeps its gradients, and has the colours of `under` at the rim (Perez et al.
+    2003)."""
+    inside = mask.copy()
+    # The rim must lie within the picture.
+    inside[[0, -1]] = inside[:, [0, -1]] = False
+    if not inside.any():
+        return Edited(under, inside)
+    left, top, width, height = cv2.boundingRect(inside.astype(np.uint8))
+    centre = (left + width // 2, top + height // 2)
+    mixed = cv2.seamlessClone(over, under, inside.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
+    return Edited(np.where(inside[..., None], mixed, under), inside)
+
+
 def inpainted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """What lies under `alpha` > .5 filled in from its rim (Telea 2004)."""
     return cv2.inpaint(picture, (alpha > 0.5).astype(np.uint8), 3, cv2.INPAINT_TELEA)
@@ -256,10 +286,12 @@ OWN_KINDS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.
     "noise": lambda p, a, g: noisy(p, g.uniform(6, 18), g),
     "warp": lambda p, a, g: warped(p, g, g.uniform(0.02, 0.05)),
     "compression": lambda p, a, g: jpeg_round_trip(p, int(g.integers(15, 40))),
+    "recolour": lambda p, a, g: recoloured(p, g),
+    "magnify": lambda p, a, g: magnified(p, a, float(np.exp(g.choice([-1, 1]) * g.uniform(0.1, 0.35)))),
 }
 #: Kinds that need another picture, and kinds that need the networks; training.forging makes them.
-DONOR_KINDS = ("donor_blend", "donor_face")
-MODEL_KINDS = ("reconstruction_blend", "restoration_blend")
+DONOR_KINDS = ("donor_blend", "donor_face", "donor_poisson")
+MODEL_KINDS = ("reconstruction_blend", "restoration_blend", "generated_face")
 KINDS = (*OWN_KINDS, *DONOR_KINDS, *MODEL_KINDS)
 
 

@@ -21,7 +21,7 @@ def read_series(folder: Path) -> tuple[Any, str]:
         InputError: `not_a_volume` where the folder holds none, `several_series` where it holds more than one.
     """
     try:
-        import SimpleITK as sitk  # noqa: N813
+        import SimpleITK as sitk
     except ImportError:
         raise PixelsleuthError(f"{folder}: DICOM needs SimpleITK; run `pip install 'pixelsleuth[dicom]'`") from None
     import nibabel

@@ -15,10 +15,12 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
+from pixelsleuth.sources.dicom import holds_series
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import IMAGE_SUFFIXES, MIN_SIDE, Picture, decode, read_bytes
 from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
 from pixelsleuth.sources.videos import VIDEO_SUFFIXES, Video, frames_at, looks_like_video, open_video
+from pixelsleuth.sources.volumes import is_volume
 
 Input = str | os.PathLike[str] | Image.Image | np.ndarray
 
@@ -95,11 +97,13 @@ class Prepared:
 
 
 def find_inputs(root: Path) -> Iterator[Path]:
-    """Every file below `root` with the suffix of a picture or a video, in sorted order, hidden files left out."""
+    """Every file below `root` with the suffix of a picture, a video or a volume, in sorted order, hidden files left
+    out."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            known = Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES or is_volume(name)
+            if known and not name.startswith("."):
                 yield Path(folder) / name
 
 
@@ -109,10 +113,13 @@ def path_of(source: Input) -> str:
 
 
 def kind_of(source: Input) -> str:
-    """`image` or `video`, by what the file begins with, else by its suffix; what cannot be read counts as an image."""
+    """`image`, `video` or `volume` (a folder is a DICOM series), by what the file begins with, else by its suffix; what
+    cannot be read counts as an image."""
     if not isinstance(source, str | os.PathLike):
         return "image"
     path = Path(source)
+    if is_volume(path) or (path.is_dir() and holds_series(path)):
+        return "volume"
     try:
         if path.is_file():
             with open(path, "rb") as file:
@@ -209,7 +216,8 @@ def _read(source: Input) -> tuple[str, Picture]:
         except InputError as error:
             code, sentence = error.code, error.sentence
             if code == "not_an_image" and path.lower().endswith((".nii", ".nii.gz")):
-                code, sentence = "unsupported_kind", "volumes are not read yet; export slices as pictures"
+                code = "unsupported_kind"
+                sentence = "this model judges pictures and videos; give --model one that was trained on volumes"
             raise InputError(code, sentence, hashlib.sha256(data).hexdigest()) from None
     array = np.asarray(source.convert("RGB")) if isinstance(source, Image.Image) else source
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:

@@ -192,7 +192,7 @@ def _foreign(
     moved = []
     for axis, piece in enumerate(around):
         length, whole = piece.stop - piece.start, values.shape[axis]
-        step = int(round(generator.uniform(-far, far) * whole)) if axis < 2 else 0
+        step = round(float(generator.uniform(-far, far)) * whole) if axis < 2 else 0
         start = int(np.clip(piece.start + step, 0, whole - length))
         moved.append(slice(start, start + length))
     patch = source[tuple(moved)]

@@ -1,7 +1,7 @@
 """Folders of volumes into one HDF5 store: normalised once, a slice read with one seek, stopped runs gone on with.
 
-Beside what a store of pictures has (see sources.store; `pixels` is (N, size, size, 1)), `inside` (N, size, size) bool is
-the head, `lesion` (N, size, size) bool what a mask marks, `table/slice` and `table/position` where a slice lies.
+Beside what a store of pictures has (see sources.store; `pixels` is (N, size, size, 1)), `inside` (N, size, size) bool
+is the head, `lesion` (N, size, size) bool what a mask marks, `table/slice` and `table/position` where a slice lies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,9 +55,9 @@ def find_volumes(root: Path) -> Iterator[Path]:
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _holds_masks(n))
         found = [n for n in sorted(names) if not n.startswith(".") and is_volume(n)]
         yield from (Path(folder) / name for name in found)
-        if not found and any(n.lower().endswith((".dcm", ".ima")) or "." not in n for n in names):
-            if holds_series(Path(folder)):
-                yield Path(folder)
+        may_be_dicom = not found and any(n.lower().endswith((".dcm", ".ima")) or "." not in n for n in names)
+        if may_be_dicom and holds_series(Path(folder)):
+            yield Path(folder)
 
 
 def _holds_masks(folder: str) -> bool:
@@ -156,14 +156,14 @@ def _write_part(item: tuple[_Job, Path]) -> None:
     columns: dict[str, Any] = {}
     size = job.framing.size
     pixels, inside = np.zeros((0, size, size, 1), np.uint8), np.zeros((0, size, size), bool)
-    lesion = inside
+    lesion: np.ndarray = inside
     try:
         volume = read_volume(job.path)
         found = slices_of(volume, job.framing)
         pixels, inside = found.pixels, found.inside
         lesion = found.cut(read_mask(Path(job.mask), volume)) if job.mask else np.zeros_like(inside)
         count = len(pixels)
-        labels = ["anomalous" if any_ else "normal" for any_ in lesion.any((1, 2))] if job.mask else None
+        labels = ["anomalous" if any_ else "normal" for any_ in np.asarray(lesion.any((1, 2)))] if job.mask else None
         columns = {
             "path": [job.relative] * count,
             "sha256": [key_of(volume.sha256, int(k)) for k in found.index],

@@ -108,13 +108,11 @@ def slices_of(volume: Volume, how: SliceFraming) -> Slices:
         InputError: `no_foreground`, or `too_few_slices` where none is left.
     """
     values = volume.values
-    low, high = (float(v) for v in np.quantile(values, (0.001, 0.995)))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    foreground = values > low + FOREGROUND * (high - low)
+    low, high = _range(values)
+    foreground = foreground_of(values)
     if not foreground.any():
         raise InputError("no_foreground", "no voxel stands out from the background")
-    head = _head(foreground)
+    head = head_of(foreground)
     box = _box_of(head, how.frame)
     numbers = np.arange(values.shape[2])
     kept = numbers[how.trim : len(numbers) - how.trim]
@@ -130,15 +128,25 @@ def slices_of(volume: Volume, how: SliceFraming) -> Slices:
     return Slices(pixels, inside, kept, position, box, (values.shape[0], values.shape[1], values.shape[2]))
 
 
-def _head(foreground: np.ndarray) -> np.ndarray:
+def _range(values: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest value that count: a few hot voxels do not."""
+    low, high = (float(v) for v in np.quantile(values, (0.001, 0.995)))
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
+
+
+def foreground_of(values: np.ndarray) -> np.ndarray:
+    """(X, Y, Z) bool, what stands out from the background."""
+    low, high = _range(values)
+    return np.asarray(values > low + FOREGROUND * (high - low))
+
+
+def head_of(foreground: np.ndarray) -> np.ndarray:
     """(X, Y, Z) bool: the largest connected part, its holes filled slice by slice; specks in the air are none of it."""
     labels, count = ndimage.label(foreground)
-    if count > 1:
-        foreground = labels == int(np.argmax(np.bincount(labels.ravel())[1:])) + 1
-    filled = np.zeros_like(foreground)
-    for k in range(foreground.shape[2]):
-        filled[:, :, k] = ndimage.binary_fill_holes(foreground[:, :, k])
-    return filled
+    largest = int(np.argmax(np.bincount(labels.ravel())[1:])) + 1 if count else 1
+    part = np.asarray(labels, np.int32) == largest
+    each = [ndimage.binary_fill_holes(one) for one in np.moveaxis(np.asarray(part), 2, 0)]
+    return np.stack(each, 2)
 
 
 def _box_of(head: np.ndarray, frame: str) -> Box:
@@ -148,8 +156,8 @@ def _box_of(head: np.ndarray, frame: str) -> Box:
     if frame == "whole":
         left, right, top, bottom = 0, width, 0, height
     else:
-        # A voxel in a hundred may stick out: coils, neck rests.
-        columns, rows = head.any((1, 2)), head[:, ::-1].any((0, 2))
+        columns: np.ndarray = np.any(head, axis=(1, 2))
+        rows: np.ndarray = np.any(head[:, ::-1], axis=(0, 2))
         left, right = int(np.argmax(columns)), width - int(np.argmax(columns[::-1]))
         top, bottom = int(np.argmax(rows)), height - int(np.argmax(rows[::-1]))
     side = max(right - left, bottom - top)

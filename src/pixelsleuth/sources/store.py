@@ -37,8 +37,8 @@ _SINCE = {"edge": "inside", "align": False, "pick": "even"}
 class Summary:
     """What preparing a store did: counts for the closing table.
 
-    `videos` counts those with a face, `volumes` those read; `near` holds up to 1,000 pairs of paths of near-duplicates in different splits,
-    `n_near` counts all.
+    `videos` counts those with a face, `volumes` those read; `near` holds up to 1,000 pairs of paths of near-duplicates
+    in different splits, `n_near` counts all.
     """
 
     stored: int = 0
@@ -84,8 +84,9 @@ class Store:
             ) from error
         if self.settings.get("format") != FORMAT:
             raise PixelsleuthError(f"{path} has store format {self.settings.get('format')}, expected {FORMAT}")
-        for name, value in _SINCE.items():
-            self.settings.setdefault(name, value)
+        if not self.holds_volumes:
+            for name, value in _SINCE.items():
+                self.settings.setdefault(name, value)
         self.table.setdefault("angle", np.zeros(len(self), np.float32))
         self._offset = self._file["offset"][:]
 

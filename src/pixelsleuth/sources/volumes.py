@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.files import sha256_of
+from pixelsleuth.files import sha256_of, whole_file
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 #: Voxels of one volume; whole-body CT passes, a header that announces terabytes does not.
@@ -83,6 +83,7 @@ def _opened(path: Path) -> tuple[Any, str]:
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     try:
         if not path.is_file():
@@ -103,7 +104,7 @@ def _opened(path: Path) -> tuple[Any, str]:
         raise InputError(
             "truncated", f"the file ends too early or is damaged ({error}); copy it again", sha256
         ) from None
-    except (ImageFileError, HeaderDataError, ValueError, OSError) as error:
+    except (ImageFileError, HeaderDataError, WrapStructError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("not_a_volume", f"expected a NIfTI file, got something else ({reason})", sha256) from None
 
@@ -165,15 +166,25 @@ def read_mask(path: Path, like: Volume) -> np.ndarray:
     return np.asarray(values > 0)
 
 
-def map_image(values: np.ndarray, like: Volume) -> Any:
-    """(X, Y, Z) float in RAS -> float32 NIfTI image in the order and with the affine of the file it is a map of."""
+def in_file_order(values: np.ndarray, like: Volume) -> np.ndarray:
+    """(X, Y, Z) float in RAS -> float32 with the axes and directions of the file it is a map of."""
     import nibabel
 
     back = nibabel.orientations.ornt_transform(
         np.array([[0, 1], [1, 1], [2, 1]], float), np.asarray(like.orientation, float)
     )
-    turned = nibabel.orientations.apply_orientation(values.astype(np.float32), back)
-    return nibabel.Nifti1Image(np.ascontiguousarray(turned), like.affine)
+    return np.ascontiguousarray(nibabel.orientations.apply_orientation(values.astype(np.float32), back))
+
+
+def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    """Writes (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all."""
+    import nibabel
+
+    with whole_file(path) as partial:
+        # The temporary name must end as the final one does, or nibabel would not compress.
+        named = partial.with_name(partial.name + "".join(path.suffixes[-2:]))
+        nibabel.save(nibabel.Nifti1Image(values, affine), named)
+        named.replace(partial)
 
 
 def key_of(sha256: str, index: int) -> str:

@@ -19,6 +19,7 @@ import torch
 from pixelsleuth.models.folder import Model
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.records import Box
+from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import anomalies, faces
 from pixelsleuth.sources.images import jpeg_round_trip
@@ -128,23 +129,28 @@ def _jobs(
 ) -> list[_Job]:  # fmt: skip
     size = store.size
     alphas, donors = {}, {}
+    # Whose codes the networks work on: the picture's own, or a donor's.
+    worked_on = {i: int(rows[i]) for i in batch if kind[i] in anomalies.MODEL_KINDS}
     for i in batch:
         generator = np.random.default_rng((seed, 1, int(rows[i])))
-        whole = kind[i] == "donor_face" or (
-            kind[i] in ("self_blend", *anomalies.MODEL_KINDS) and generator.random() < 0.3
+        whole = kind[i] in ("donor_face", "generated_face") or (
+            kind[i] in ("self_blend", "reconstruction_blend", "restoration_blend") and generator.random() < 0.3
         )
         alphas[i] = (
             anomalies.face_shape((size, size), generator)
             if whole
             else anomalies.soft_blob((size, size), generator, float(generator.uniform(0.01, 0.12)))
         )
-        if kind[i] in anomalies.DONOR_KINDS:
+        if kind[i] in (*anomalies.DONOR_KINDS, "generated_face"):
             others = generator.integers(len(rows), size=min(CANDIDATES, len(rows)))
             others = others[others != i]
             near = ((thumbnails[others] - thumbnails[i]) ** 2).mean((1, 2, 3))
             row = int(rows[others[int(near.argmin())]])
-            donors[i] = store.crop(row)
-    made = _model_made(model, store, rows, [i for i in batch if kind[i] in anomalies.MODEL_KINDS], kind, alphas, seed)
+            if i in worked_on:
+                worked_on[i] = row
+            else:
+                donors[i] = store.crop(row)
+    made = _model_made(model, store, worked_on, kind, alphas, seed)
     return [
         _Job(
             store.crop(int(rows[i])), str(kind[i]), (seed, 2, int(rows[i])), (size, scale * size),
@@ -156,13 +162,14 @@ def _jobs(
 
 @torch.no_grad()
 def _model_made(
-    model: Model, store: Store, rows: np.ndarray, which: list[int], kind: np.ndarray, alphas: dict[int, np.ndarray],
-    seed: int,
-) -> dict[int, np.ndarray]:  # fmt: skip
-    """What the networks make of pictures: their reconstruction, or a restoration of the codes under alpha."""
-    if not which:
+    model: Model, store: Store, worked_on: dict[int, int], kind: np.ndarray, alphas: dict[int, np.ndarray], seed: int
+) -> dict[int, np.ndarray]:
+    """What the networks make of the rows that are `worked_on`: a reconstruction, or a restoration of the codes under
+    alpha."""
+    if not worked_on:
         return {}
-    images = torch.from_numpy(store.pixels(rows[which])).permute(0, 3, 1, 2).float() / 255
+    which, rows = list(worked_on), list(worked_on.values())
+    images = torch.from_numpy(store.pixels(rows)).permute(0, 3, 1, 2).float() / 255
     codes = model.vqvae.encode(images.contiguous(memory_format=torch.channels_last))
     grid = (int(codes.shape[1]), int(codes.shape[2]))
     where = torch.from_numpy(
@@ -170,7 +177,7 @@ def _model_made(
     )
     where &= torch.from_numpy(kind[which] == "restoration_blend")[:, None, None]
     prior: Prior = next(iter(model.priors.values()))
-    uniforms = uniforms_of([f"{seed:032x}{int(rows[i]):032x}"[::-1] for i in which], 1, grid)
+    uniforms = uniforms_of([f"{seed:032x}{row:032x}"[::-1] for row in rows], 1, grid)
     drawn = prior.resample(codes, uniforms, where=where)[:, 0]
     decoded = model.vqvae.decode(drawn).permute(0, 2, 3, 1).mul(255).round().byte().numpy()
     return dict(zip(which, decoded, strict=True))
@@ -191,14 +198,34 @@ def _made(job: _Job) -> tuple[list[faces.Pair], np.ndarray]:
             theirs = anomalies.softened(theirs, generator.uniform(1.2, 2.5))
         # A swap's colours are matched well; a patch pasted by hand not always.
         match = 1.0 if job.kind == "donor_face" else float(generator.choice([0.0, 0.5, 1.0]))
-        edited = anomalies.laid_over(ours, theirs, alpha, match)
+        edited = (
+            anomalies.poisson_blended(ours, theirs, alpha > 0.5)
+            if job.kind == "donor_poisson"
+            else anomalies.laid_over(ours, theirs, alpha, match)
+        )
     else:
         assert job.made is not None
         theirs = cv2.resize(job.made, shape, interpolation=cv2.INTER_CUBIC)
-        edited = anomalies.laid_over(ours, theirs, alpha)
+        edited = anomalies.laid_over(ours, theirs, alpha, float(job.kind == "generated_face"))
+    both = [ours, edited.pixels]
+    if job.kind == "generated_face":
+        # A generator's face is soft. Against its picture as it is that alone would tell; what should tell is that the
+        # face is softer than what surrounds it.
+        both = equally_sharp(*both)
     quality = int(generator.integers(75, 97))
     whole = Box(0, 0, *shape)
-    pairs = [faces.cut_pair(jpeg_round_trip(pixels, quality), whole, job.sizes) for pixels in (ours, edited.pixels)]
+    pairs = [faces.cut_pair(jpeg_round_trip(pixels, quality), whole, job.sizes) for pixels in both]
     size = job.sizes[0]
     where = cv2.resize(edited.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return pairs, where > 0.5
+
+
+def equally_sharp(one: np.ndarray, other: np.ndarray) -> list[np.ndarray]:
+    """Both, the sharper one blurred until its Laplacian varies as the softer one's."""
+    sharp = [laplacian_variance(p) for p in (one, other)]
+    wanted = min(sharp)
+    return [
+        p if s == wanted else min((anomalies.blurred(p, float(sigma)) for sigma in np.arange(0, 2.05, 0.1)),
+                                  key=lambda q: abs(laplacian_variance(q) - wanted))
+        for p, s in zip((one, other), sharp, strict=True)
+    ]  # fmt: skip

@@ -13,8 +13,10 @@ import yaml
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.detective import DetectiveConfig
 from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.vae import VAEConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.lesions import KINDS as LESIONS
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,10 @@ class Settings:
         priors: the default prior first; its kind names its file and scores.
         detective: architecture of the network taught on self-made forgeries.
         detective_stage: how it is taught, a batch counting pairs; 0 epochs: the model has none.
-        forgeries: kinds it is taught on (training.forging.KINDS).
-        pairs: training pictures that a forgery is made of.
+        forgeries: kinds it is taught on (sources.anomalies.KINDS; of volumes sources.lesions.KINDS).
+        pairs: training pictures that a forgery is made of; of slices, which are few, each is taken several times.
+        vae, vae_stage: a plain VAE that `evaluate` compares with; 0 epochs: the model has none.
+        sign: of volumes: 1 where anomalies are brighter in this sequence, as lesions on FLAIR are, -1 darker, 0 either.
     """
 
     preset: str = "fast"
@@ -84,6 +88,9 @@ class Settings:
     detective_stage: Stage = field(default_factory=lambda: Stage(epochs=0, batch=24))
     forgeries: tuple[str, ...] = KINDS
     pairs: int = 6000
+    sign: int = 0
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    vae_stage: Stage = field(default_factory=lambda: Stage(epochs=0))
 
 
 _PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)
@@ -129,6 +136,11 @@ PRESETS: dict[str, Settings] = {
             ),
         ),
         Stage(epochs=16, augment="scans"),
+        DetectiveConfig(width=16, channels=1),
+        Stage(epochs=5, batch=24),
+        LESIONS,
+        3500,
+        vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
     ),
     # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
     "paper-ffhq": _PAPER,
@@ -157,6 +169,12 @@ PRESETS: dict[str, Settings] = {
         prior_stage=_MOOD_STAGE,
     ),
 }
+
+
+# Sequences on which lesions are bright, such as FLAIR: what is learnt from is brighter, or foreign.
+PRESETS["scans-bright"] = replace(
+    PRESETS["scans"], preset="scans-bright", forgeries=("constant", "shift", "foreign"), pairs=3000, sign=1
+)
 
 
 def resolve(preset: str = "fast", config: Path | None = None, overrides: list[str] | None = None) -> Settings:

@@ -26,6 +26,7 @@ from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.folder import (
     DETECTIVE_FILE,
     PREPROCESSING,
+    VAE_FILE,
     ModelConfig,
     build_prior,
     load_model,
@@ -36,16 +37,28 @@ from pixelsleuth.models.folder import (
 )
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring.atlas import save_atlas
 from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.stages import DetectiveStage, PriorStage, VQVAEStage, log_every, reconstruction_metrics
+from pixelsleuth.training.scan_fitting import fit_slices
+from pixelsleuth.training.scan_forging import forge_slices
+from pixelsleuth.training.stages import (
+    DetectiveStage,
+    PriorStage,
+    VAEStage,
+    VQVAEStage,
+    log_every,
+    reconstruction_metrics,
+)
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
@@ -101,6 +114,9 @@ def train(
         figures["vqvae"] = json.loads((work / "vqvae.json").read_text())
         say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
 
+        if settings.vae_stage.epochs:
+            figures["vae"] = _fit_vae(folder, store, rows, settings, work, progress)
+            say("VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vae"].items()))
         learned = rows[: settings.prior_stage.most_images or None]
         codes = _cached_codes(vqvae, store, learned, settings.prior_stage, work / "codes.npy", say)
         held_out = _held_out(store)
@@ -130,12 +146,39 @@ def train(
             "torch": torch.__version__,
         }
         unfitted = ScoreSettings().as_tree()
-        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training)
+        vae = settings.vae if settings.vae_stage.epochs else None
+        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
         save_config(folder, whole)
         if settings.detective_stage.epochs:
             figures["detective"] = _teach(folder, store, settings, work, progress, say)
             save_config(folder, dataclasses.replace(whole, detective=settings.detective))
-        save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
+        if store.holds_volumes:
+            fitted, atlas = fit_slices(load_model(folder), store, learned, settings.sign)
+            save_atlas(folder, atlas)
+            save_scores(folder, fitted)
+        else:
+            save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
+
+
+def _fit_vae(
+    folder: Path, store: Store, rows: np.ndarray, settings: Settings, work: Path, progress: bool
+) -> dict[str, float]:
+    """Trains the plain VAE that `evaluate` compares with."""
+    torch.manual_seed(settings.seed)
+    vae = VAE(settings.vae)
+    if not (folder / VAE_FILE).exists():
+        stage = settings.vae_stage
+        sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed)
+        steps = _steps(sampler, stage)
+
+        def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return store.pixels(rows[picked]), scalars_of(store, rows[picked], 0)
+
+        made = _fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
+        write_text(work / "vae.json", json.dumps(made))
+        save_network(vae, folder / VAE_FILE)
+    found: dict[str, float] = json.loads((work / "vae.json").read_text())
+    return found
 
 
 def _teach(
@@ -148,9 +191,12 @@ def _teach(
         if not (work / "lessons/mask.npy").exists():
             model = load_model(folder)
             rows = store.rows("train")
-            rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
-            say(f"forging {len(rows):,} pairs of {', '.join(settings.forgeries)}")
-            forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
+            say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
+            if store.holds_volumes:
+                forged = forge_slices(store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign)
+            else:
+                rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
+                forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
             lessons_of(model, forged).save(work / "lessons")
         lessons = Lessons.load(work / "lessons")
         say(f"detective: {_count(detective):,} parameters, {len(lessons):,} pairs")
@@ -173,7 +219,8 @@ def _check(store: Store, settings: Settings) -> None:
     if settings.vqvae.channels != channels:
         kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
         raise PixelsleuthError(
-            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; take --preset {preset}"
+            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
+            f"take --preset {preset}"
         )
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
     most = 1 if store.holds_volumes else 0
@@ -181,9 +228,10 @@ def _check(store: Store, settings: Settings) -> None:
         raise PixelsleuthError(
             f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
         )
-    unknown = sorted(set(settings.forgeries) - set(KINDS))
-    if unknown:
-        raise PixelsleuthError(f"forgeries: expected some of {', '.join(KINDS)}; got {unknown[0]!r}")
+    kinds = LESIONS if store.holds_volumes else KINDS
+    unknown = sorted(set(settings.forgeries) - set(kinds))
+    if unknown and settings.detective_stage.epochs:
+        raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
     if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
         raise PixelsleuthError(
             f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"
@@ -219,7 +267,7 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
 
 
 def _without_detective(note: dict[str, Any]) -> dict[str, Any]:
-    about = {"detective", "detective_stage", "forgeries", "pairs"}
+    about = {"detective", "detective_stage", "forgeries", "pairs", "sign"}
     return {**note, "settings": {k: v for k, v in note["settings"].items() if k not in about}}
 
 

@@ -14,6 +14,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.records import Surprise
 from pixelsleuth.training.data import augmented, to_float
@@ -76,6 +77,19 @@ class VQVAEStage(_Taught):
             complexity, usage = perplexity(codes, size)
             self.log_dict({f"train/{k}": v for k, v in parts.items()} | {"train/usage": usage})
             self.log("perplexity", complexity, prog_bar=True)
+        return loss
+
+
+class VAEStage(_Taught):
+    """Batches are pairs as `VQVAEStage`'s."""
+
+    def __init__(self, model: VAE, stage: Stage, steps: int, seed: int) -> None:
+        super().__init__(stage, steps, seed)
+        self.model = model
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = self.model.loss(augmented(to_float(batch[0]), self.stage.augment))
+        self.log("loss", loss, prog_bar=True)
         return loss
 
 

@@ -1,0 +1,341 @@
+"""`evaluate` for volumes: samples are volumes, or slices where masks tell them apart; pixels are counted inside the
+head, at the size the networks see; everything is resampled by patient."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import InputError, PixelsleuthError
+from pixelsleuth.evaluation import metrics
+from pixelsleuth.records import Finding
+from pixelsleuth.scanner import Scan, Scanner
+from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.scoring.scans import within
+from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
+from pixelsleuth.sources.scans import find_volumes, mask_of
+from pixelsleuth.sources.volumes import read_mask, stem_of
+
+#: S of the text's own map.
+TEXT_RESTORATIONS = 15
+#: Ranges of slice positions within which slices are compared, where levels are matched.
+LEVELS = 10
+#: Quantile bins of pixel scores; dense at the top, where few pixels decide.
+EDGES = np.concatenate([np.linspace(0.004, 0.95, 240), 1 - np.geomspace(0.05, 1e-5, 272)])
+#: A lesion counts as found where this share of it is marked.
+FOUND = 0.1
+#: Smallest part of a map, in voxels at the networks' size, that counts as one finding.
+LEAST_PART = 10
+#: False findings a volume at which sensitivity is read (FROC).
+FALSE_FINDINGS = (0.5, 1, 2, 4, 8)
+_GRADED = re.compile(rf"__({'|'.join(KINDS)})_({'|'.join(SUBTLETIES)})$")
+
+
+@dataclass
+class VolumeCase:
+    """One scored volume.
+
+    Attributes:
+        unit: the patient.
+        anomalous: whether anything of it is.
+        lesion, head: (n, H, W) bool; scores: of slices; position: (n,).
+        maps: name -> (n, H, W) float16.
+        pixels, restoration: (n, H, W) uint8, kept of a few volumes for figures.
+        kind: of a pasted anomaly and its subtlety, where the file name tells.
+    """
+
+    path: Path
+    unit: str
+    anomalous: bool
+    finding: Finding
+    position: np.ndarray
+    scores: dict[str, np.ndarray]
+    lesion: np.ndarray
+    head: np.ndarray
+    maps: dict[str, np.ndarray]
+    kind: tuple[str, str] | None = None
+    pixels: np.ndarray | None = None
+    restoration: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class VolumeEvaluation:
+    """`metrics` as metrics.json has them; `cases` for figures."""
+
+    metrics: dict[str, Any]
+    cases: list[VolumeCase] = field(default_factory=list)
+
+
+def evaluate_volumes(
+    detector: Detector,
+    normal: Path | None,
+    anomalous: Path,
+    *,
+    masks: Path | None = None,
+    thresholds: dict[str, float] | None = None,
+    text: bool = True,
+    pictured: int = 6,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> VolumeEvaluation:
+    """Measures a model for volumes.
+
+    Args:
+        normal: healthy volumes; may be left out with masks: slices with an empty mask are then the normal ones.
+        masks: folder of masks, matched by relative path without suffix; a folder beside the volumes' unless given.
+        thresholds: map's name -> level above which a pixel is called anomalous, chosen elsewhere (on validation).
+        text: also make the text's own map (PixelSNAIL, S = 15).
+
+    Raises:
+        PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.
+    """
+    scanner = detector.scanner
+    assert scanner is not None, "this is not a model for volumes"
+    listed = [(p, False, normal) for p in _listed(normal, "--normal")] if normal else []
+    listed += [(p, True, anomalous) for p in _listed(anomalous, "--anomalous")]
+    cases: list[VolumeCase] = []
+    unreadable: list[str] = []
+    for number, (path, bad, root) in enumerate(listed, 1):
+        scan = scanner.read(path)
+        if isinstance(scan, Finding):
+            unreadable.append(str(path))
+            continue
+        try:
+            mask = mask_of(path, root, masks) if bad and root is not None else None
+            lesion = scan.slices.cut(read_mask(mask, scan.volume)) if mask else np.zeros_like(scan.slices.inside)
+        except InputError as error:
+            raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error
+        keep = bad and sum(c.pixels is not None for c in cases) < pictured
+        cases.append(_case(scanner, path, bad, scan, lesion, text and bool(mask), keep))
+        progress(number, len(listed))
+    if not any(c.anomalous for c in cases):
+        raise PixelsleuthError("--anomalous: no readable volume")
+    masked = [c for c in cases if c.lesion.any()]
+    if not masked and not any(not c.anomalous for c in cases):
+        raise PixelsleuthError("expected --normal, or masks that tell healthy slices from others; got neither")
+    return VolumeEvaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}), cases)
+
+
+def _listed(root: Path, option: str) -> list[Path]:
+    if not root.exists():
+        raise PixelsleuthError(f"{option} {root}: no such folder")
+    found = list(find_volumes(root)) if root.is_dir() else [root]
+    if not found:
+        raise PixelsleuthError(f"{option} {root}: expected volumes, found none")
+    return found
+
+
+def _case(
+    scanner: Scanner, path: Path, bad: bool, scan: Scan, lesion: np.ndarray, text: bool, keep: bool
+) -> VolumeCase:
+    seen = scanner.examine(scan, baselines=True, text=TEXT_RESTORATIONS if text else 0)
+    finding = scanner.judge(scan, 0.1, False, seen)
+    graded = _GRADED.search(stem_of(path))
+    cut = scan.slices
+    return VolumeCase(
+        path, stem_of(path).split("__")[0], bad, finding, cut.position, seen.scores, lesion, within(cut.inside),
+        {name: values.astype(np.float16) for name, values in seen.maps.items()},
+        (graded[1], graded[2]) if graded else None,
+        cut.pixels[..., 0] if keep else None, seen.restoration if keep else None,
+    )  # fmt: skip
+
+
+def _metrics(
+    detector: Detector, cases: list[VolumeCase], masked: list[VolumeCase], unreadable: list[str],
+    thresholds: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    calibration = detector.calibration
+    labels = np.array([c.anomalous for c in cases])
+    weights = metrics.resample_weights([c.unit for c in cases], None)
+    result: dict[str, Any] = {
+        "kind": "volumes", "n_volumes": len(cases), "unreadable": unreadable, "default_score": calibration.score,
+        "n_calibration": calibration.count, "calibration_unit": calibration.about["unit"],
+        "model_sha256": detector.model.sha256, "n_no_face": {"normal": 0, "anomalous": 0}, "differences": {},
+    }  # fmt: skip
+    of_volumes = None
+    if (~labels).any():
+        of_volumes = _sample_metrics(
+            {n: np.array([c.finding.scores[n] for c in cases]) for n in cases[0].finding.scores}, labels, weights
+        )
+        p_values = np.array([c.finding.p_value for c in cases], float)[~labels]
+        result["false_alarm"] = {
+            "0.1": metrics.share_with_interval(p_values <= 0.1, weights[:, ~labels]),
+        }
+        result["promised_band"] = {"0.1": metrics.promised_band(0.1, calibration.count, int((~labels).sum()))}
+    if masked:
+        result["slices"] = slice_metrics(cases, weights)
+    unit = of_volumes or result["slices"]
+    result |= {"unit": "volume" if of_volumes else "slice", "scores": unit["scores"]}
+    result |= {"n_normal": unit["n_normal"], "n_anomalous": unit["n_anomalous"]}
+    if masked:
+        result |= pixel_metrics(detector, masked, [c for c in cases if not c.anomalous], thresholds)
+        result["by_kind"] = _by_kind(result["default_map"], cases, masked)
+    return result
+
+
+def _sample_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
+    return {
+        "n_normal": int((~labels).sum()),
+        "n_anomalous": int(labels.sum()),
+        "scores": {name: metrics.score_metrics(c) for name, c in counts.items()},
+    }
+
+
+def slice_metrics(cases: list[VolumeCase], weights: np.ndarray) -> dict[str, Any]:
+    """Of slices, as they are and with levels matched: only pairs of slices within one tenth of the way up are compared,
+    for where a slice lies tells much of whether a tumour is in it. The level alone stands among the scores."""
+    labels = np.concatenate([c.lesion.any((1, 2)) for c in cases])
+    position = np.concatenate([c.position for c in cases])
+    owner = np.concatenate([np.full(len(c.position), i) for i, c in enumerate(cases)])
+    every = weights[:, owner]
+    names = list(cases[0].scores)
+    scores = {name: np.concatenate([c.scores[name] for c in cases]) for name in names}
+    scores["baseline_brightness"] = np.concatenate([_largest(c, "baseline_brightness") for c in cases])
+    scores["baseline_asymmetry"] = np.concatenate([_largest(c, "baseline_asymmetry") for c in cases])
+    scores["baseline_level"] = -np.abs(position)
+    result = _sample_metrics(scores, labels, every)
+    level = np.clip(((position + 0.5) * LEVELS).astype(int), 0, LEVELS - 1)
+    result["level_matched"] = {
+        name: metrics.interval(_matched_auroc(values, labels, level, every)) for name, values in scores.items()
+    }
+    return result
+
+
+def _largest(case: VolumeCase, name: str) -> np.ndarray:
+    return case.maps[name].astype(np.float64).max((1, 2))
+
+
+def _matched_auroc(scores: np.ndarray, labels: np.ndarray, level: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(R,) share of pairs of an anomalous and a normal slice of one level in the right order, ties half."""
+    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for value in np.unique(level):
+        here = level == value
+        if labels[here].any() and not labels[here].all():
+            counts = metrics.image_counts(scores[here], labels[here], weights[:, here])
+            number = counts.anomalous.sum(1) * counts.normal.sum(1)
+            right += np.nan_to_num(metrics.auroc(counts)) * number
+            pairs += number
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return right / pairs
+
+
+def pixel_metrics(
+    detector: Detector, masked: list[VolumeCase], normal: list[VolumeCase], thresholds: dict[str, float]
+) -> dict[str, Any]:
+    """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
+    assert detector.scanner is not None
+    default = detector.scanner.examiner.settings.default_map
+    weights = metrics.resample_weights([c.unit for c in masked], None)
+    truth = [c.lesion[c.head] for c in masked]
+    names = [name for name in masked[0].maps if all(name in c.maps for c in masked)]
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    pixel: dict[str, Any] = {}
+    best_at: dict[str, float] = {}
+    for name in names:
+        values = [c.maps[name][c.head].astype(np.float32) for c in masked]
+        edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
+        counts = metrics.pixel_counts(values, truth, weights, edges)
+        every = metrics.dice(counts)
+        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
+        best = int(np.argmax(every[0]))
+        best_at[name] = float(edges[max(0, best - 1)])
+        level = thresholds.get(name)
+        if level is None and name == default:
+            level = float(detector.calibration.about["marked_from"])
+        if level is None and normal and all(name in c.maps for c in normal):
+            level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
+        if level is not None:
+            rows[name]["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
+        pixel[name] = {key: metrics.interval(v) for key, v in rows[name].items()}
+        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        if name == default and level is not None:
+            lesions = lesion_metrics(masked, name, level, weights)
+    return {
+        "default_map": default,
+        "n_masked": len(masked),
+        "pixel_prevalence": round(float(np.mean(np.concatenate(truth))), 5),
+        "pixel": pixel,
+        "thresholds": best_at,
+        "dsc_threshold": "chosen elsewhere"
+        if thresholds
+        else "of the default map: what .5% of healthy calibration "
+        "pixels exceed; of others the same of --normal, where given; best: chosen on these masks",
+        "lesions": lesions,
+        "differences": {
+            name: {k: metrics.interval(rows[default][k] - rows[name][k]) for k in rows[name] if k in rows[default]}
+            for name in names
+            if name.startswith("baseline_") or name in ("text_restoration", "surprise_x_brightness", TEXT_SCORE)
+        },
+    }
+
+
+def lesion_metrics(masked: list[VolumeCase], name: str, level: float, weights: np.ndarray) -> dict[str, Any]:
+    """By lesion, connected in 3-D: F1 at `level`, and sensitivity at so many false findings a volume (FROC)."""
+    levels = np.unique(np.append(np.quantile(
+        np.concatenate([c.maps[name][c.head][::8].astype(np.float32) for c in masked]), 1 - np.geomspace(0.2, 2e-4, 24)
+    ), level))  # fmt: skip
+    found = np.zeros((len(masked), len(levels)))
+    wrong, total = np.zeros_like(found), np.zeros(len(masked))
+    for i, case in enumerate(masked):
+        truth, count = ndimage.label(np.asarray(case.lesion & case.head))
+        sizes = np.bincount(truth.ravel())
+        total[i] = (sizes[1:] >= LEAST_PART).sum()
+        for j, at in enumerate(levels):
+            marked = (case.maps[name] >= at) & case.head
+            hits = np.bincount(truth[marked], minlength=count + 1)
+            found[i, j] = ((hits[1:] >= FOUND * sizes[1:]) & (sizes[1:] >= LEAST_PART)).sum()
+            parts, number = ndimage.label(marked)
+            large = np.bincount(parts.ravel(), minlength=number + 1)[1:] >= LEAST_PART
+            touching = np.zeros(number + 1, bool)
+            touching[np.unique(parts[truth > 0])] = True
+            wrong[i, j] = (large & ~touching[1:]).sum()
+    place = int(np.searchsorted(levels, level))
+    caught, alarms, lesions = weights @ found, weights @ wrong, weights @ total
+    volumes = weights.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = 2 * caught[:, place] / (caught[:, place] + alarms[:, place] + lesions)
+        sensitivity = caught / lesions[:, None]
+    froc = {}
+    for allowed in FALSE_FINDINGS:
+        fits = alarms <= allowed * volumes[:, None]
+        froc[f"{allowed:g}"] = metrics.interval(np.where(fits, sensitivity, 0).max(1))
+    return {"n": int(total.sum()), "f1": metrics.interval(f1), "sensitivity_at_false_findings": froc}
+
+
+def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) -> dict[str, Any]:
+    """Pasted anomalies, by kind and by subtlety: each map's pixel figures, and the default score's AUROC against the
+    normal volumes."""
+    result: dict[str, Any] = {}
+    normal = [c for c in cases if not c.anomalous]
+    for place, names in enumerate((KINDS, SUBTLETIES)):
+        for name in names:
+            chosen = [c for c in masked if c.kind and c.kind[place] == name]
+            if not chosen:
+                continue
+            weights = metrics.resample_weights([c.unit for c in chosen], None)
+            truth = [c.lesion[c.head] for c in chosen]
+            row: dict[str, Any] = {"n": len(chosen), "prevalence": round(float(np.mean(np.concatenate(truth))), 5)}
+            for key in (default, *(k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration")):
+                values = [c.maps[key][c.head].astype(np.float32) for c in chosen]
+                edges = np.unique(np.quantile(np.concatenate(values), EDGES))
+                counts = metrics.pixel_counts(values, truth, weights, edges)
+                row[key] = {
+                    "auroc": metrics.interval(metrics.auroc(counts)),
+                    "ap": metrics.interval(metrics.average_precision(counts)),
+                    "dsc_best": metrics.interval(metrics.dice(counts)[:, int(np.argmax(metrics.dice(counts)[0]))]),
+                }
+            if normal:
+                both = chosen + normal
+                of_samples = np.array([c.finding.score for c in both], float)
+                labels = np.array([c.anomalous for c in both])
+                units = metrics.resample_weights([c.unit for c in both], None)
+                row["sample"] = metrics.score_metrics(metrics.image_counts(of_samples, labels, units))
+            result[name] = row
+    return result

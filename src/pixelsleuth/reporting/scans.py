@@ -1,0 +1,83 @@
+"""What `evaluate` shows of volumes: tables on the terminal, pictures of slices in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation
+from pixelsleuth.reporting.evaluated import shown, table
+from pixelsleuth.reporting.figures import save_figure
+
+
+def show_volumes(metrics: dict[str, Any], console: Console) -> None:
+    """Prints the metrics as tables."""
+    console.print(
+        f"{metrics['n_volumes']} volumes; {metrics['n_normal']:,} normal, {metrics['n_anomalous']:,} anomalous "
+        f"{metrics['unit']}s", highlight=False,
+    )  # fmt: skip
+    columns = ("auroc", "ap", "tpr_at_fpr_0.05")
+    first = metrics["default_score"]
+    order = lambda item: (item[0] != first, item[0].startswith("baseline_"), item[0])  # noqa: E731
+    table(console, f"{metrics['unit']} scores (first: default)", columns, sorted(metrics["scores"].items(), key=order))
+    if "slices" in metrics:
+        matched = {
+            name: {**values, "level_matched": metrics["slices"]["level_matched"][name]}
+            for name, values in metrics["slices"]["scores"].items()
+        }
+        table(console, "slices", ("auroc", "ap", "level_matched"), sorted(matched.items(), key=order))
+    if "pixel" not in metrics:
+        return
+    first = metrics["default_map"]
+    title = f"maps, {metrics['n_masked']} volumes with a mask, prevalence {metrics['pixel_prevalence']:.2%}"
+    table(console, title, ("auroc", "ap", "dsc", "dsc_best"), sorted(metrics["pixel"].items(), key=order))
+    for name, values in metrics["differences"].items():
+        text = ", ".join(f"{key} {v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" for key, v in values.items())
+        console.print(f"{first} minus {name}: {text}", highlight=False)
+    lesions = metrics["lesions"]
+    froc = ", ".join(f"{k}: {v[0]:.2f}" for k, v in lesions["sensitivity_at_false_findings"].items())
+    console.print(
+        f"{lesions['n']} lesions: F1 {shown(lesions['f1'])}; sensitivity at false findings {froc}", highlight=False
+    )
+    for name, row in metrics["by_kind"].items():
+        best = max((k for k in row if k.startswith("baseline_")), key=lambda k: row[k]["ap"][0])
+        sample = f", sample AUROC {shown(row['sample']['auroc'])}" if "sample" in row else ""
+        console.print(
+            f"{name} ({row['n']}, prevalence {row['prevalence']:.2%}): AP {shown(row[first]['ap'])}, DSC (best) "
+            f"{row[first]['dsc_best'][0]:.3f}; {best} AP {shown(row[best]['ap'])}{sample}", highlight=False,
+        )  # fmt: skip
+
+
+def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
+    """The slice with the largest lesion of a few volumes: slice, mask, restoration, map (the text's Figure 1)."""
+    cases = [c for c in result.cases if c.pixels is not None and c.lesion.any()]
+    if cases:
+        save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
+
+
+def slices_figure(cases: list[VolumeCase], name: str) -> Any:
+    """Rows of volumes, columns of slice, mask, restoration and map."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.05 * len(cases)), layout="constrained")
+    axes = np.atleast_2d(figure.subplots(len(cases), 4))
+    top = max(float(np.quantile(c.maps[name].astype(np.float32), 0.999)) for c in cases)
+    for row, case in zip(axes, cases, strict=True):
+        k = int(np.argmax(case.lesion.sum((1, 2))))
+        assert case.pixels is not None
+        row[0].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
+        row[0].set_ylabel(case.path.name.split(".")[0][:18], fontsize=6)
+        row[1].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
+        row[1].contour(case.lesion[k], [0.5], colors="#ff3b30", linewidths=1)
+        if case.restoration is not None:
+            row[2].imshow(case.restoration[k], cmap="gray", vmin=0, vmax=255)
+        row[3].imshow(case.maps[name][k].astype(np.float32), cmap="inferno", vmin=0, vmax=top)
+    for one, title in zip(axes[0], ("slice", "mask", "restoration", name.replace("_x_", " x ")), strict=True):
+        one.set_title(title, fontsize=9)
+    for one in axes.flat:
+        one.set_xticks([])
+        one.set_yticks([])
+    return figure

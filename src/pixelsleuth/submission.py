@@ -1,0 +1,50 @@
+"""MOOD's container call: each volume becomes one number or one map, every one of them, or the ranking is void."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from pixelsleuth.files import write_text
+from pixelsleuth.records import Finding
+from pixelsleuth.scanner import Scanner
+from pixelsleuth.sources.volumes import in_file_order, save_volume
+
+
+def write_sample(scanner: Scanner, path: Path, out: Path) -> str:
+    """Writes `NAME.txt` with one number in [0, 1]; what cannot be read gets 1. Gives the reason then, else "".
+
+    The number is the normal distribution's share below the score, with the calibration scores' mean and spread: ranks
+    alone would tie all that lies beyond them.
+    """
+    scan = scanner.read(path)
+    if isinstance(scan, Finding):
+        write_text(out / f"{path.name}.txt", "1.0\n")
+        return _reason(path, scan)
+    finding = scanner.judge(scan, 0.5, False)
+    known = scanner.calibration.scores["original"]
+    value = float(stats.norm.cdf((finding.score - known.mean()) / max(float(known.std()), 1e-9)))
+    write_text(out / f"{path.name}.txt", f"{value:.9g}\n")
+    return ""
+
+
+def write_pixels(scanner: Scanner, path: Path, out: Path) -> str:
+    """Writes `NAME`, a float32 map in [0, 1] in the volume's space; 0 all over where it cannot be read, if its shape
+    can. Gives the reason then, else ""."""
+    scan = scanner.read(path)
+    if isinstance(scan, Finding):
+        return _reason(path, scan)
+    seen = scanner.examine(scan)
+    raw = seen.maps[scanner.examiner.settings.default_map]
+    largest = max(float(scanner.calibration.quantiles.max()), 1e-9)
+    # Squashed, not cut off: what lies beyond every healthy pixel still has its order.
+    drawn = scan.slices.drawn_back(np.maximum(raw, 0) / (np.maximum(raw, 0) + largest))
+    save_volume(out / path.name, in_file_order(drawn, scan.volume), scan.volume.affine)
+    return ""
+
+
+def _reason(path: Path, finding: Finding) -> str:
+    assert finding.reason is not None
+    return f"{path.name}: {finding.reason['sentence']}"

@@ -1,0 +1,184 @@
+"""Volumes from folder to verdict, with a tiny model taught on heads made at run time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pixelsleuth.cli import app
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
+from pixelsleuth.models.folder import load_model
+from tests.volumefiles import bad_volumes, head, write
+
+TINY = {
+    "vqvae": {"size": 64, "codes": 32, "dimensions": 16, "widths": [32, 32], "context": 1},
+    "vqvae_stage": {"epochs": 12, "precision": "32-true", "augment": "scans"},
+    "priors": [
+        {"kind": "masked", "codes": 32, "grid": [8, 8], "width": 32, "blocks": 2, "heads": 2, "context": 1},
+        {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8,
+         "context": 1},
+    ],
+    "prior_stage": {"epochs": 6, "precision": "32-true", "augment": "scans"},
+    "detective_stage": {"epochs": 6, "batch": 16, "precision": "32-true", "augment": "none"},
+    "pairs": 200,
+    "vae": {"size": 64, "widths": [16, 16, 16, 16, 16], "latents": 16},
+    "vae_stage": {"epochs": 4, "precision": "32-true"},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("heads")
+    for split, first, count in (("train", 0, 16), ("calib", 100, 12), ("healthy", 200, 6)):
+        for number in range(first, first + count):
+            write(root / split / f"h{number:03d}.nii.gz", head(number)[0])
+    for number in range(300, 306):
+        values, blob = head(number, lesion=True)
+        write(root / f"sick/flair/s{number}.nii.gz", values)
+        write(root / f"sick/mask/s{number}.nii.gz", blob.astype(np.float32))
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(folders: Path) -> Path:
+    runner = CliRunner()
+    (folders / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    store, out = folders / "heads.h5", folders / "model"
+    sources = [str(folders / "train"), str(folders / "calib")]
+    for call in (
+        ["prepare", "volumes", *sources, str(store), "--size", "64", "--workers", "1"],
+        [
+            "train",
+            str(store),
+            str(out),
+            "--preset",
+            "scans-bright",
+            "--config",
+            str(folders / "tiny.yaml"),
+            "--no-progress",
+        ],
+    ):
+        done = runner.invoke(app, call)
+        assert done.exit_code == 0, (done.output, done.exception)
+    return out
+
+
+def test_records_and_maps_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
+    bad = bad_volumes(tmp_path / "bad")
+    runner = CliRunner()
+    inputs = [str(folders / "sick/flair"), *(str(path) for path in bad.values()), str(folders / "tiny.yaml")]
+    done = runner.invoke(
+        app, ["detect", *inputs, "--model", str(model), "--max-false-alarm", "0.1", "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text().splitlines()]
+    assert len(records) == 6 + len(bad) + 1
+    for code, record in zip(bad, records[6:-1], strict=True):
+        assert record["verdict"] == "not_applicable"
+        assert record["reason"]["code"] == code
+    assert records[-1]["reason"]["code"] == "unsupported_kind"
+    sick = records[:6]
+    assert sum(r["verdict"] == "anomalous" for r in sick) >= 5
+    for record in sick:
+        assert record["kind"] == "volume"
+        source, drawn = nibabel.load(record["path"]), nibabel.load(tmp_path / record["heatmap"])
+        assert drawn.shape == source.shape
+        assert np.allclose(drawn.affine, source.affine)
+        assert drawn.get_data_dtype() == np.float32
+        mask = np.asarray(nibabel.load(record["path"].replace("/flair/", "/mask/")).dataobj) > 0
+        share = np.asarray(drawn.dataobj)
+        assert 0 <= share.min() <= share.max() < 1
+        assert share[mask].mean() > share[np.asarray(source.dataobj) > 0].mean() + 0.2
+        assert {one["index"] for one in record["slices"]} <= set(range(10))
+        if record["regions"]:
+            (x0, y0, x1, y1), (z0, z1) = record["regions"][0]["box"], record["regions"][0]["depth"]
+            assert mask[x0:x1, y0:y1, z0:z1].any()
+
+
+def test_a_finding_is_the_same_alone(model: Path, folders: Path) -> None:
+    detector = Detector.load(model)
+    paths = sorted((folders / "healthy").iterdir())
+    together = [f.record() for f in detector.detect_many(paths, max_false_alarm=0.1)]
+    alone = detector.detect(paths[3], max_false_alarm=0.1).record()
+    for record in (alone, together[3]):
+        record.pop("seconds")
+    assert alone == together[3]
+    assert sum(r["verdict"] == "normal" for r in together) >= 4
+    with pytest.raises(CalibrationError, match="at least 99 calibration images"):
+        detector.detect(paths[0])
+
+
+def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    base = ["evaluate", "--model", str(model), "--anomalous", str(folders / "sick/flair")]
+    done = runner.invoke(app, [*base, "--normal", str(folders / "healthy"), "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0, (done.output, done.exception)
+    found = json.loads((tmp_path / "a/metrics.json").read_text())
+    assert (found["n_normal"], found["n_anomalous"], found["unit"]) == (6, 6, "volume")
+    assert found["scores"][found["default_score"]]["auroc"][0] > 0.9
+    pixel = found["pixel"]
+    assert found["default_map"] == "detective_x_brightness"
+    assert pixel["detective_x_brightness"]["ap"][0] > 5 * found["pixel_prevalence"]
+    for name in ("brightness", "atlas", "asymmetry", "centre", "position", "vae"):
+        assert set(pixel[f"baseline_{name}"]) >= {"auroc", "ap", "dsc_best"}
+        assert set(found["differences"][f"baseline_{name}"]) >= {"auroc", "ap", "dsc"}
+    assert 0 <= pixel["text_restoration"]["ap"][0] <= 1
+    assert 0 < found["lesions"]["f1"][0] <= 1
+    assert (tmp_path / "a/slices.png").stat().st_size > 5000
+    # Without healthy volumes, slices with an empty mask are the normal ones; thresholds may come from elsewhere.
+    more = ["--thresholds", str(tmp_path / "a/metrics.json"), "--text-pairs", "0", "--out", str(tmp_path / "b")]
+    done = runner.invoke(app, [*base, *more])
+    assert done.exit_code == 0, (done.output, done.exception)
+    again = json.loads((tmp_path / "b/metrics.json").read_text())
+    assert again["unit"] == "slice"
+    assert again["n_normal"] > 10
+    assert again["pixel"]["baseline_brightness"]["dsc"][0] == pytest.approx(
+        again["pixel"]["baseline_brightness"]["dsc_best"][0], abs=0.02
+    )
+
+
+def test_mood_s_call(model: Path, folders: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    source = tmp_path / "in"
+    for number, lesion in ((400, False), (401, True)):
+        write(source / f"{number}.nii.gz", head(number, lesion=lesion)[0])
+    for mode in ("sample", "pixel"):
+        done = runner.invoke(
+            app, ["mood", "-i", str(source), "-o", str(tmp_path / mode), "--mode", mode, "--model", str(model)]
+        )
+        assert done.exit_code == 0, (done.output, done.exception)
+    healthy, sick = (float((tmp_path / f"sample/{n}.nii.gz.txt").read_text()) for n in (400, 401))
+    assert 0 <= healthy < sick <= 1
+    values = np.asarray(nibabel.load(tmp_path / "pixel/401.nii.gz").dataobj)
+    assert values.shape == nibabel.load(source / "401.nii.gz").shape
+    assert 0 <= values.min() < values.max() <= 1
+    done = runner.invoke(
+        app, ["mood", "-i", str(tmp_path / "sample"), "-o", str(tmp_path), "--mode", "pixel", "--model", str(model)]
+    )
+    assert isinstance(done.exception, PixelsleuthError)
+
+
+def test_pictures_and_volumes_are_told_apart(model: Path, folders: Path, tmp_path: Path) -> None:
+    finding = Detector.load("faces").detect(folders / "healthy/h200.nii.gz", max_false_alarm=0.1)
+    assert finding.reason is not None
+    assert finding.reason["code"] == "unsupported_kind"
+    runner = CliRunner()
+    done = runner.invoke(app, ["train", str(folders / "heads.h5"), str(tmp_path / "m"), "--preset", "paper-ffhq"])
+    assert isinstance(done.exception, PixelsleuthError)
+    assert "64 px" in str(done.exception)
+
+
+def test_a_missing_atlas_is_named(model: Path, tmp_path: Path) -> None:
+    for path in model.iterdir():
+        if path.is_file() and path.name != "atlas.safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert load_model(tmp_path).vae is not None
+    with pytest.raises(ModelError, match="atlas"):
+        Detector.load(tmp_path)
