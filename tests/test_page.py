@@ -29,7 +29,7 @@ def address(model_folder: Path) -> Iterator[str]:
 
     from pixelsleuth.web.app import application
 
-    app = application(Detector.load(model_folder), rate=0.1)
+    app = application(Detector.load(model_folder), str(model_folder), rate=0.1)
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -84,11 +84,11 @@ def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path)
         shown.append(
             (page.text_content("#shown"), page.get_attribute("#under", "src"), page.get_attribute("#over", "src"))
         )
-    assert [name for name, _, _ in shown] == ["input", "restoration", "heatmap"]
+    assert [caption.split(":")[0] for caption, _, _ in shown] == ["Input", "Restoration", "Where to look"]
     assert shown[0][1] != shown[1][1]
     page.focus("#slider")
     page.keyboard.press("Home")
-    assert page.text_content("#shown") == "input"
+    assert page.text_content("#shown").startswith("Input")
     with page.expect_download() as download:
         page.click("#report")
     report = Path(download.value.path()).read_text()
@@ -106,7 +106,7 @@ def test_a_bad_file_gets_its_message_and_the_next_is_judged(page: Any, tmp_path:
     assert not page.is_visible("figure")
     page.set_input_files("#file", picture(tmp_path, False))
     page.wait_for_selector("figure:not([hidden])", timeout=30_000)
-    assert page.is_visible("#histogram")
+    assert page.is_visible("#histogram svg")
     assert page.problems == []
 
 

@@ -33,7 +33,9 @@ def encoded(seed: int, anomalous: bool = False) -> bytes:
 
 @pytest.fixture(scope="module")
 def client(model_folder: Path) -> Iterator[TestClient]:
-    with TestClient(application(Detector.load(model_folder), rate=0.1, most_bytes=2_000_000)) as made:
+    with TestClient(
+        application(Detector.load(model_folder), str(model_folder), rate=0.1, most_bytes=2_000_000)
+    ) as made:
         yield made
 
 
@@ -110,8 +112,8 @@ def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestCl
     told = client.get(f"/api/jobs/{number}").json()
     assert told["record"]["path"] == "a.png"
     assert told["explained"]
-    assert {"input", "heatmap", "restoration", "histogram"} <= set(told["pictures"])
-    assert all(uri.startswith("data:image/") for uri in told["pictures"].values())
+    assert {"input", "restoration", "map", "look"} == set(told["pictures"])
+    assert all(one["uri"].startswith("data:image/") for one in told["pictures"].values())
     report = client.get(f"/api/jobs/{number}/report")
     assert report.headers["content-disposition"].startswith("attachment")
     assert told["words"] in report.text
@@ -143,7 +145,7 @@ def test_models_health_metrics_and_the_page(client: TestClient) -> None:
 
 
 def test_a_token_is_demanded(model_folder: Path) -> None:
-    with TestClient(application(Detector.load(model_folder), rate=0.1, token="secret")) as client:
+    with TestClient(application(Detector.load(model_folder), str(model_folder), rate=0.1, token="secret")) as client:
         assert client.get("/api/models").status_code == 401
         assert sent(client, "a.png", encoded(1)).status_code == 401
         assert client.get("/api/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
@@ -160,7 +162,7 @@ class _Slow:
 
     def __init__(self, real: Detector) -> None:
         self.real, self.let = real, threading.Event()
-        self.calibration, self.model, self.name = real.calibration, real.model, real.name
+        self.calibration, self.model, self.name, self.examiner = real.calibration, real.model, real.name, real.examiner
         self.batches: list[int] = []
 
     def detect_many(self, paths: list[Path], **how: Any) -> Any:
@@ -172,7 +174,7 @@ class _Slow:
 def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_folder: Path) -> None:
     slow: Any = _Slow(Detector.load(model_folder))
     desk = Desk(slow, 0.1, waiting=3)
-    with TestClient(application(slow, desk=desk)) as client:
+    with TestClient(application(slow, str(model_folder), desk=desk)) as client:
         handed = [client.post("/api/jobs", files={"file": ("a.png", encoded(8_000))}).json()["id"]]
         while desk.waiting:
             pass
@@ -205,7 +207,7 @@ def test_one_failure_does_not_end_the_desk(model_folder: Path) -> None:
             return self.real.detect_many(paths, **how)
 
     failing: Any = Failing(Detector.load(model_folder))
-    with TestClient(application(failing, rate=0.1)) as client:
+    with TestClient(application(failing, str(model_folder), rate=0.1)) as client:
         answer = sent(client, "a.png", encoded(8_100))
         assert answer.status_code == 422
         assert "judging failed" in answer.json()["reason"]

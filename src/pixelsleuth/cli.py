@@ -129,7 +129,7 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is wri
 
     detector = Detector.load("faces")
     paths = write_pictures(out / "pictures")
-    findings = _detect_to(detector, paths, out, 0.05, "pixelsleuth demo", report=True)
+    findings = _detect_to(detector, paths, out, 0.05, "pixelsleuth demo")
     table = Table(title="pixelsleuth demo: one real photograph and tampered copies of it")
     for column in ("picture", "verdict", "p-value", "regions", "seconds"):
         table.add_column(column)
@@ -145,29 +145,21 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is wri
     print(f"report: {out / 'report.html'}   findings: {out / 'findings.jsonl'}   heatmaps: {out / 'heatmaps'}")
 
 
-def _detect_to(detector: Any, paths: list[Path], out: Path, rate: float, command: str, report: bool) -> list[Any]:
+def _detect_to(detector: Any, paths: list[Path], out: Path, rate: float, command: str) -> list[Any]:
     """Detects a few inputs and writes records, heatmaps and the report."""
-    from pixelsleuth.errors import InputError
-    from pixelsleuth.reporting.report import Exhibit, write_report
+    from pixelsleuth.reporting.report import Judge, Report
     from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
-    from pixelsleuth.sources.images import read_picture
 
     writer = RecordWriter(out / "findings.jsonl", "jsonl", sys.stdout)
-    findings, exhibits = [], []
+    report = Report(Judge.of(detector, "faces"), command)
+    findings = []
     for number, finding in enumerate(detector.detect_many(paths, max_false_alarm=rate)):
         finding = save_heatmap(finding, out, number)
         writer.write(finding.record())
         findings.append(finding)
-        try:
-            pixels = read_picture(finding.path).pixels
-        except InputError:
-            pixels = None
-        exhibits.append(Exhibit(finding, pixels, Path(finding.path).stem.replace("_", " ")))
+        report.add(finding, Path(finding.path).stem.replace("_", " "))
     writer.close()
-    if report:
-        write_report(
-            out / "report.html", exhibits, detector.calibration, command, detector.model.config.preprocessing["crop"]
-        )
+    report.write(out / "report.html")
     return findings
 
 
@@ -394,6 +386,9 @@ def detect(
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
+    ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
@@ -407,11 +402,14 @@ def detect(
 ) -> None:
     """Judge images, videos and volumes: one record an input, in input order."""
     from pixelsleuth.detector import Detector
+    from pixelsleuth.reporting.report import Judge, Report
     from pixelsleuth.reporting.writing import RecordWriter, written_behind
     from pixelsleuth.sources.tracks import Policy
 
     if format is Format.parquet and out is None:
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
+    if report and out is None:
+        raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     detector = Detector.load(model)
     detector.calibration.check_rate(max_false_alarm)
     calibrated = detector.model.config.preprocessing.get("pick", "even")
@@ -421,17 +419,21 @@ def detect(
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
+    made = Report(Judge.of(detector, model), "pixelsleuth " + shlex.join(sys.argv[1:])) if report else None
+    also = () if made is None else (made.add,)
     found = detector.detect_many(
         _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy
     )
     try:
         with _bar() as bar:
             task = bar.add_task("judging", total=None)
-            for number, verdict in enumerate(written_behind(found, writer, out), 1):
+            for number, verdict in enumerate(written_behind(found, writer, out, *also), 1):
                 counts[verdict] = counts.get(verdict, 0) + 1
                 bar.update(task, completed=number)
     finally:
         writer.close()
+    if made is not None and out is not None:
+        made.write(out / "report.html")
     total = sum(counts.values())
     console.print(
         ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
@@ -592,7 +594,7 @@ def serve(
         raise PixelsleuthError(f"serve needs {error.name}; run `pip install 'pixelsleuth[web]'`") from error
     from pixelsleuth.detector import Detector
 
-    app = application(Detector.load(model), rate=max_false_alarm, most_bytes=max_upload, token=token)
+    app = application(Detector.load(model), model, rate=max_false_alarm, most_bytes=max_upload, token=token)
     console.print(f"http://{host}:{port}  (Ctrl-C stops it)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)
 

@@ -25,10 +25,15 @@ def overlay(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
     The scale is the same for every picture: what is not coloured is no more unusual than normal pictures are.
     """
     strength = np.clip((excess - 1) / (FULL_COLOUR - 1), 0, 1)
-    colour = matplotlib.colormaps["inferno"](0.35 + 0.6 * strength)[..., :3] * 255
+    colour = heat(strength) * 255
     grey = pixels.mean(2, keepdims=True) * 0.35 + pixels * 0.65
     alpha = np.where(excess >= 1, 0.35 + 0.5 * strength, 0.0)[..., None]
     return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)
+
+
+def heat(strength: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) in [0, 1] of the overlay's scale, for strengths in [0, 1]."""
+    return np.asarray(matplotlib.colormaps["inferno"](0.35 + 0.6 * strength)[..., :3])
 
 
 def warmth(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -57,22 +62,6 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
         return pixels
     size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-
-
-def score_histogram(normal: np.ndarray, score: float, threshold: float, rate: float) -> Figure:
-    """Where a score stands among the calibration pictures' scores."""
-    figure = Figure(figsize=(4.6, 2.0), layout="constrained")
-    axes = figure.subplots()
-    low, high = np.quantile(normal, (0.001, 0.999))
-    low, high = min(low, score), max(high, score)
-    axes.hist(normal, bins=60, range=(low, high), color="#9aa5b1", label=f"{len(normal):,} normal images")
-    axes.axvline(threshold, color="#444", linestyle=":", label=f"{rate:.0%} false alarms")
-    axes.axvline(score, color="#c62828", label="this image")
-    axes.set_yticks([])
-    axes.set_xlabel("score (right: more unusual)")
-    axes.spines[["top", "left", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
-    return figure
 
 
 def roc_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:

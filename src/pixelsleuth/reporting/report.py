@@ -1,27 +1,35 @@
-"""The report: one HTML file that needs no network, the verdict in plain words first."""
+"""The report: one HTML file that needs no network, the verdict in plain words first.
+
+The section of one finding is the same in the report and on the web page.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import dataclass
+import heapq
+import shlex
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
+from markupsafe import Markup
 
 from pixelsleuth import __version__
+from pixelsleuth.detector import Detector, find_model
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import overlay, png_of, score_histogram, shrunk, warmth, with_boxes
+from pixelsleuth.reporting.card import card_of
+from pixelsleuth.reporting.cautions import cautions
+from pixelsleuth.reporting.drawings import histogram, legend, timeline
+from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers, stills, thumbnails
 from pixelsleuth.scoring.calibration import Calibration
-from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE
-from pixelsleuth.sources.faces import drawn_back
+from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
+from pixelsleuth.sources.faces import cut
 
-#: Longer side of a picture in the report, so that a finding stays under a megabyte.
-SIDE = 480
+#: Findings shown in full; of more inputs the most unusual ones.
+MOST_SHOWN = 50
 
 VERDICT_WORDS = {
     "normal": "Nothing unusual found",
@@ -38,108 +46,134 @@ NO_SIGNAL = (
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A finding with the picture it is about, (H, W, 3) uint8 RGB, None where it could not be read."""
+class Judge:
+    """What of a model the report speaks of; `argument` is what stood after --model, `card` its Markdown."""
 
-    finding: Finding
-    pixels: np.ndarray | None
-    title: str
+    name: str
+    sha256: str
+    argument: str
+    calibration: Calibration
+    settings: ScoreSettings
+    size: int
+    grid: tuple[int, int]
+    crop: str
+    card: str
+
+    @classmethod
+    def of(cls, detector: Detector, argument: str) -> Judge:
+        folder, _ = find_model(argument)
+        model, examiner = detector.model, detector.examiner
+        grid = model.vqvae.grid()
+        return cls(
+            detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
+            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder),
+        )  # fmt: skip
+
+    @property
+    def no_signal(self) -> str:
+        return NO_SIGNAL if self.crop == "face" else ""
 
 
-def write_report(path: Path, exhibits: list[Exhibit], calibration: Calibration, command: str, crop: str) -> None:
-    """Writes the report of several findings of one model."""
-    write_text(path, report_of(exhibits, calibration, command, crop))
+@dataclass
+class Report:
+    """Findings of one model as they come; what is shown is bounded however many there are."""
+
+    judge: Judge
+    command: str
+    most: int = MOST_SHOWN
+    counts: dict[str, int] = field(default_factory=dict)
+    _total: int = 0
+    _shown: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, finding: Finding, title: str | None = None) -> None:
+        """Takes a finding whose file is still there."""
+        self._total += 1
+        self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
+        # The least unusual one leaves first: a heap of negative p, what was not judged below all.
+        rank = -2.0 if finding.p_value is None else -finding.p_value
+        entry = (rank, -self._total)
+        if len(self._shown) >= self.most and entry <= self._shown[0][:2]:
+            return
+        exhibit = exhibit_of(finding, finding.path, title or Path(finding.path).name)
+        item = {
+            "title": exhibit.title,
+            "verdict": finding.verdict,
+            "p_value": finding.p_value,
+            "regions": len(finding.regions),
+            "section": section(exhibit, self.judge),
+        }
+        push = heapq.heappush if len(self._shown) < self.most else heapq.heapreplace
+        push(self._shown, (*entry, item))
+
+    def html(self) -> str:
+        return page(
+            [item for _, _, item in sorted(self._shown, key=lambda entry: -entry[1])],
+            self.judge, self.command, self._total, self.counts,
+        )  # fmt: skip
+
+    def write(self, path: Path) -> None:
+        write_text(path, self.html())
 
 
-def report_of(exhibits: list[Exhibit], calibration: Calibration, command: str, crop: str) -> str:
-    """The report as the text of one HTML file."""
-    environment = Environment(loader=PackageLoader("pixelsleuth.reporting"), autoescape=True, undefined=StrictUndefined)
-    page: str = environment.get_template("report.html").render(
-        items=[_item(exhibit, calibration) for exhibit in exhibits],
-        calibration=calibration,
-        model=exhibits[0].finding.model,
-        rate=exhibits[0].finding.max_false_alarm,
-        command=command,
+def page(items: list[dict[str, Any]], judge: Judge, command: str, total: int, counts: dict[str, int]) -> str:
+    """The whole report around its sections."""
+    return _environment().get_template("report.html").render(
+        items=items, judge=judge, command=command, total=total, counts=counts, version=__version__,
+        style=Markup(resources.files("pixelsleuth.reporting").joinpath("templates/finding.css").read_text("utf-8")),
+    )  # fmt: skip
+
+
+def section(exhibit: Exhibit, judge: Judge) -> Markup:
+    """One finding as HTML: no script, no inline style, no address outside it; every text is escaped."""
+    finding, calibration = exhibit.finding, judge.calibration
+    drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
+    if finding.score is not None:
+        normal = calibration.scores["original"]
+        scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
+        threshold = float(np.quantile(normal, 1 - finding.max_false_alarm))
+        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm)
+    if finding.frames:
+        drawn["timeline"] = timeline(finding)
+    square = None
+    if exhibit.pixels is not None and finding.square is not None:
+        square = cut(exhibit.pixels, finding.square, judge.size)
+    text = _environment().get_template("finding.html").render(
+        finding=finding,
+        title=exhibit.title,
+        words=VERDICT_WORDS[finding.verdict],
+        explained=explained(finding),
+        tracks=tracks_of(finding),
+        layers=layers(exhibit, judge.grid),
+        stills=stills(exhibit),
+        thumbnails=thumbnails(exhibit),
+        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size),
+        facts=exhibit.facts,
+        legend=legend(),
+        command=reproducing(finding, judge),
+        judge=judge,
         version=__version__,
-        no_signal=NO_SIGNAL if crop == "face" else "",
-    )
-    return page
+        **drawn,
+    )  # fmt: skip
+    return Markup(text)
 
 
-def pictures_of(exhibit: Exhibit, calibration: Calibration) -> dict[str, str]:
-    """What the web page lays over each other, as data URIs of one size: `input`, `restoration` (of the face, in its
-    place), `heatmap`; and `histogram`. Those that a finding has."""
-    finding, pixels = exhibit.finding, exhibit.pixels
-    found: dict[str, str] = {}
-    if pixels is not None:
-        found["input"] = _data_uri(shrunk(pixels, SIDE))
-        if finding.restoration is not None and finding.square is not None and finding.kind == "image":
-            drawn = [drawn_back(finding.restoration[..., c].astype(np.float32), finding.square, pixels.shape[:2])
-                     for c in range(3)]  # fmt: skip
-            within = drawn_back(np.ones(finding.restoration.shape[:2], np.float32), finding.square, pixels.shape[:2])
-            mixed = np.where(within[..., None] > 0.5, np.stack(drawn, 2), pixels)
-            found["restoration"] = _data_uri(shrunk(np.clip(mixed, 0, 255).astype(np.uint8), SIDE))
-        if finding.heatmap is not None and finding.heatmap.shape == pixels.shape[:2]:
-            coloured = warmth(pixels, finding.heatmap)
-            coloured = with_boxes(coloured, [r.box.as_list() for r in finding.regions], (0, 229, 255))
-            found["heatmap"] = _data_uri(shrunk(coloured, SIDE))
-    if finding.score is not None:
-        found["histogram"] = _histogram(finding, calibration)
-    return found
-
-
-def _histogram(finding: Finding, calibration: Calibration) -> str:
-    assert finding.score is not None
-    known = calibration.scores["original"]
-    threshold = float(np.quantile(known, 1 - finding.max_false_alarm))
-    return _png_uri(png_of(score_histogram(known, finding.score, threshold, finding.max_false_alarm)))
-
-
-def _item(exhibit: Exhibit, calibration: Calibration) -> dict[str, Any]:
-    finding = exhibit.finding
-    item: dict[str, Any] = {
-        "finding": finding,
-        "title": exhibit.title,
-        "words": VERDICT_WORDS[finding.verdict],
-        "explained": explained(finding),
-        "tracks": tracks_of(finding),
-        "images": [],
-        "histogram": "",
-    }
-    pixels = exhibit.pixels
-    if pixels is not None:
-        faces = [face.face.box.as_list() for face in finding.faces]
-        shown = with_boxes(pixels, faces, (255, 255, 255))
-        item["images"].append(("input, face framed" if faces else "input", _data_uri(shrunk(shown, SIDE))))
-        near = surroundings(finding, pixels)
-        if finding.excess is not None:
-            coloured = overlay(pixels, finding.excess)
-            coloured = with_boxes(coloured, [r.box.as_list() for r in finding.regions], (0, 229, 255))
-            item["images"].append(("what few normal pictures match", _data_uri(shrunk(coloured[near], SIDE))))
-        if finding.heatmap is not None:
-            tinted = warmth(pixels, finding.heatmap)
-            item["images"].append(("where to look: the least usual tenth", _data_uri(shrunk(tinted[near], SIDE))))
-        if finding.restoration is not None:
-            item["images"].append(("face as the model would have it", _data_uri(finding.restoration)))
-    if finding.score is not None:
-        item["histogram"] = _histogram(finding, calibration)
-    return item
-
-
-def surroundings(finding: Finding, pixels: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of the square that was judged with a quarter of its side around it, within the picture."""
-    if finding.square is None:
-        return slice(None), slice(None)
-    box, more = finding.square, finding.square.width // 4
-    rows = slice(max(0, box.y0 - more), min(pixels.shape[0], box.y1 + more))
-    return rows, slice(max(0, box.x0 - more), min(pixels.shape[1], box.x1 + more))
+def reproducing(finding: Finding, judge: Judge) -> str:
+    """The command that gives this finding again."""
+    words = ["pixelsleuth", "detect", finding.path, "--model", judge.argument]
+    return shlex.join([*words, "--max-false-alarm", f"{finding.max_false_alarm:g}", "--out", "out", "--report"])
 
 
 def explained(finding: Finding) -> str:
     """The verdict as a sentence with the error rate it rests on."""
     if finding.verdict == "not_applicable" and finding.reason:
         return finding.reason["sentence"]
-    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual (p = {finding.p_value:.4f})"
+    p = f"p = {finding.p_value:.4f}"
+    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual ({p})"
+    # A p made of several is no share of anything.
+    if finding.frames:
+        share = f"{p}, from {len(finding.frames)} frames: twice the mean over a person's, times the number of people"
+    elif len(finding.faces) > 1:
+        share = f"{p}: the most unusual face's share of normal images, times the {len(finding.faces)} faces"
     rate = f"{finding.max_false_alarm:.1%}"
     if finding.verdict == "anomalous":
         return f"{share}; at this threshold at most {rate} of normal images are called unusual by mistake."
@@ -159,11 +193,5 @@ def tracks_of(finding: Finding) -> str:
     )
 
 
-def _data_uri(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _png_uri(data: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("pixelsleuth.reporting"), autoescape=True, undefined=StrictUndefined)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -108,14 +108,21 @@ class RecordWriter:
             self._stream.close()
 
 
-def written_behind(found: Iterable[Finding], writer: RecordWriter, folder: Path | None) -> Iterator[Verdict]:
+def written_behind(
+    found: Iterable[Finding],
+    writer: RecordWriter,
+    folder: Path | None,
+    also: Callable[[Finding], None] = lambda finding: None,
+) -> Iterator[Verdict]:
     """Writes heatmaps (into `folder`, if there is one) and records in a thread of its own, while the next inputs are
-    computed; gives each verdict once its record is written. At most two findings wait."""
+    computed; gives each verdict once its record is written. At most two findings wait. `also` gets each finding there
+    too, while its arrays are at hand."""
 
     def write(finding: Finding, number: int) -> Verdict:
         if folder is not None:
             finding = save_heatmap(finding, folder, number)
         writer.write(finding.record())
+        also(finding)
         return finding.verdict
 
     waiting: deque[Future[Verdict]] = deque()

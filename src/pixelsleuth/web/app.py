@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixelsleuth import __version__
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
-from pixelsleuth.reporting.report import NO_SIGNAL, VERDICT_WORDS, explained, pictures_of, report_of
+from pixelsleuth.reporting.exhibits import layers
+from pixelsleuth.reporting.report import VERDICT_WORDS, Judge, explained, page, section
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.web.desk import Desk, Full, Job
 
@@ -69,15 +70,18 @@ def _refused(status: int, reason: str, **headers: str) -> JSONResponse:
 
 
 def application(
-    detector: Detector, *, rate: float = 0.05, most_bytes: int = MOST_BYTES, token: str = "", desk: Desk | None = None
-) -> Any:
+    detector: Detector, argument: str, *, rate: float = 0.05, most_bytes: int = MOST_BYTES, token: str = "",
+    desk: Desk | None = None,
+) -> Any:  # fmt: skip
     """The ASGI application of one model.
 
     Args:
+        argument: what the model was loaded by.
         rate: of false alarms, what `anomalous` means.
         token: what callers must send, "" for none.
     """
     desk = desk or Desk(detector, rate)
+    judge = Judge.of(detector, argument)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -127,8 +131,8 @@ def application(
     async def findings(file: UploadFile = File()) -> Response:  # noqa: B008
         """Judges one file and answers its record."""
         job = await ended(await taken(file))
-        assert job.finding is not None
-        return JSONResponse(job.finding.record())
+        assert job.exhibit is not None
+        return JSONResponse(job.exhibit.finding.record())
 
     @app.post("/api/jobs", status_code=202, responses=problems)
     async def hand_in(file: UploadFile = File()) -> Response:  # noqa: B008
@@ -140,14 +144,15 @@ def application(
     async def result(number: str) -> Response:
         """State of a job; once done its record, its words and its pictures."""
         job = known(number)
-        if job.finding is None:
+        if job.exhibit is None:
             return JSONResponse({"id": job.id, "state": job.state, "reason": job.reason})
-        crop = detector.model.config.preprocessing["crop"]
+        finding = job.exhibit.finding
+        made = await asyncio.to_thread(layers, job.exhibit, judge.grid)
         return JSONResponse({
-            "id": job.id, "state": job.state, "record": job.finding.record(),
-            "words": VERDICT_WORDS[job.finding.verdict], "explained": explained(job.finding),
-            "no_signal": NO_SIGNAL if crop == "face" else "",
-            "pictures": await asyncio.to_thread(pictures_of, job.exhibit, desk.detector.calibration),
+            "id": job.id, "state": job.state, "record": finding.record(),
+            "words": VERDICT_WORDS[finding.verdict], "explained": explained(finding), "no_signal": judge.no_signal,
+            "pictures": {one.name: {"uri": one.uri, "caption": one.caption} for one in made if one.aligned},
+            "section": str(await asyncio.to_thread(section, job.exhibit, judge)),
         })  # fmt: skip
 
     @app.get("/api/jobs/{number}/events", responses=problems)
@@ -173,16 +178,14 @@ def application(
     async def report(number: str) -> Response:
         """The report as one HTML file."""
         job = known(number)
-        if job.finding is None:
+        if job.exhibit is None:
             raise HTTPException(409, "the job has not ended yet")
-        crop = detector.model.config.preprocessing["crop"]
-        text = await asyncio.to_thread(
-            report_of,
-            [job.exhibit],
-            desk.detector.calibration,
-            f"pixelsleuth detect {job.id} --model {detector.name}",
-            crop,
-        )
+        finding = job.exhibit.finding
+        item = {
+            "title": job.name, "verdict": finding.verdict, "p_value": finding.p_value, "regions": len(finding.regions),
+            "section": await asyncio.to_thread(section, job.exhibit, judge),
+        }  # fmt: skip
+        text = page([item], judge, "pixelsleuth serve", 1, {finding.verdict: 1})
         return HTMLResponse(text, headers={"Content-Disposition": 'attachment; filename="report.html"'})
 
     @app.get("/api/models")
@@ -227,7 +230,7 @@ def application(
 
     @app.get("/", include_in_schema=False)
     @app.get("/{name}", include_in_schema=False)
-    async def page(name: str = "index.html") -> Response:
+    async def files(name: str = "index.html") -> Response:
         if name not in ("index.html", "page.css", "page.js"):
             raise HTTPException(404, "no such page")
         headers = {

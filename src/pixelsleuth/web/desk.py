@@ -11,15 +11,11 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.errors import InputError, PixelsleuthError
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.report import Exhibit
-from pixelsleuth.sources.images import read_picture
+from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of
 
 #: Inputs that may wait; who comes later is told to come again.
 WAITING = 32
@@ -41,29 +37,24 @@ class Job:
     Attributes:
         name: the bare name of the uploaded file.
         state: `waiting`, `working`, `done` or `failed`.
-        finding, pixels: what came out, once done; reason: why it failed.
+        exhibit: what came out, once done; reason: why it failed.
     """
 
     id: str
     name: str
     path: Path
     state: str = "waiting"
-    finding: Finding | None = None
-    pixels: np.ndarray | None = None
+    exhibit: Exhibit | None = None
     reason: str = ""
     since: float = field(default_factory=time.monotonic)
     ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def exhibit(self) -> Exhibit:
-        assert self.finding is not None
-        return Exhibit(self.finding, self.pixels, self.name)
 
 
 class Desk:
     """See the module's text. `close` ends the thread and deletes what still lies on disk."""
 
     def __init__(self, detector: Detector, rate: float, waiting: int = WAITING) -> None:
+        """Raises CalibrationError where the calibration cannot promise the rate."""
         detector.calibration.check_rate(rate)
         self.detector, self.rate = detector, rate
         self.counts: dict[str, int] = {}
@@ -148,11 +139,8 @@ class Desk:
                 job.path.unlink(missing_ok=True)
 
     def _done(self, job: Job, finding: Finding) -> None:
-        try:
-            job.pixels = read_picture(job.path).pixels if finding.kind == "image" else _shown(finding)
-        except InputError:
-            job.pixels = None
-        job.finding = replace(finding, path=job.name)
+        exhibit = exhibit_of(finding, job.path, job.name)
+        job.exhibit = replace(exhibit, finding=replace(finding, path=job.name))
         self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
         self.seconds += finding.seconds
         job.state = "done"
@@ -162,8 +150,3 @@ class Desk:
         job.state, job.reason = "failed", reason
         self.counts["failed"] = self.counts.get("failed", 0) + 1
         job.ended.set()
-
-
-def _shown(finding: Finding) -> Any:
-    """What stands for a video: the surroundings of its most unusual face."""
-    return finding.stills[0].pixels if finding.stills else None

@@ -1,6 +1,6 @@
 "use strict";
 const at = (id) => document.getElementById(id);
-const STEPS = ["input", "restoration", "heatmap"];
+const STEPS = ["input", "restoration", "look"];
 let pictures = {};
 let current = 0;
 
@@ -21,13 +21,15 @@ async function asked(path, options = {}) {
 function show() {
   const value = Number(at("slider").value);
   const low = Math.min(1, Math.floor(value));
-  at("under").src = pictures[STEPS[low]] || pictures.input || "";
-  at("over").src = pictures[STEPS[low + 1]] || pictures.input || "";
+  const shown = (name) => (pictures[name] || pictures.input || { uri: "" }).uri;
+  at("under").src = shown(STEPS[low]);
+  at("over").src = shown(STEPS[low + 1]);
   at("over").style.opacity = value - low;
   const name = STEPS[Math.round(value)];
-  at("shown").textContent = pictures[name] ? name : "input (no " + name + ")";
-  at("under").alt = at("over").alt = name + " of the judged file";
-  at("slider").setAttribute("aria-valuetext", name);
+  const caption = (pictures[name] || pictures.input || { caption: "" }).caption;
+  at("shown").textContent = caption;
+  at("under").alt = caption;
+  at("slider").setAttribute("aria-valuetext", caption);
 }
 
 function present(told) {
@@ -40,8 +42,8 @@ function present(told) {
   document.querySelector("figure").hidden = !pictures.input;
   at("slider").value = 0;
   show();
-  at("histogram").hidden = !pictures.histogram;
-  if (pictures.histogram) at("histogram").src = pictures.histogram;
+  const drawn = new DOMParser().parseFromString(told.section, "text/html").querySelector("svg.histogram, svg");
+  at("histogram").replaceChildren(...(drawn && record.score !== null ? [document.importNode(drawn, true)] : []));
   at("regions").hidden = record.regions.length === 0;
   const body = at("regions").tBodies[0];
   body.replaceChildren(...record.regions.map((region) => {

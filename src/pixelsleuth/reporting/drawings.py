@@ -1,0 +1,134 @@
+"""Drawings as SVG, for report and page alike: the score among normal ones, p over time, the legend of colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.figures import FULL_COLOUR, heat
+
+WIDTH = 560
+#: Markers by person; shape and dash tell them apart without colour.
+_DASHES = ("", "6 3", "2 3", "8 3 2 3")
+
+
+def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rate: float) -> Markup:
+    """Where scores stand among the calibration pictures'; what is beyond the axis stands at its end.
+
+    Args:
+        normal: (n,) ascending; scores: of this input, one a face or frame; threshold: score at `rate`.
+    """
+    height, base = 150, 118
+    low, high = np.quantile(normal, (0.001, 0.999))
+    low, high = float(min(low, *scores)), float(max(high, *scores))
+    margin = 0.03 * (high - low or 1)
+    low, high = low - margin, high + margin
+    counts, edges = np.histogram(normal, 60, (low, high))
+
+    def x(value: float) -> float:
+        return round(10 + (WIDTH - 20) * (value - low) / (high - low), 1)
+
+    parts = [
+        f'<rect class="bar" x="{x(edge)}" y="{base - h:.1f}" width="{(WIDTH - 20) / 60 - 0.8:.1f}" height="{h:.1f}"/>'
+        for edge, h in zip(edges[:-1], 84 * counts / max(1, counts.max()), strict=True)
+        if h > 0
+    ]
+    parts.append(f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>')
+    line = x(threshold)
+    parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
+    side = "end" if line > 170 else "start"
+    parts.append(_text(line + (-5 if side == "end" else 5), 20, f"{rate:.1%} of normal images lie right of this", side))
+    for score in scores[:200]:
+        parts.append(f'<line class="this" x1="{x(score)}" x2="{x(score)}" y1="34" y2="{base + 6}"/>')
+    worst = x(max(scores))
+    side = "end" if worst > WIDTH - 90 else "start" if worst < 90 else "middle"
+    what = "this input" if len(scores) == 1 else f"this input's {len(scores)} scores"
+    parts.append(_text(worst, base + 20, what, side, "this-text"))
+    ends = (("← more usual", 10, "start"), ("more unusual →", WIDTH - 10, "end"))
+    for text, at, anchor in ends:
+        # Not under the input's own name.
+        if abs(at - worst) > 160:
+            parts.append(_text(at, base + 20, text, anchor, "soft-text"))
+    label = f"Histogram of {len(normal):,} normal images' scores with this input's score marked"
+    return _svg(parts, height, label)
+
+
+def timeline(finding: Finding) -> Markup:
+    """p of each judged frame over time, one line a person, the mapped frames numbered."""
+    height, left, right, top, base = 210, 46, WIDTH - 12, 14, 172
+    frames = finding.frames
+    end = max(frame.time for frame in frames) or 1.0
+    lowest = min(finding.max_false_alarm, *(frame.p_value for frame in frames)) / 2
+    depth = -math.log10(lowest)
+
+    def at(time: float, p: float) -> tuple[float, float]:
+        return round(left + (right - left) * time / end, 1), round(top + (base - top) * -math.log10(p) / depth, 1)
+
+    parts = []
+    for power in range(math.floor(depth) + 1):
+        y = at(0, 10.0**-power)[1]
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+        parts.append(_text(left - 6, y + 4, f"{10.0**-power:g}", "end", "soft-text"))
+    y = at(0, finding.max_false_alarm)[1]
+    parts.append(f'<line class="rate" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+    parts.append(_text(right, y - 5, f"rate {finding.max_false_alarm:g}", "end"))
+    for track in sorted({frame.track for frame in frames}):
+        points = [at(frame.time, frame.p_value) for frame in frames if frame.track == track]
+        dash = _DASHES[track % len(_DASHES)]
+        line = " ".join(f"{a},{b}" for a, b in points)
+        parts.append(f'<polyline class="track track{track % 4}" stroke-dasharray="{dash}" points="{line}"/>')
+        parts += [f'<circle class="dot track{track % 4}" cx="{a}" cy="{b}" r="3"/>' for a, b in points]
+    for number, still in enumerate(finding.stills, 1):
+        frame = frames[still.frame]
+        a, b = at(frame.time, frame.p_value)
+        parts.append(_text(a, b + 16, str(number), "middle", "this-text"))
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(
+            _text(
+                left + (right - left) * share,
+                base + 18,
+                f"{end * share:.1f} s",
+                "end" if share == 1 else "middle",
+                "soft-text",
+            )
+        )
+    parts.append(_text(left, base + 34, "p of each frame; a single one below the rate is no alarm", "start"))
+    label = f"p-value of {len(frames)} frames over {end:.1f} seconds"
+    return _svg(parts, height, label)
+
+
+def legend() -> Markup:
+    """The scale of the overlay's colours; the same for every picture."""
+    steps = 40
+    colours = heat(np.linspace(0, 1, steps))
+    parts = []
+    for k in range(steps):
+        r, g, b = (round(255 * float(c)) for c in colours[k])
+        parts.append(f'<rect x="{230 + k * 7}" y="4" width="7.5" height="14" fill="rgb({r},{g},{b})"/>')
+    parts.append(_text(222, 16, "no colour: 95% of normal images", "end"))
+    parts.append(_text(230, 32, "begins here", "start", "soft-text"))
+    parts.append(_text(230 + steps * 7, 32, f"full at {FULL_COLOUR:g} times that", "end", "soft-text"))
+    return _svg(parts, 38, "Colour scale: colour begins where only 5% of normal images have any")
+
+
+def surprise_colours(grid: np.ndarray, low: float = -2.0, high: float = 4.0) -> np.ndarray:
+    """(h, w) nats above expectation -> (h, w, 3) uint8 on a scale that is the same for every picture."""
+    strength = np.clip((grid - low) / (high - low), 0, 1)
+    return np.asarray(matplotlib.colormaps["viridis"](strength)[..., :3] * 255).astype(np.uint8)
+
+
+def _text(x: float, y: float, text: str, anchor: str, name: str = "") -> str:
+    return f'<text class="{name}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(parts: Sequence[str], height: int, label: str) -> Markup:
+    # All of it is made here of numbers, and texts are escaped.
+    return Markup(
+        f'<svg class="drawing" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(parts)}</svg>"
+    )

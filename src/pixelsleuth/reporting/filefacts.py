@@ -1,0 +1,189 @@
+"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Read, never believed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image
+
+#: What is shown of EXIF; a camera writes hundreds of fields.
+_EXIF = (
+    "Make", "Model", "LensModel", "Software", "DateTime", "DateTimeOriginal", "DateTimeDigitized", "Artist",
+    "Copyright", "ImageDescription", "ExposureTime", "FNumber", "ISOSpeedRatings", "Orientation",
+)  # fmt: skip
+#: Characters shown of a text that a file carries.
+_LONGEST = 120
+
+C2PA_MISSING = "not looked for: pip install 'pixelsleuth[c2pa]'"
+
+# The luminance table of Annex K of the JPEG standard, row by row; libjpeg scales it by quality.
+_STANDARD = np.array(
+    [
+        16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
+        51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121,
+        120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file says of itself.
+
+    Attributes:
+        rows: (label, value) in the order to show them.
+        tables: name -> (8, 8) quantisation table of a JPEG.
+        quality: a JPEG's quality from 1 to 100, estimated; None for other formats.
+    """
+
+    rows: tuple[tuple[str, str], ...] = ()
+    tables: dict[str, list[list[int]]] = field(default_factory=dict)
+    quality: int | None = None
+
+
+def picture_facts(data: bytes) -> FileFacts:
+    """Facts of an encoded picture; of one that cannot be read only its size."""
+    rows = [("bytes", f"{len(data):,}")]
+    tables: dict[str, list[list[int]]] = {}
+    quality = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"))
+            rows.append(("format", f"{image.format}, {image.width} x {image.height} pixels, {image.mode}"))
+            if image.format == "JPEG":
+                found = getattr(image, "quantization", {})
+                names = {0: "luminance", 1: "chrominance"}
+                tables = {names.get(k, str(k)): np.reshape(v, (8, 8)).tolist() for k, v in sorted(found.items())}
+                coding = "progressive" if image.info.get("progressive") else "baseline"
+                rows.append(("JPEG coding", coding))
+                if 0 in found:
+                    quality, exact = jpeg_quality(found[0])
+                    about = "libjpeg's tables" if exact else "the encoder's own tables, so only about"
+                    rows.append(("JPEG quality", f"{quality} ({about})"))
+            rows += _exif_rows(image)
+    except Exception as error:
+        # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
+        rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
+    rows.append(("C2PA manifest", c2pa_summary(data)))
+    return FileFacts(tuple(rows), tables, quality)
+
+
+def video_facts(path: str | os.PathLike[str]) -> FileFacts:
+    """Facts of a video's container and its first video stream."""
+    import av
+
+    rows = []
+    try:
+        rows.append(("bytes", f"{os.path.getsize(path):,}"))
+        # A path is never read as an address: the protocol is named.
+        with av.open(f"file:{os.fspath(path)}", metadata_errors="ignore") as container:
+            stream = container.streams.video[0]
+            codec = stream.codec_context
+            rows.append(("format", f"{container.format.long_name or container.format.name}, {codec.name}"))
+            rate = f", {float(stream.average_rate):.2f} frames/s" if stream.average_rate else ""
+            length = f", {container.duration / av.time_base:.1f} s" if container.duration else ""
+            rows.append(("picture", f"{codec.width} x {codec.height} pixels{rate}{length}"))
+            if codec.bit_rate:
+                rows.append(("bit rate", f"{codec.bit_rate / 1000:,.0f} kbit/s"))
+            tags = {**container.metadata, **stream.metadata}
+            for name in ("encoder", "creation_time", "com.apple.quicktime.model", "handler_name", "title", "comment"):
+                if tags.get(name):
+                    rows.append((name.rsplit(".", 1)[-1].replace("_", " "), _short(tags[name])))
+    except Exception as error:
+        rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
+    try:
+        with open(path, "rb") as file:
+            rows.append(("C2PA manifest", c2pa_summary(file, "video/mp4")))
+    except OSError:
+        pass
+    return FileFacts(tuple(rows))
+
+
+def jpeg_quality(table: list[int]) -> tuple[int, bool]:
+    """Quality from 1 to 100 whose libjpeg table is nearest to a luminance table of 64, and whether it is that one."""
+    qualities = np.arange(1, 101)
+    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    made = np.clip((_STANDARD * scales[:, None] + 50) // 100, 1, 255)
+    distance = np.abs(made - np.array(table)).sum(1)
+    # Of equal ones the highest: tables of 1 everywhere are quality 100.
+    best = len(qualities) - 1 - int(np.argmin(distance[::-1]))
+    return int(qualities[best]), int(distance[best]) == 0
+
+
+def c2pa_summary(source: bytes | Any, mime: str | None = None) -> str:
+    """One line on the C2PA manifest: who signed it, with what, what was done, and whether it holds."""
+    try:
+        import c2pa
+    except ImportError:
+        return C2PA_MISSING
+    if isinstance(source, bytes):
+        mime = mime or _mime_of(source)
+        source = io.BytesIO(source)
+    if mime is None:
+        return "none can be carried by this format"
+    # A manifest may name an address to be fetched from; nothing leaves the machine.
+    settings = c2pa.Settings.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
+    try:
+        with c2pa.Reader(mime, source, context=c2pa.Context(settings=settings)) as reader:
+            return _c2pa_line(json.loads(reader.json()))
+    except Exception as error:
+        if "ManifestNotFound" in f"{type(error).__name__} {error}":
+            return "none"
+        return f"cannot be read ({_short(error)})"
+
+
+def _c2pa_line(tree: dict[str, Any]) -> str:
+    manifest = tree.get("manifests", {}).get(tree.get("active_manifest"), {})
+    made_with = manifest.get("claim_generator_info") or [{}]
+    parts = [f"{len(tree.get('manifests', {}))} in the file, state {tree.get('validation_state', 'unknown')}"]
+    if made_with[0].get("name"):
+        parts.append(f"made with {made_with[0]['name']} {made_with[0].get('version', '')}".strip())
+    signed = manifest.get("signature_info") or {}
+    if signed.get("issuer"):
+        parts.append(f"signed by {signed['issuer']}" + (f" at {signed['time']}" if signed.get("time") else ""))
+    actions = [
+        str(action.get("action", "")).removeprefix("c2pa.")
+        for assertion in manifest.get("assertions", [])
+        if str(assertion.get("label", "")).startswith("c2pa.actions")
+        for action in (assertion.get("data") or {}).get("actions", [])
+    ]
+    if actions:
+        parts.append("actions: " + ", ".join(actions[:8]))
+    return "; ".join(_short(part) for part in parts)
+
+
+def _mime_of(data: bytes) -> str | None:
+    heads = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG", "image/png"), (b"GIF8", "image/gif"),
+             (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"))  # fmt: skip
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((mime for head, mime in heads if data.startswith(head)), None)
+
+
+def _exif_rows(image: Image.Image) -> list[tuple[str, str]]:
+    exif = image.getexif()
+    if not exif:
+        return [("EXIF", "none")]
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    named = {ExifTags.TAGS.get(tag, str(tag)): value for tag, value in {**exif, **inner}.items()}
+    rows = [(f"EXIF {name}", _short(named[name])) for name in _EXIF if name in named]
+    if exif.get_ifd(ExifTags.IFD.GPSInfo):
+        # A report is handed on; where somebody lives is not its subject.
+        rows.append(("EXIF GPS", "a position is in the file (not shown)"))
+    if "MakerNote" in named:
+        rows.append(("EXIF MakerNote", "present"))
+    return rows or [("EXIF", f"{len(named)} fields, none of those that are shown")]
+
+
+def _short(value: Any) -> str:
+    """One line of what a file says, without control characters."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
