@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import secrets
@@ -94,7 +95,9 @@ class Desk:
         return self._jobs.get(number)
 
     def close(self) -> None:
-        self._queue.put(None)
+        with contextlib.suppress(queue.Full):
+            # A queue that is full must not keep the server from ending; the thread is a daemon.
+            self._queue.put(None, timeout=5)
         self._thread.join(timeout=60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
