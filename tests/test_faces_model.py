@@ -95,19 +95,12 @@ def p_values(faces_detector: Detector) -> dict[Path, np.ndarray]:
         pytest.param(
             FACES,
             0.01,
-            marks=pytest.mark.xfail(reason="known: .024 on UTKFace's test reals, above the band's .020 (LOG.md)"),
-        ),
-        (FACES, 0.05),
-        *((RECURRING, rate) for rate in (0.01, 0.05)),
-        (FACES, 0.1),
-        pytest.param(
-            RECURRING,
-            0.1,
             marks=pytest.mark.xfail(
-                reason="known: .145 on DFDC's validation reals, above the band's .130; people recur there (LOG.md)",
-                strict=True,
+                reason="known: .024 on UTKFace's test reals, above the band's .020 (LOG.md)", strict=True
             ),
         ),
+        *((FACES, rate) for rate in (0.05, 0.1)),
+        *((RECURRING, rate) for rate in (0.01, 0.05, 0.1)),
     ],
 )
 def test_the_promised_rate_holds_on_real_faces(
