@@ -42,7 +42,8 @@ function present(told) {
   document.querySelector("figure").hidden = !pictures.input;
   at("slider").value = 0;
   show();
-  const drawn = new DOMParser().parseFromString(told.section, "text/html").querySelector("svg.histogram, svg");
+  const parsed = new DOMParser().parseFromString(told.section, "text/html");
+  const drawn = [...parsed.querySelectorAll("svg")].find((svg) => !svg.getAttribute("aria-label").startsWith("Colour scale"));
   at("histogram").replaceChildren(...(drawn && record.score !== null ? [document.importNode(drawn, true)] : []));
   at("regions").hidden = record.regions.length === 0;
   const body = at("regions").tBodies[0];
