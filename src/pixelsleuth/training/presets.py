@@ -136,8 +136,8 @@ PRESETS: dict[str, Settings] = {
             ),
         ),
         Stage(epochs=16, augment="scans"),
-        DetectiveConfig(width=16, channels=1),
-        Stage(epochs=5, batch=24),
+        DetectiveConfig(width=24, channels=1, detail=True),
+        Stage(epochs=6, batch=24),
         LESIONS,
         3500,
         vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
@@ -173,7 +173,13 @@ PRESETS: dict[str, Settings] = {
 
 # Sequences on which lesions are bright, such as FLAIR: what is learnt from is brighter, or foreign.
 PRESETS["scans-bright"] = replace(
-    PRESETS["scans"], preset="scans-bright", forgeries=("constant", "shift", "foreign"), pairs=3000, sign=1
+    PRESETS["scans"],
+    preset="scans-bright",
+    detective=DetectiveConfig(width=16, channels=1),
+    detective_stage=Stage(epochs=5, batch=24),
+    forgeries=("constant", "shift", "foreign"),
+    pairs=3000,
+    sign=1,
 )
 
 
