@@ -1,4 +1,4 @@
-"""MOOD's container call: each volume becomes one number or one map, every one of them, or the ranking is void."""
+"""MOOD's container call: each volume becomes one number or one map."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_sample(scanner: Scanner, path: Path, out: Path) -> str:
 
 
 def write_pixels(scanner: Scanner, path: Path, out: Path) -> str:
-    """Writes `NAME`, a float32 map in [0, 1] in the volume's space; 0 all over where it cannot be read, if its shape
-    can. Gives the reason then, else ""."""
+    """Writes `NAME`, a float32 map in [0, 1] in the volume's space; nothing where it cannot be read, for its shape is
+    not known. Gives the reason then, else ""."""
     scan = scanner.read(path)
     if isinstance(scan, Finding):
         return _reason(path, scan)

@@ -186,7 +186,6 @@ class SliceExaminer:
         distance = (decoded - image[:, None]).abs()
         weights = restoration_weights(distance.mean((2, 3, 4)) * 2, 3.0)[:, :, None, None, None]
         mean = (decoded * weights).sum(1)
-        # What is left standing is not told from its reconstruction: only what was drawn anew can differ from it.
         return self._signed(image - mean), mean
 
     def _text(self, image: Tensor, codes: Tensor, scalars: Tensor, keys: Sequence[str], copies: int) -> Tensor:
