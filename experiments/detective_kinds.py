@@ -28,6 +28,7 @@ from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.anomalies import (
+    FACE_KINDS,
     FEATURES,
     KINDS,
     Edited,
@@ -56,6 +57,10 @@ RECIPES = {
     "broad": ("self_blend", *BLENDS, "blur", "noise", "compression"),
     "own": ("copy_move", "removal", *FILTERS),
     "twelve": ("self_blend", "copy_move", "removal", *FILTERS, *BLENDS),
+    # All but what the four columns below are never taught, as in `broad`.
+    "wide": tuple(kind for kind in KINDS if kind not in ("copy_move", "removal", "sharpen", "warp")),
+    # Whole faces alone.
+    "faces": ("self_blend", "donor_face", *FACE_KINDS, "reconstruction_blend", "restoration_blend"),
     "all": KINDS,
 }
 
