@@ -281,7 +281,7 @@ def test_a_dicom_series_is_read_as_the_volume_it_was_written_from(tmp_path: Path
 def test_a_view_of_a_slice_is_compared_with_the_atlas_in_the_same_view(tmp_path: Path) -> None:
     for number in range(12):
         write(tmp_path / f"train/h{number:02d}.nii.gz", head(number)[0])
-    prepare_volumes([tmp_path / "train"], tmp_path / "heads.h5", size=64, workers=1)
+    prepare_volumes([tmp_path / "train"], tmp_path / "heads.h5", framing=SliceFraming(size=64), workers=1)
     with Store(tmp_path / "heads.h5") as store:
         rows = store.rows("train")[:1]
         itself = store.pixels(rows)[0, ..., 0].astype(np.float32) / 255
