@@ -28,6 +28,7 @@ from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.anomalies import (
+    FACE_KINDS,
     FEATURES,
     KINDS,
     Edited,
@@ -40,7 +41,7 @@ from pixelsleuth.sources.anomalies import (
 )
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.forging import Forged, forge
+from pixelsleuth.training.forging import Forged, equally_sharp, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.presets import Stage
 from pixelsleuth.training.run import fit_detective
@@ -56,6 +57,10 @@ RECIPES = {
     "broad": ("self_blend", *BLENDS, "blur", "noise", "compression"),
     "own": ("copy_move", "removal", *FILTERS),
     "twelve": ("self_blend", "copy_move", "removal", *FILTERS, *BLENDS),
+    # All but what the four columns below are never taught, as in `broad`.
+    "wide": tuple(kind for kind in KINDS if kind not in ("copy_move", "removal", "sharpen", "warp")),
+    # Whole faces alone.
+    "faces": ("self_blend", "donor_face", *FACE_KINDS, "reconstruction_blend", "restoration_blend"),
     "all": KINDS,
 }
 
@@ -88,11 +93,12 @@ def main() -> None:
                 options.out / "tried" / kind, partial(tried, model, store, kind, options.tried, config.scale)
             )
         for kind in LANDMARK_KINDS:
-            make = partial(edited_by_landmarks, model, store.size, kind, options.landmarks, config.scale)
-            columns[kind] = cached(options.out / "tried" / kind, make)
+            edit = partial(edited_by_landmarks, store.size, kind, options.landmarks, config.scale)
+            columns[kind] = cached(options.out / "tried" / kind, lambda edit=edit: lessons_of(model, edit()))
         if options.dfdc:
-            make = partial(dfdc_pairs, model, store.size, config.scale)
-            columns["dfdc"] = cached(options.out / "tried/dfdc", make)
+            columns["dfdc"] = cached(
+                options.out / "tried/dfdc", lambda: lessons_of(model, dfdc_pairs(store.size, config.scale))
+            )
         for recipe in options.recipe or sorted(RECIPES):
             make = partial(taught, model, store, RECIPES[recipe], options.pairs, config.scale)
             lessons = cached(options.out / f"taught/{recipe}_{options.pairs}", make)
@@ -143,7 +149,7 @@ def tried(model: Model, store: Store, kind: str, count: int, scale: int) -> Less
     return lessons_of(model, forge(model, store, rows, (kind,), seed=2, scale=scale))
 
 
-def edited_by_landmarks(model: Model, size: int, kind: str, count: int, scale: int) -> Lessons:
+def edited_by_landmarks(size: int, kind: str, count: int, scale: int) -> Forged:
     """Validation faces edited as `local_edits.py` edits test faces, both pictures of a pair as JPEG 90."""
     sources = []
     for path in find_images(SHARED / "data/faces_dfdc/val/real"):
@@ -157,7 +163,7 @@ def edited_by_landmarks(model: Model, size: int, kind: str, count: int, scale: i
         pairs.append([jpeg_round_trip(p, 90) for p in (pixels, edited.pixels)])
         masks.append(edited.mask)
     boxes = [face.box for _, face in sources]
-    return lessons_of(model, cut_pairs(pairs, masks, boxes, kind, size, scale))
+    return cut_pairs(pairs, masks, boxes, kind, size, scale)
 
 
 def by_landmarks(kind: str, number: int, sources: list[tuple[np.ndarray, Face]]) -> Edited:
@@ -191,8 +197,9 @@ def cut_pairs(
     )
 
 
-def dfdc_pairs(model: Model, size: int, scale: int) -> Lessons:
-    """Validation pairs as they are; a face that is not found in both is left out."""
+def dfdc_pairs(size: int, scale: int, equal_sharpness: bool = False) -> Forged:
+    """Validation pairs, as they are or the sharper picture of each blurred to the softer one's Laplacian variance; a
+    pair without a face is left out."""
     folder = SHARED / "data/faces_dfdc/val"
     with open(folder / "pairs.csv", newline="") as file:
         names = list(csv.DictReader(file))
@@ -203,11 +210,13 @@ def dfdc_pairs(model: Model, size: int, scale: int) -> Lessons:
         mask = partner_mask(fake, real, size)
         if not found:
             continue
+        if equal_sharpness:
+            real, fake = equally_sharp(real, fake)
         pairs.append([real, fake])
         none = np.zeros(real.shape[:2], np.uint8)
         masks.append(none if mask is None else cv2.resize(mask.astype(np.uint8), real.shape[1::-1]))
         boxes.append(found[0].box)
-    return lessons_of(model, cut_pairs(pairs, masks, boxes, "dfdc", size, scale))
+    return cut_pairs(pairs, masks, boxes, "dfdc", size, scale)
 
 
 def cut_mask(mask: np.ndarray, box: Box, size: int) -> np.ndarray:

@@ -25,6 +25,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--depth", type=float, default=0.5, help="voxels along z for one along x")
+    parser.add_argument("--order", type=int, default=1, help="of the splines that deform, 1 or 3; 3 keeps the grain")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="only these")
     options = parser.parse_args()
     paths = list(find_volumes(options.source))
     volumes = [read_volume(path) for path in paths]
@@ -36,19 +38,21 @@ def main() -> None:
         quarter, middle, three_quarters = np.quantile(volume.values[foreground & head], (0.25, 0.5, 0.75))
         spread = (three_quarters - quarter) / 1.349
         for turn, kind in enumerate(KINDS):
+            if options.kind and kind not in options.kind:
+                continue
             generator = np.random.default_rng((options.seed, number, turn))
             subtlety = SUBTLETIES[(number + turn) % len(SUBTLETIES)]
             donor = others[int(generator.integers(len(others)))] if others else None
             standard = (volume.values - middle) / spread
             found, mask = made_anomalous(
-                standard, head, graded(kind, subtlety, generator), generator,
+                standard, head, graded(kind, subtlety, generator, order=options.order), generator,
                 None if donor is None else (donor.values - middle) / spread, options.depth,
             )  # fmt: skip
             values = np.clip(found * spread + middle, volume.values.min(), None)
             name = f"{stem_of(path)}__{kind}_{subtlety}.nii.gz"
             save_volume(options.out / "volumes" / name, in_file_order(values, volume), volume.affine)
             save_volume(options.out / "mask" / name, in_file_order(mask.astype(np.float32), volume), volume.affine)
-    print(f"{len(paths) * len(KINDS)} volumes in {options.out}")
+    print(f"{len(paths) * len(options.kind or KINDS)} volumes in {options.out}")
 
 
 if __name__ == "__main__":

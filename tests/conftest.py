@@ -46,6 +46,7 @@ TINY_SCANS = {
          "context": 1},
     ],
     "prior_stage": {"epochs": 6, "precision": "32-true", "augment": "scans"},
+    "detective": {"width": 16, "mirror": True, "atlas": True},
     "detective_stage": {"epochs": 6, "batch": 16, "precision": "32-true", "augment": "none"},
     "pairs": 200,
     "vae": {"size": 64, "widths": [16, 16, 16, 16, 16], "latents": 16},

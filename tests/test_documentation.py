@@ -140,6 +140,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, heads: Path, shapes: Pat
     for fake in list(write_shapes(root / "fakes", 3, 4000, anomalous=True).iterdir()):
         (root / "masks").mkdir(exist_ok=True)
         (root / "masks" / fake.name).write_bytes((shapes / "test/masks" / fake.name).read_bytes())
+    (root / "real").symlink_to(root / "normals")
+    (root / "fake").symlink_to(root / "fakes")
     rows = [f"{4000 + i:05d}.png,{3000 + i:05d}.png" for i in range(3)]
     (root / "pairs.csv").write_text("\n".join(["fake,real", *rows]) + "\n")
     write_shapes(root / "my_photos/train", 8, 0)

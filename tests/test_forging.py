@@ -109,7 +109,7 @@ def test_lessons_turn_everything_alike_and_come_back_from_disk(
     lessons.save(tmp_path)
     back = Lessons.load(tmp_path)
     picked, straight, turned = np.array([3, 1]), np.array([False, False]), np.array([True, True])
-    (image, made, surprise, close), mask = back.batch(picked, straight)
+    (image, made, surprise, close, _), mask = back.batch(picked, straight)
     mirrored, mirrored_mask = back.batch(picked, turned)
     assert close is not None
     assert close.shape == (4, 3, 2 * image.shape[2], 2 * image.shape[3])

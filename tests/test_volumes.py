@@ -10,13 +10,14 @@ import pytest
 
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.volumes import _matched_auroc
-from pixelsleuth.scoring.atlas import BINS, bin_of, fit_atlas, load_atlas, save_atlas
+from pixelsleuth.scoring.atlas import BINS, Atlas, bin_of, fit_atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.scans import smoothed, top_of, volume_scores
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
 from pixelsleuth.sources.scans import find_volumes, mask_of, prepare_volumes
 from pixelsleuth.sources.slices import HIGHEST, LOWEST, SliceFraming, slices_of
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.volumes import in_file_order, read_mask, read_volume, save_volume, stem_of
+from pixelsleuth.training.scan_forging import forge_slices
 from tests.volumefiles import LPS, bad_volumes, head, write
 
 AFFINES = {
@@ -241,3 +242,57 @@ def test_matched_levels_by_hand() -> None:
     labels = np.array([True, False, True, False])
     found = _matched_auroc(scores, labels, np.array([0, 0, 1, 1]), np.ones((1, 4)))
     assert found[0] == 0.5
+
+
+def test_a_dicom_series_is_read_as_the_volume_it_was_written_from(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed (extra dicom)")
+    values, _ = head(3, shape=(20, 24, 6))
+    # DICOM's axes run to the left and to the back; a file of its own for each slice.
+    image = sitk.GetImageFromArray(values[::-1, ::-1].transpose(2, 1, 0).astype(np.int16))
+    image.SetSpacing((1.5, 1.5, 4.0))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    folder = tmp_path / "series"
+    folder.mkdir()
+    common = {"0020|000e": "1.2.826.0.1.3680043.2.1125.1", "0020|000d": "1.2.826.0.1.3680043.2.1125.2"}
+    for k in range(image.GetDepth()):
+        one = image[:, :, k]
+        place = image.TransformIndexToPhysicalPoint((0, 0, k))
+        for key, value in (common | {
+            "0008|0060": "MR", "0020|0037": "1\\0\\0\\0\\1\\0", "0020|0032": "\\".join(map(str, place)),
+            "0020|0013": str(k), "0008|0018": f"1.2.826.0.1.3680043.2.1125.1.{k + 1}",
+        }).items():  # fmt: skip
+            one.SetMetaData(key, value)
+        writer.SetFileName(str(folder / f"{image.GetDepth() - k:03d}.dcm"))
+        writer.Execute(one)
+    volume = read_volume(folder)
+    assert np.array_equal(volume.values, values.astype(np.int16))
+    assert np.allclose(np.abs(np.diag(volume.affine)[:3]), (1.5, 1.5, 4.0))
+    assert [Path(p) for p in find_volumes(tmp_path)] == [folder]
+    # A series of which a file is cut off, within its header or its pixels, or missing, is not taken for a whole one.
+    whole = (folder / "002.dcm").read_bytes()
+    for length, code in ((300, "truncated"), (len(whole) - 200, "truncated"), (0, "uneven_slices")):
+        (folder / "002.dcm").write_bytes(whole[:length])
+        with pytest.raises(InputError) as caught:
+            read_volume(folder)
+        assert caught.value.code == code
+
+
+def test_a_view_of_a_slice_is_compared_with_the_atlas_in_the_same_view(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / f"train/h{number:02d}.nii.gz", head(number)[0])
+    prepare_volumes([tmp_path / "train"], tmp_path / "heads.h5", framing=SliceFraming(size=64), workers=1)
+    with Store(tmp_path / "heads.h5") as store:
+        rows = store.rows("train")[:1]
+        itself = store.pixels(rows)[0, ..., 0].astype(np.float32) / 255
+        # An atlas that knows this one slice: what is left of the comparison is light and anomaly, not the turn.
+        small = itself.reshape(32, 2, 32, 2).mean((1, 3))
+        atlas = Atlas(
+            np.repeat(small[None], BINS, 0), np.full((BINS, 32, 32), 0.05, np.float32), np.zeros((BINS, 8, 8))
+        )
+        forged = forge_slices(store, rows, 6, ("constant",), seed=3, atlas=atlas)
+    assert forged.usual is not None
+    healthy, altered = forged.usual[:, 0, ..., 0].astype(np.float32), forged.usual[:, 1, ..., 0].astype(np.float32)
+    assert np.abs(healthy).mean() < 0.7
+    for one, other, mask in zip(healthy, altered, forged.mask, strict=True):
+        assert np.abs(other - one)[mask].mean() > 5 * np.abs(other - one)[~mask].mean() + 0.5

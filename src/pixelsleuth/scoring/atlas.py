@@ -36,10 +36,13 @@ class Atlas:
 
     def z(self, image: np.ndarray, position: np.ndarray) -> np.ndarray:
         """(n, H, W) in [0, 1] at positions (n,) -> (n, H, W) float32, signed standard scores against the atlas."""
-        size = image.shape[1:]
+        mean, spread = self.expected(position, (image.shape[1], image.shape[2]))
+        return ((image - mean) / spread).astype(np.float32)
+
+    def expected(self, position: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """(n, H, W) float32 each: mean and spread, at least `LEAST_SPREAD`, of grey levels at positions (n,)."""
         bins = bin_of(position)
-        mean, spread = _enlarged(self.mean[bins], size), _enlarged(self.spread[bins], size)
-        return ((image - mean) / np.maximum(spread, LEAST_SPREAD)).astype(np.float32)
+        return _enlarged(self.mean[bins], size), np.maximum(_enlarged(self.spread[bins], size), LEAST_SPREAD)
 
     def usual_surprise(self, position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(n, H, W) float32: what is expected at these positions of any healthy slice, whatever the input shows."""

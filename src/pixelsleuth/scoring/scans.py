@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from pixelsleuth.models.detective import MOST_Z
 from pixelsleuth.models.folder import Model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.atlas import Atlas
@@ -37,8 +38,6 @@ MAP_SCORE = "map_top"
 TOP_SLICES = 0.25
 #: A volume with as many slices as a slice has pixels is pooled as deep as it is wide; thin stacks are not.
 TEXT_POOL = (3, 7)
-#: Standard scores beyond this against the atlas count no more.
-MOST_Z = 6.0
 #: Rim of the head, as a share of its side, in which nothing is counted: partial volumes and scalp.
 RIM = 0.02
 
@@ -64,6 +63,8 @@ class SliceExaminer:
     """A model for volumes with its fitted settings. Knows nothing of files or of calibration."""
 
     def __init__(self, model: Model, settings: ScoreSettings, atlas: Atlas | None = None) -> None:
+        if atlas is None and model.config.detective is not None and model.config.detective.atlas:
+            raise ValueError("atlas: expected the model's, which its detective sees; got none")
         self.model, self.settings, self.atlas = model, settings, atlas
         self.device = next(model.vqvae.parameters()).device
 
@@ -141,7 +142,11 @@ class SliceExaminer:
         made = model.decode(codes, scalars)
         maps["reconstruction"] = self._signed(image - made)
         if model.detective is not None:
-            places, whole = model.detective(image, made, judged)
+            usual = None
+            if model.detective.config.atlas and self.atlas is not None:
+                usual = torch.from_numpy(self.atlas.z(pixels[..., 0].astype(np.float32) / 255, position))
+                usual = usual[:, None].to(self.device)
+            places, whole = model.detective(image, made, judged, None, usual)
             maps[DETECTIVE_MAP] = place_map(places, (size[0], size[1]))
             scores[DETECTIVE] = whole
         picture = None

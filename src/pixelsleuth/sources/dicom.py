@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def read_series(folder: Path) -> tuple[Any, str]:
 
     Raises:
         PixelsleuthError: SimpleITK is not installed.
-        InputError: `not_a_volume` where the folder holds none, `several_series` where it holds more than one.
+        InputError: `not_a_volume` where the folder holds none, `several_series` where it holds more than one,
+            `truncated` where a file of it cannot be read, `uneven_slices` where one is missing.
     """
     try:
         import SimpleITK as sitk
@@ -33,6 +35,15 @@ def read_series(folder: Path) -> tuple[Any, str]:
     if not series:
         raise InputError("not_a_volume", "the folder holds no DICOM series")
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(os.fspath(folder), series[0])
+    # The library passes over files it cannot read, and a series with a hole would lie wrongly in space.
+    held = sum(map(_is_dicom, _files(folder)))
+    if held != len(names):
+        raise InputError("truncated", f"expected {held} readable files of one DICOM series, got {len(names)}")
+    places = _places(sitk, names)
+    steps = np.diff(places)
+    if len(steps) and not np.allclose(steps, steps.mean(), rtol=0.02, atol=0.01):
+        raise InputError("uneven_slices", f"expected evenly spaced slices, got steps of {steps.min():g} to "
+                         f"{steps.max():g} mm; is a file missing?")  # fmt: skip
     try:
         image = sitk.ReadImage(list(names), sitk.sitkFloat32)
     except RuntimeError as error:
@@ -49,9 +60,25 @@ def read_series(folder: Path) -> tuple[Any, str]:
 
 def holds_series(folder: Path) -> bool:
     """Whether a file of the folder begins as DICOM files do."""
-    for path in sorted(folder.iterdir())[:8]:
-        if path.is_file():
-            with open(path, "rb") as file:
-                if file.read(132)[128:] == b"DICM":
-                    return True
-    return False
+    return any(map(_is_dicom, _files(folder)[:8]))
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _is_dicom(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _places(sitk: Any, names: Sequence[str]) -> np.ndarray:
+    """(n,) mm along the normal of the slices, as their headers say; empty where one file holds them all."""
+    reader = sitk.ImageFileReader()
+    found = []
+    for name in names:
+        reader.SetFileName(name)
+        reader.ReadImageInformation()
+        normal = np.array(reader.GetDirection()).reshape(3, 3)[:, 2]
+        found.append(float(normal @ np.array(reader.GetOrigin())))
+    return np.array(found if len(names) > 1 else [])

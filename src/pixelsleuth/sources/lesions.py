@@ -43,6 +43,7 @@ class Lesion:
         radius: as a share of the longer side of a slice.
         irregular: a bent blob, else an ellipsoid.
         softness: width of the rim as a share of the radius.
+        order: of the splines that `deform` interpolates with: 1 (linear) smooths the scan's grain, 3 keeps it.
     """
 
     kind: str
@@ -51,9 +52,10 @@ class Lesion:
     sign: int = 0
     irregular: bool = True
     softness: float = 0.3
+    order: int = 1
 
 
-def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int = 0) -> Lesion:
+def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int = 0, order: int = 1) -> Lesion:
     """An anomaly of a fixed strength; its size, shape and rim are drawn.
 
     Raises:
@@ -66,7 +68,7 @@ def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int =
     strength = STRENGTHS[kind][SUBTLETIES.index(subtlety)]
     return Lesion(
         kind, strength, float(generator.uniform(*RADIUS)), sign, bool(generator.random() < 0.5),
-        float(generator.uniform(0.1, 0.5)),
+        float(generator.uniform(0.1, 0.5)), order,
     )  # fmt: skip
 
 
@@ -79,7 +81,11 @@ def drawn(kinds: tuple[str, ...], generator: np.random.Generator, sign: int = 0)
     strength = float(np.exp(generator.uniform(np.log(subtle * 0.8), np.log(plain * 1.4))))
     if kind == "foreign":
         strength = min(1.0, strength)
-    return Lesion(kind, strength, radius, sign, bool(generator.random() < 0.75), float(generator.uniform(0.08, 0.8)))
+    # Half of what is deformed keeps its grain, so that the bent shape must be learnt, not smoothness alone.
+    return Lesion(
+        kind, strength, radius, sign, bool(generator.random() < 0.75), float(generator.uniform(0.08, 0.8)),
+        3 if generator.random() < 0.5 else 1,
+    )  # fmt: skip
 
 
 def made_anomalous(
@@ -180,7 +186,7 @@ def _changed(
     if lesion.kind == "foreign":
         patch = _foreign(values, donor, around, generator)
         return part + lesion.strength * (patch - part)
-    return _deformed(part, radii, centre, lesion.strength, generator)
+    return _deformed(part, radii, centre, lesion, generator)
 
 
 def _foreign(
@@ -200,7 +206,7 @@ def _foreign(
 
 
 def _deformed(
-    part: np.ndarray, radii: np.ndarray, centre: np.ndarray, strength: float, generator: np.random.Generator
+    part: np.ndarray, radii: np.ndarray, centre: np.ndarray, lesion: Lesion, generator: np.random.Generator
 ) -> np.ndarray:
     """Tissue pulled to the centre, pushed away from it, or along one direction, as a growing mass does."""
     grid = np.indices(part.shape, dtype=np.float32)
@@ -212,10 +218,10 @@ def _deformed(
     if mode == 2:
         angle = generator.uniform(0, 2 * np.pi)
         direction = np.array([np.cos(angle), np.sin(angle), 0.0])[: part.ndim]
-        shift = direction.reshape(-1, *([1] * part.ndim)) * fall * strength * radii[0]
+        shift = direction.reshape(-1, *([1] * part.ndim)) * fall * lesion.strength * radii[0]
     else:
         way = 1.0 if mode else -1.0
-        shift = way * strength * offsets * fall * np.minimum(1.0, 1.5 * distance)
+        shift = way * lesion.strength * offsets * fall * np.minimum(1.0, 1.5 * distance)
         if part.ndim == 3:
             shift[2] = 0
-    return np.asarray(ndimage.map_coordinates(part, grid + shift, order=1, mode="nearest"))
+    return np.asarray(ndimage.map_coordinates(part, grid + shift, order=lesion.order, mode="nearest"))

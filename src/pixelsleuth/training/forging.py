@@ -43,6 +43,7 @@ class Forged:
         kind: (N,) of sources.anomalies.KINDS, of slices of sources.lesions.KINDS.
         close: the pixels at the size a detective sees; None where that is the same.
         scalars: (N, n) float32, context of the pictures; None for none.
+        usual: (N, 2, size, size, 1) float16, standard scores against the atlas; None for none.
     """
 
     pixels: np.ndarray
@@ -50,6 +51,7 @@ class Forged:
     kind: np.ndarray
     close: np.ndarray | None = None
     scalars: np.ndarray | None = None
+    usual: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def _jobs(
     worked_on = {i: int(rows[i]) for i in batch if kind[i] in anomalies.MODEL_KINDS}
     for i in batch:
         generator = np.random.default_rng((seed, 1, int(rows[i])))
-        whole = kind[i] in ("donor_face", "generated_face") or (
+        whole = kind[i] in ("donor_face", *anomalies.FACE_KINDS) or (
             kind[i] in ("self_blend", "reconstruction_blend", "restoration_blend") and generator.random() < 0.3
         )
         alphas[i] = (
@@ -208,7 +210,7 @@ def _made(job: _Job) -> tuple[list[faces.Pair], np.ndarray]:
         theirs = cv2.resize(job.made, shape, interpolation=cv2.INTER_CUBIC)
         edited = anomalies.laid_over(ours, theirs, alpha, float(job.kind == "generated_face"))
     both = [ours, edited.pixels]
-    if job.kind == "generated_face":
+    if job.kind in anomalies.FACE_KINDS:
         # A generator's face is soft. Against its picture as it is that alone would tell; what should tell is that the
         # face is softer than what surrounds it.
         both = equally_sharp(*both)

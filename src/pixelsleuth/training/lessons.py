@@ -30,6 +30,7 @@ class Lessons:
         surprise: (N, 2, 2, h, w) float16, NLL and entropy of their codes in nats.
         mask: (N, size / 4, size / 4) float16 in [0, 1], the share of each place that was altered.
         close: (N, 2, scale * size, scale * size, 3) uint8, the pictures as the detective sees them; None at scale 1.
+        usual: (N, 2, size, size, 1) float16, standard scores against the atlas; None where it does not see them.
     """
 
     pixels: np.ndarray
@@ -37,21 +38,22 @@ class Lessons:
     surprise: np.ndarray
     mask: np.ndarray
     close: np.ndarray | None = None
+    usual: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batch(
         self, picked: np.ndarray, flips: np.ndarray
-    ) -> tuple[tuple[Tensor, Tensor, Surprise, Tensor | None], Tensor]:
+    ) -> tuple[tuple[Tensor, Tensor, Surprise, Tensor | None, Tensor | None], Tensor]:
         """What a detective is given of n pairs, and what it should say.
 
         Args:
             picked: (n,) numbers of pairs; flips: (n,) bool, those to be mirrored.
 
         Returns:
-            Image, reconstruction (2 n, 3, size, size) in [0, 1], surprise (2 n, h, w), the image as the detective sees
-            it: the n pictures, then their forgeries; and the mask (n, size / 4, size / 4).
+            What `Detective.forward` is given, of the n pictures, then of their forgeries; and the mask (n, size / 4,
+            size / 4).
         """
         order = np.sort(picked)
         flips = flips[: len(order)]
@@ -61,14 +63,18 @@ class Lessons:
             taken[flips] = np.flip(taken[flips], axis)
             return taken
 
-        def seen(values: np.ndarray) -> Tensor:
+        def both(values: np.ndarray) -> Tensor:
             pairs = turned(values, 3)
-            return to_float(torch.from_numpy(np.concatenate([pairs[:, 0], pairs[:, 1]])))
+            return torch.from_numpy(np.concatenate([pairs[:, 0], pairs[:, 1]]))
+
+        def seen(values: np.ndarray) -> Tensor:
+            return to_float(both(values))
 
         close = None if self.close is None else seen(self.close)
         felt = turned(self.surprise, 4).astype(np.float32)
         nll, entropy = (torch.from_numpy(np.concatenate([felt[:, 0, k], felt[:, 1, k]])) for k in range(2))
-        given = (seen(self.pixels), seen(self.made), Surprise(nll, entropy), close)
+        usual = None if self.usual is None else both(self.usual).permute(0, 3, 1, 2).float()
+        given = (seen(self.pixels), seen(self.made), Surprise(nll, entropy), close, usual)
         return given, torch.from_numpy(turned(self.mask, 2).astype(np.float32))
 
     def save(self, folder: Path) -> None:
@@ -87,7 +93,7 @@ class Lessons:
             **{
                 name: np.load(path, mmap_mode="r", allow_pickle=False)
                 for name, path in paths.items()
-                if name != "close" or path.exists()
+                if name not in ("close", "usual") or path.exists()
             }
         )
 
@@ -119,4 +125,5 @@ def lessons_of(
         surprise.reshape(count, 2, *surprise.shape[1:]),
         cells.mean((2, 4)).astype(np.float16),
         forged.close,
+        forged.usual,
     )

@@ -39,7 +39,7 @@ from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.atlas import save_atlas
+from pixelsleuth.scoring.atlas import Atlas, save_atlas
 from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.lesions import KINDS as LESIONS
@@ -149,15 +149,17 @@ def train(
         vae = settings.vae if settings.vae_stage.epochs else None
         whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
         save_config(folder, whole)
-        if settings.detective_stage.epochs:
-            figures["detective"] = _teach(folder, store, settings, work, progress, say)
-            save_config(folder, dataclasses.replace(whole, detective=settings.detective))
+        taught = bool(settings.detective_stage.epochs)
+        atlas = None
         if store.holds_volumes:
-            fitted, atlas = fit_slices(load_model(folder), store, learned, settings.sign)
+            fitted, atlas = fit_slices(load_model(folder), store, learned, settings.sign, taught)
             save_atlas(folder, atlas)
-            save_scores(folder, fitted)
-        else:
-            save_scores(folder, fit_scores(load_model(folder), store, learned, lambda done, total: None))
+        if taught:
+            figures["detective"] = _teach(folder, store, settings, atlas, work, progress, say)
+            save_config(folder, dataclasses.replace(whole, detective=settings.detective))
+        if not store.holds_volumes:
+            fitted = fit_scores(load_model(folder), store, learned, lambda done, total: None)
+        save_scores(folder, fitted)
 
 
 def _fit_vae(
@@ -182,8 +184,9 @@ def _fit_vae(
 
 
 def _teach(
-    folder: Path, store: Store, settings: Settings, work: Path, progress: bool, say: Callable[[str], None]
-) -> dict[str, float]:
+    folder: Path, store: Store, settings: Settings, atlas: Atlas | None, work: Path, progress: bool,
+    say: Callable[[str], None],
+) -> dict[str, float]:  # fmt: skip
     """Forges pairs with the networks that are trained, once, and teaches the detective; gives its figures."""
     torch.manual_seed(settings.seed)
     detective = Detective(settings.detective).to(memory_format=torch.channels_last)
@@ -193,7 +196,10 @@ def _teach(
             rows = store.rows("train")
             say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
             if store.holds_volumes:
-                forged = forge_slices(store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign)
+                seen = atlas if settings.detective.atlas else None
+                forged = forge_slices(
+                    store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign, seen
+                )
             else:
                 rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
                 forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
@@ -232,6 +238,8 @@ def _check(store: Store, settings: Settings) -> None:
     unknown = sorted(set(settings.forgeries) - set(kinds))
     if unknown and settings.detective_stage.epochs:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
+    if settings.detective_stage.epochs and settings.detective.atlas and not store.holds_volumes:
+        raise PixelsleuthError("detective.atlas: only slices of volumes have an atlas; expected false")
     if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
         raise PixelsleuthError(
             f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"

@@ -31,8 +31,12 @@ FEWEST = 9
 MARKED = 0.005
 
 
-def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int) -> tuple[ScoreSettings, Atlas]:
-    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), defaults, and the atlas."""
+def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int, learned: bool) -> tuple[ScoreSettings, Atlas]:
+    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), defaults, and the atlas.
+
+    Args:
+        learned: whether the model has, or will have, a detective; it may see the atlas, so it is taught after this.
+    """
     nll: dict[str, list[np.ndarray]] = {kind: [] for kind in model.priors}
     first = next(iter(model.priors))
     position = store.table["position"][rows]
@@ -49,7 +53,6 @@ def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int) -> tuple
 
     atlas = fit_atlas(slices, position)
     joined = {kind: np.concatenate(parts) for kind, parts in nll.items()}
-    learned = model.detective is not None
     return ScoreSettings(
         default=DETECTIVE if learned else MAP_SCORE,
         # Where the sequence tells the sign, what was learnt and what is bright are independent evidence.

@@ -116,10 +116,10 @@ class DetectiveStage(_Taught):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         flips = (torch.rand(len(batch)) < 0.5).numpy() & (self.stage.augment != "none")
-        (image, made, felt, close), mask = self.lessons.batch(batch.cpu().numpy(), flips)
+        (image, made, felt, *more), mask = self.lessons.batch(batch.cpu().numpy(), flips)
         surprise = Surprise(felt.nll.to(self.device), felt.entropy.to(self.device))
-        close = None if close is None else close.to(self.device)
-        places, whole = self.model(image.to(self.device), made.to(self.device), surprise, close)
+        close, usual = (None if planes is None else planes.to(self.device) for planes in more)
+        places, whole = self.model(image.to(self.device), made.to(self.device), surprise, close, usual)
         loss, parts = detective_loss(places, whole, mask.to(self.device))
         self.log("loss", loss, prog_bar=True)
         self.log_dict({f"train/{k}": v for k, v in parts.items()})
