@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint check clean
+.PHONY: demo test lint docs check clean
 
 demo: .venv/.installed
 	$(BIN)/pixelsleuth demo --out demo-out
@@ -15,6 +15,10 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site; open site/index.html, or serve it: $(BIN)/mkdocs serve
+docs: .venv/.installed
+	$(BIN)/mkdocs build --strict
+
 # uv where it is there, venv and pip where not.
 .venv/.installed: pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -25,4 +29,4 @@ lint: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv demo-out dist build
+	rm -rf .venv demo-out dist build site

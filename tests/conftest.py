@@ -10,12 +10,15 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
+from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train
+from tests.volumefiles import head, write
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -33,6 +36,22 @@ TINY = {
     "detective_stage": {"epochs": 12, "batch": 16, "precision": "32-true", "augment": "none"},
     "pairs": 64,
 }
+
+TINY_SCANS = {
+    "vqvae": {"size": 64, "codes": 32, "dimensions": 16, "widths": [32, 32], "context": 1},
+    "vqvae_stage": {"epochs": 12, "precision": "32-true", "augment": "scans"},
+    "priors": [
+        {"kind": "masked", "codes": 32, "grid": [8, 8], "width": 32, "blocks": 2, "heads": 2, "context": 1},
+        {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8,
+         "context": 1},
+    ],
+    "prior_stage": {"epochs": 6, "precision": "32-true", "augment": "scans"},
+    "detective": {"width": 16, "mirror": True, "atlas": True},
+    "detective_stage": {"epochs": 6, "batch": 16, "precision": "32-true", "augment": "none"},
+    "pairs": 200,
+    "vae": {"size": 64, "widths": [16, 16, 16, 16, 16], "latents": 16},
+    "vae_stage": {"epochs": 4, "precision": "32-true"},
+}  # fmt: skip
 
 
 def shape_picture(seed: int, anomalous: bool = False) -> np.ndarray:
@@ -112,3 +131,42 @@ def detector(model_folder: Path) -> Detector:
 @pytest.fixture(scope="session")
 def faces_detector() -> Detector:
     return Detector.load("faces")
+
+
+@pytest.fixture(scope="session")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Heads made at run time: train, calib and healthy; sick with lesions and their masks."""
+    root = tmp_path_factory.mktemp("heads")
+    for split, first, count in (("train", 0, 16), ("calib", 100, 12), ("healthy", 200, 6)):
+        for number in range(first, first + count):
+            write(root / split / f"h{number:03d}.nii.gz", head(number)[0])
+    for number in range(300, 306):
+        values, blob = head(number, lesion=True)
+        write(root / f"sick/flair/s{number}.nii.gz", values)
+        write(root / f"sick/mask/s{number}.nii.gz", blob.astype(np.float32))
+    return root
+
+
+@pytest.fixture(scope="session")
+def scans_model(heads: Path) -> Path:
+    """One tiny model for volumes, taught on the healthy heads."""
+    runner = CliRunner()
+    (heads / "tiny.yaml").write_text(yaml.safe_dump(TINY_SCANS))
+    store, out = heads / "heads.h5", heads / "model"
+    sources = [str(heads / "train"), str(heads / "calib")]
+    for call in (
+        ["prepare", "volumes", *sources, str(store), "--size", "64", "--workers", "1"],
+        [
+            "train",
+            str(store),
+            str(out),
+            "--preset",
+            "scans-bright",
+            "--config",
+            str(heads / "tiny.yaml"),
+            "--no-progress",
+        ],
+    ):
+        done = runner.invoke(app, call)
+        assert done.exit_code == 0, (done.output, done.exception)
+    return out

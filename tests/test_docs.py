@@ -17,6 +17,7 @@ def test_the_command_line_reference_is_the_help_text() -> None:
     written, now = ((text.split("## ")) for text in ((ROOT / "docs/cli.md").read_text(), reference()))
     assert len(written) == len(now) > 5
     for old, new in zip(written, now, strict=True):
+        assert old.splitlines()[0] == new.splitlines()[0]
         assert set(re.findall(r"--[\w-]+", old)) == set(re.findall(r"--[\w-]+", new)), (
             "run experiments/cli_reference.py"
         )

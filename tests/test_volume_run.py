@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from pixelsleuth.cli import app
@@ -17,58 +16,15 @@ from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.models.folder import load_model
 from tests.volumefiles import bad_volumes, head, write
 
-TINY = {
-    "vqvae": {"size": 64, "codes": 32, "dimensions": 16, "widths": [32, 32], "context": 1},
-    "vqvae_stage": {"epochs": 12, "precision": "32-true", "augment": "scans"},
-    "priors": [
-        {"kind": "masked", "codes": 32, "grid": [8, 8], "width": 32, "blocks": 2, "heads": 2, "context": 1},
-        {"kind": "pixelsnail", "codes": 32, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8,
-         "context": 1},
-    ],
-    "prior_stage": {"epochs": 6, "precision": "32-true", "augment": "scans"},
-    "detective": {"width": 16, "mirror": True, "atlas": True},
-    "detective_stage": {"epochs": 6, "batch": 16, "precision": "32-true", "augment": "none"},
-    "pairs": 200,
-    "vae": {"size": 64, "widths": [16, 16, 16, 16, 16], "latents": 16},
-    "vae_stage": {"epochs": 4, "precision": "32-true"},
-}  # fmt: skip
+
+@pytest.fixture(scope="module")
+def folders(heads: Path) -> Path:
+    return heads
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("heads")
-    for split, first, count in (("train", 0, 16), ("calib", 100, 12), ("healthy", 200, 6)):
-        for number in range(first, first + count):
-            write(root / split / f"h{number:03d}.nii.gz", head(number)[0])
-    for number in range(300, 306):
-        values, blob = head(number, lesion=True)
-        write(root / f"sick/flair/s{number}.nii.gz", values)
-        write(root / f"sick/mask/s{number}.nii.gz", blob.astype(np.float32))
-    return root
-
-
-@pytest.fixture(scope="module")
-def model(folders: Path) -> Path:
-    runner = CliRunner()
-    (folders / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    store, out = folders / "heads.h5", folders / "model"
-    sources = [str(folders / "train"), str(folders / "calib")]
-    for call in (
-        ["prepare", "volumes", *sources, str(store), "--size", "64", "--workers", "1"],
-        [
-            "train",
-            str(store),
-            str(out),
-            "--preset",
-            "scans-bright",
-            "--config",
-            str(folders / "tiny.yaml"),
-            "--no-progress",
-        ],
-    ):
-        done = runner.invoke(app, call)
-        assert done.exit_code == 0, (done.output, done.exception)
-    return out
+def model(scans_model: Path) -> Path:
+    return scans_model
 
 
 def test_records_and_maps_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
