@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 
 from pixelsleuth.detector import Detector
 from tests.conftest import shape_picture
+from tests.servers import serving
 
 pytest.importorskip("fastapi", reason="needs the web extra")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -25,21 +24,10 @@ FLAGS = [
 
 @pytest.fixture(scope="module")
 def address(model_folder: Path) -> Iterator[str]:
-    import uvicorn
-
     from pixelsleuth.web.app import application
 
-    app = application(Detector.load(model_folder), str(model_folder), rate=0.1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
+    with serving(application(Detector.load(model_folder), str(model_folder), rate=0.1)) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")
