@@ -152,6 +152,11 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": said[code], "model": Refusal} for code in codes}
 
 
+def _of(kind: str) -> dict[str, Any]:
+    """An answer of a media type, for the API's description."""
+    return {"content": {kind: {"schema": {"type": "string"}}}}
+
+
 def application(
     detector: Detector, argument: str, *, rate: float = 0.05, most_bytes: int = MOST_BYTES, token: str = "",
     desk: Desk | None = None,
@@ -177,6 +182,8 @@ def application(
     locked = _problems(401) if token else {}
     api = APIRouter(prefix="/api", dependencies=secured, responses=locked)
     sent = _problems(400, 413, 422, 503)
+    # With a response class of its own a refusal would be described as of that type too.
+    plain: dict[str, Any] = {"response_class": Response}
 
     @app.exception_handler(HTTPException)
     async def said(request: Request, error: HTTPException) -> Response:
@@ -250,9 +257,7 @@ def application(
             "section": outcome.section,
         })  # fmt: skip
 
-    stream: dict[str, Any] = {"description": "server-sent events", "content": {"text/event-stream": {"schema": {}}}}
-
-    @api.get("/jobs/{number}/events", response_class=StreamingResponse, responses={200: stream, **_problems(404)})
+    @api.get("/jobs/{number}/events", **plain, responses={200: _of("text/event-stream"), **_problems(404)})
     async def events(number: str) -> Response:
         """The job's states as server-sent events, until it ends."""
         job = known(number)
@@ -271,7 +276,7 @@ def application(
 
         return StreamingResponse(told(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    @api.get("/jobs/{number}/report", response_class=HTMLResponse, responses=_problems(404, 409))
+    @api.get("/jobs/{number}/report", **plain, responses={200: _of("text/html"), **_problems(404, 409)})
     async def report(number: str) -> Response:
         """The report as one HTML file."""
         job = known(number)
@@ -299,7 +304,7 @@ def application(
         """Whether it runs; needs no token, so that a watchdog needs none."""
         return JSONResponse({"status": "ok", "version": __version__, "waiting": desk.waiting})
 
-    @api.get("/metrics", response_class=PlainTextResponse)
+    @api.get("/metrics", **plain, responses={200: _of("text/plain")})
     async def metrics() -> Response:
         """For Prometheus."""
         lines = ["# TYPE pixelsleuth_findings_total counter"]
@@ -311,7 +316,6 @@ def application(
         return PlainTextResponse("\n".join(lines) + "\n")
 
     samples: dict[str, bytes] = {}
-    jpeg: dict[str, Any] = {"description": "the picture", "content": {"image/jpeg": {"schema": {}}}}
 
     @api.get("/examples", response_model=list[str])
     async def examples() -> Response:
@@ -321,7 +325,7 @@ def application(
             samples.update(made)
         return JSONResponse(sorted(samples))
 
-    @api.get("/examples/{name}", response_class=Response, responses={200: jpeg, **_problems(404)})
+    @api.get("/examples/{name}", **plain, responses={200: _of("image/jpeg"), **_problems(404)})
     async def example(name: str) -> Response:
         """One of them, a JPEG."""
         await examples()
