@@ -238,13 +238,16 @@ def application(
         """Judges one file and answers its record; without pictures, which take as long again."""
         return JSONResponse((await ended(request, await taken(file, False))).record)
 
-    @api.post("/jobs", status_code=202, response_model=Ticket, responses=sent)
+    of_job = {"parameters": {"number": "$response.body#/id"}}
+    links = {name: {"operationId": f"job_{name}", **of_job} for name in ("result", "events", "report")}
+
+    @api.post("/jobs", status_code=202, response_model=Ticket, responses={202: {"links": links}, **sent})
     async def hand_in(file: UploadFile = File()) -> Response:  # noqa: B008
         """Takes one file and answers its job's id at once."""
         job = await taken(file, True)
         return JSONResponse({"id": job.id, "state": job.state}, 202)
 
-    @api.get("/jobs/{number}", response_model=Result | Progress, responses=_problems(404))
+    @api.get("/jobs/{number}", operation_id="job_result", response_model=Result | Progress, responses=_problems(404))
     async def result(number: str) -> Response:
         """State of a job; once done its record, its words and its pictures."""
         job = known(number)
@@ -257,7 +260,12 @@ def application(
             "section": outcome.section,
         })  # fmt: skip
 
-    @api.get("/jobs/{number}/events", **plain, responses={200: _of("text/event-stream"), **_problems(404)})
+    @api.get(
+        "/jobs/{number}/events",
+        operation_id="job_events",
+        **plain,
+        responses={200: _of("text/event-stream"), **_problems(404)},
+    )
     async def events(number: str) -> Response:
         """The job's states as server-sent events, until it ends."""
         job = known(number)
@@ -276,7 +284,12 @@ def application(
 
         return StreamingResponse(told(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    @api.get("/jobs/{number}/report", **plain, responses={200: _of("text/html"), **_problems(404, 409)})
+    @api.get(
+        "/jobs/{number}/report",
+        operation_id="job_report",
+        **plain,
+        responses={200: _of("text/html"), **_problems(404, 409)},
+    )
     async def report(number: str) -> Response:
         """The report as one HTML file."""
         job = known(number)
