@@ -74,9 +74,8 @@ def main() -> None:
     outcomes = [outcome for outcome, _, _ in results]
     good = [seconds for outcome, seconds, _ in results if outcome in get_args(Verdict)]
     median, p95, longest = np.quantile(good, (0.5, 0.95, 1)) if good else (np.nan,) * 3
-    print(
-        f"{options.requests} requests, {options.clients} clients, {whole:.1f} s, {len(good) / whole:.2f} answers a second"
-    )
+    print(f"{options.requests} requests, {options.clients} clients, {whole:.1f} s")
+    print(f"{len(good) / whole:.2f} answers a second")
     print(", ".join(f"{outcome} {outcomes.count(outcome)}" for outcome in sorted(set(outcomes))))
     print(f"lost {len(results) - len(good)}, refused for a full queue and tried again {sum(r for _, _, r in results)}")
     print(f"latency: median {median:.2f} s, 95th percentile {p95:.2f} s, longest {longest:.2f} s")

@@ -152,9 +152,11 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"description": said[code], "model": Refusal} for code in codes}
 
 
-def _of(kind: str) -> dict[str, Any]:
-    """An answer of a media type, for the API's description."""
-    return {"content": {kind: {"schema": {"type": "string"}}}}
+def _of(kind: str, *codes: int) -> dict[str, Any]:
+    """A route that answers a media type, or refuses by these codes, for the API's description."""
+    good = {200: {"content": {kind: {"schema": {"type": "string"}}}}}
+    # With a response class of its own a refusal would be described as of that type too.
+    return {"response_class": Response, "responses": {**good, **_problems(*codes)}}
 
 
 def application(
@@ -182,8 +184,6 @@ def application(
     locked = _problems(401) if token else {}
     api = APIRouter(prefix="/api", dependencies=secured, responses=locked)
     sent = _problems(400, 413, 422, 503)
-    # With a response class of its own a refusal would be described as of that type too.
-    plain: dict[str, Any] = {"response_class": Response}
 
     @app.exception_handler(HTTPException)
     async def said(request: Request, error: HTTPException) -> Response:
@@ -263,8 +263,7 @@ def application(
     @api.get(
         "/jobs/{number}/events",
         operation_id="job_events",
-        **plain,
-        responses={200: _of("text/event-stream"), **_problems(404)},
+        **_of("text/event-stream", 404),
     )
     async def events(number: str) -> Response:
         """The job's states as server-sent events, until it ends."""
@@ -287,8 +286,7 @@ def application(
     @api.get(
         "/jobs/{number}/report",
         operation_id="job_report",
-        **plain,
-        responses={200: _of("text/html"), **_problems(404, 409)},
+        **_of("text/html", 404, 409),
     )
     async def report(number: str) -> Response:
         """The report as one HTML file."""
@@ -317,7 +315,7 @@ def application(
         """Whether it runs; needs no token, so that a watchdog needs none."""
         return JSONResponse({"status": "ok", "version": __version__, "waiting": desk.waiting})
 
-    @api.get("/metrics", **plain, responses={200: _of("text/plain")})
+    @api.get("/metrics", **_of("text/plain"))
     async def metrics() -> Response:
         """For Prometheus."""
         lines = ["# TYPE pixelsleuth_findings_total counter"]
@@ -338,7 +336,7 @@ def application(
             samples.update(made)
         return JSONResponse(sorted(samples))
 
-    @api.get("/examples/{name}", **plain, responses={200: _of("image/jpeg"), **_problems(404)})
+    @api.get("/examples/{name}", **_of("image/jpeg", 404))
     async def example(name: str) -> Response:
         """One of them, a JPEG."""
         await examples()
