@@ -139,6 +139,7 @@ class ServedModel(_Answer):
     n_calibration: int
     max_false_alarm: float
     most_bytes: int
+    takes: list[Literal["image", "video", "volume"]]
 
 
 class Health(_Answer):

@@ -308,6 +308,7 @@ def application(
         return JSONResponse([{
             "name": detector.name, "sha256": detector.model.sha256, "n_calibration": detector.calibration.count,
             "max_false_alarm": desk.rate, "most_bytes": most_bytes,
+            "takes": ["volume"] if judge.crop == "volume" else ["image", "video"],
         }])  # fmt: skip
 
     @app.get("/api/health", response_model=Health)
@@ -334,7 +335,7 @@ def application(
         if not samples:
             made = await asyncio.to_thread(lambda: {n: encode_jpeg(p, 90) for n, p in tampered_copies()})
             samples.update(made)
-        return JSONResponse(sorted(samples))
+        return JSONResponse(list(samples))
 
     @api.get("/examples/{name}", **_of("image/jpeg", 404))
     async def example(name: str) -> Response:
