@@ -46,7 +46,8 @@ function lookAt(record) {
   at("looks").hidden = steps.length === 0;
   if (steps.length === 0) return;
   at("slider").max = Math.max(1, steps.length - 1);
-  at("slider").value = record.regions.length ? Math.max(0, steps.indexOf("map")) : 0;
+  // An alarm asks where; of a normal picture the same tint would only mislead.
+  at("slider").value = ["anomalous", "unsure"].includes(record.verdict) ? Math.max(0, steps.indexOf("look")) : 0;
   at("steps").replaceChildren(...steps.map((name) => {
     const label = document.createElement("span");
     label.textContent = STEPS[name];
