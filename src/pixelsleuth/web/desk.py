@@ -217,7 +217,7 @@ class Desk:
         named = replace(finding, path=job.name)
         if not job.pictured:
             return Outcome(named.record())
-        exhibit = replace(exhibit_of(finding, job.path, job.name), finding=named)
+        exhibit = exhibit_of(named, job.path, job.name)
         made = layers(exhibit, self.judge.grid)
         return Outcome(
             named.record(), VERDICT_WORDS[named.verdict], explained(named),
