@@ -76,7 +76,8 @@ function present(told) {
   const body = at("regions").tBodies[0];
   body.replaceChildren(...record.regions.map((region) => {
     const row = document.createElement("tr");
-    for (const text of [region.box.join(", "), region.p_value.toFixed(4)]) {
+    const depth = region.depth ? "; slices " + region.depth.join(" to ") : "";
+    for (const text of [region.box.join(", ") + depth, region.p_value.toFixed(4)]) {
       row.appendChild(document.createElement("td")).textContent = text;
     }
     return row;
