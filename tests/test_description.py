@@ -80,7 +80,7 @@ def test_records_of_every_kind_are_of_the_described_type(detector: Detector) -> 
     face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.5, 0.0, {"score": 0.1}, (region,))
     frame = FrameFinding(0, 0.0, 0, face.face, 0.0, 0.5)
     for finding in (
-        replace(plain, faces=(face,), regions=(region,)),
+        replace(plain, faces=(face,), regions=(region,), notes=("turned upright",)),
         replace(plain, kind="video", frames=(frame,), timeline_file="a.png"),
         replace(plain, kind="volume", slices=(SliceFinding(3, 0.1, 0.5),), regions=(replace(region, depth=(1, 2)),)),
     ):

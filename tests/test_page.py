@@ -196,6 +196,10 @@ def test_refusals_and_silence_are_told(page: Any, tmp_path: Path) -> None:
     sync_api.expect(page.locator("#problem")).to_have_text("32 inputs wait already")
     assert not page.is_visible("#finding")
     page.unroute("**/api/jobs")
+    page.route("**/api/jobs/*", lambda route: route.fulfill(json={"id": "1", "state": "failed", "reason": "it broke"}))
+    page.set_input_files("#file", picture(tmp_path))
+    sync_api.expect(page.locator("#problem")).to_have_text("it broke")
+    page.unroute("**/api/jobs/*")
     # The server falls silent while the job waits.
     page.route("**/api/jobs/*", lambda route: route.abort())
     page.set_input_files("#file", picture(tmp_path))

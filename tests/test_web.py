@@ -87,6 +87,11 @@ def test_wrong_calls_get_a_reason(client: TestClient) -> None:
         assert answer.json()["reason"]
 
 
+def test_a_wrong_method_is_told_the_right_ones(client: TestClient) -> None:
+    assert client.get("/api/findings").status_code == 405
+    assert client.get("/api/findings").headers["allow"] == "POST"
+
+
 def test_ten_gigabytes_are_refused_before_they_are_read(client: TestClient) -> None:
     read = []
 
