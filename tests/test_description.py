@@ -35,11 +35,12 @@ def address(model_folder: Path) -> Iterator[str]:
 
 def test_what_is_described_holds(address: str) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'pixelsleuth[dev]'")
+    checks = pytest.importorskip("schemathesis.specs.openapi.checks")
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable
 
     often = settings(
-        max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
+        max_examples=6, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],
     )  # fmt: skip
     calls: Counter[tuple[str, int]] = Counter()
@@ -50,7 +51,10 @@ def test_what_is_described_holds(address: str) -> None:
             @often
             @given(case=operation.as_strategy(generation_mode=mode))
             def holds(case: Any) -> None:
-                answer = case.call_and_validate(headers=TOKEN, timeout=30)
+                # Whatever bytes a file holds are a file; what they are is judged.
+                answer = case.call_and_validate(
+                    headers=TOKEN, timeout=30, excluded_checks=[checks.negative_data_rejection]
+                )
                 calls[case.operation.label, answer.status_code] += 1
 
             with contextlib.suppress(Unsatisfiable):

@@ -154,7 +154,7 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 def _of(kind: str, *codes: int) -> dict[str, Any]:
     """A route that answers a media type, or refuses by these codes, for the API's description."""
-    good = {200: {"content": {kind: {"schema": {"type": "string"}}}}}
+    good = {200: {"content": {kind: {"schema": {} if kind == "text/event-stream" else {"type": "string"}}}}}
     # With a response class of its own a refusal would be described as of that type too.
     return {"response_class": Response, "responses": {**good, **_problems(*codes)}}
 
