@@ -2,20 +2,26 @@
 
     python experiments/load.py PICTURE... [--url http://127.0.0.1:8000] [--requests 200] [--clients 20]
 
-A 503 is no loss where it names `Retry-After` and a later try is answered; waiting counts as latency.
+A request is lost that no record answers; a record that says "no face" is an answer. A 503 is no loss where it names
+`Retry-After` and a later try is answered; waiting counts as latency.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 from urllib.parse import urlsplit
 
 import numpy as np
+
+from pixelsleuth.records import Verdict
 
 BOUNDARY = "pixelsleuth-load"
 #: Seconds until a request that was refused for a full queue is tried again; the server's own advice is longer.
@@ -54,7 +60,7 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=600, help="End of it all; what is open then counts as lost.")
+    parser.add_argument("--seconds", type=float, default=1800, help="End of it all; what is open then counts as lost.")
     options = parser.parse_args()
     address = urlsplit(options.url).netloc
     if not address.startswith(("127.0.0.1", "localhost")):
@@ -66,12 +72,15 @@ def main() -> None:
         results = list(pool.map(lambda i: asked(address, bodies[i % len(bodies)], end), range(options.requests)))
     whole = time.perf_counter() - began
     outcomes = [outcome for outcome, _, _ in results]
-    good = [seconds for outcome, seconds, _ in results if outcome in ("normal", "anomalous", "unsure")]
-    p50, p95, p99 = np.quantile(good, (0.5, 0.95, 0.99)) if good else (np.nan,) * 3
-    print(f"{options.requests} requests, {options.clients} clients, {whole:.1f} s, {len(results) / whole:.2f} a second")
+    good = [seconds for outcome, seconds, _ in results if outcome in get_args(Verdict)]
+    median, p95, longest = np.quantile(good, (0.5, 0.95, 1)) if good else (np.nan,) * 3
+    print(f"{options.requests} requests, {options.clients} clients, {whole:.1f} s")
+    print(f"{len(good) / whole:.2f} answers a second")
     print(", ".join(f"{outcome} {outcomes.count(outcome)}" for outcome in sorted(set(outcomes))))
     print(f"lost {len(results) - len(good)}, refused for a full queue and tried again {sum(r for _, _, r in results)}")
-    print(f"latency p50 {p50:.2f} s, p95 {p95:.2f} s, p99 {p99:.2f} s")
+    print(f"latency: median {median:.2f} s, 95th percentile {p95:.2f} s, longest {longest:.2f} s")
+    with contextlib.suppress(OSError):
+        print("load averages of this machine " + ", ".join(f"{value:.1f}" for value in os.getloadavg()))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The web page in a real browser: upload, progress, verdict, slider, report, a bad file, phone and dark mode."""
+"""The web page in a real browser: upload, progress, verdict, slider, report, bad files, silence, phone, dark, print."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pixelsleuth.detector import Detector
 from tests.conftest import shape_picture
+from tests.servers import serving
 
 pytest.importorskip("fastapi", reason="needs the web extra")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -22,24 +23,44 @@ FLAGS = [
     "--disable-sync",
 ]  # fmt: skip
 
+#: Every text that is shown, with its contrast to what lies behind it (WCAG 2.1) and whether it is large.
+CONTRASTS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (parts) => {
+    const [r, g, b] = parts.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    const text = walker.currentNode.textContent.trim();
+    if (!text || !element.checkVisibility() || ["SCRIPT", "STYLE"].includes(element.tagName)) continue;
+    let behind = element;
+    while (behind && rgba(getComputedStyle(behind).backgroundColor)[3] < 255) behind = behind.parentElement;
+    const style = getComputedStyle(element);
+    const colour = rgba(element.closest("svg") ? style.fill : style.color);
+    const pair = [light(colour), behind ? light(rgba(getComputedStyle(behind).backgroundColor)) : 1];
+    found.push([text, (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05)]);
+  }
+  return found;
+}"""
+
 
 @pytest.fixture(scope="module")
-def address(model_folder: Path) -> Iterator[str]:
-    import uvicorn
-
+def served(model_folder: Path) -> Iterator[Callable[[str], str]]:
+    """Gives the address of a server with a token, or with none."""
     from pixelsleuth.web.app import application
 
-    app = application(Detector.load(model_folder), str(model_folder), rate=0.1)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(30)
+    def made(token: str) -> Any:
+        return application(Detector.load(model_folder), str(model_folder), rate=0.1, token=token)
+
+    with serving(made("")) as port, serving(made("secret")) as locked:
+        yield lambda token: f"http://127.0.0.1:{locked if token else port}/"
 
 
 @pytest.fixture(scope="module")
@@ -51,105 +72,248 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1000, "height": 900})
-    made = context.new_page()
-    made.problems = []
-    made.on("console", lambda message: made.problems.append(message.text) if message.type == "error" else None)
-    made.on("pageerror", lambda error: made.problems.append(str(error)))
-    made.goto(address)
+def opened(browser: Any, served: Callable[[str], str]) -> Iterator[Callable[..., Any]]:
+    """Opens the page; at the end no page may have said an error."""
+    contexts, said = [], []
+
+    def opened(token: str = "", width: int = 1000, **how: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+        contexts.append(context)
+        made = context.new_page()
+        made.set_default_timeout(30_000)
+        made.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        made.on("pageerror", lambda error: said.append(str(error)))
+        made.problems = said
+        made.goto(served(token))
+        return made
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+@pytest.fixture
+def page(opened: Callable[..., Any]) -> Any:
+    made = opened()
     made.wait_for_selector("#examples button")
-    yield made
-    context.close()
+    return made
 
 
-def picture(tmp_path: Path, anomalous: bool = True) -> Path:
-    from PIL import Image
-
-    path = tmp_path / "shape.png"
+def picture(tmp_path: Path, anomalous: bool = True, name: str = "shape.png") -> Path:
+    path = tmp_path / name
     Image.fromarray(shape_picture(9_000, anomalous)).save(path)
     return path
 
 
+def judged(page: Any, path: Path) -> None:
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#finding:not([hidden])")
+
+
 def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path) -> None:
-    page.set_input_files("#file", picture(tmp_path))
-    page.wait_for_selector("#finding:not([hidden])", timeout=30_000)
+    assert "calibrated on 120 normal images" in page.text_content("#model")
+    assert "up to 100 MB" in page.text_content("#limit")
+    judged(page, picture(tmp_path))
     assert page.text_content("#words") in ("Unusual", "Unsure: the answer changes under a mild re-encoding")
     assert "normal calibration images" in page.text_content("#explained")
+    assert "not the probability" in page.inner_text("#meaning")
     assert page.text_content("#progress") == ""
     assert page.evaluate("document.activeElement.id") == "words"
+    # An alarm is shown where it is.
+    assert page.text_content("#shown").startswith("Where to look")
     shown = []
-    for value in ("0", "1", "2"):
+    for value in ("0", "1", "2", "3"):
         page.fill("#slider", value)
         shown.append(
             (page.text_content("#shown"), page.get_attribute("#under", "src"), page.get_attribute("#over", "src"))
         )
-    assert [caption.split(":")[0] for caption, _, _ in shown] == ["Input", "Restoration", "Where to look"]
-    assert shown[0][1] != shown[1][1]
-    page.focus("#slider")
-    page.keyboard.press("Home")
-    assert page.text_content("#shown").startswith("Input")
+    assert [caption.split(":")[0] for caption, _, _ in shown] == ["Input", "Restoration", "Unusual", "Where to look"]
+    assert len({under for _, under, _ in shown[:3]}) == 3
     with page.expect_download() as download:
         page.click("#report")
     report = Path(download.value.path()).read_text()
     assert "normal calibration images" in report
-    assert page.locator("#history li").count() == 1
-    assert page.problems == []
+    assert len(report) < 1_000_000
 
 
 def test_a_bad_file_gets_its_message_and_the_next_is_judged(page: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
-    page.set_input_files("#file", tmp_path / "notes.txt")
-    page.wait_for_selector("#finding:not([hidden])", timeout=30_000)
+    judged(page, tmp_path / "notes.txt")
     assert page.text_content("#words") == "Not judged"
     assert "expected JPEG" in page.text_content("#explained")
-    assert not page.is_visible("figure")
-    page.set_input_files("#file", picture(tmp_path, False))
-    page.wait_for_selector("figure:not([hidden])", timeout=30_000)
-    assert "normal" in page.get_attribute("#histogram svg", "aria-label")
-    assert page.problems == []
+    for gone in ("#looks", "#meaning", "#no-signal", "#regions"):
+        assert not page.is_visible(gone)
+    judged(page, picture(tmp_path, False))
+    page.wait_for_selector("#looks:not([hidden])")
+    assert "normal" in page.locator("#drawings svg").last.get_attribute("aria-label")
+    assert page.text_content("#shown").startswith("Input")
 
 
-def test_a_refusal_is_told(page: Any, tmp_path: Path) -> None:
+def test_examples_and_the_history_of_the_session(page: Any, tmp_path: Path) -> None:
+    names = page.locator("#examples button").all_text_contents()
+    assert names[0] == "untouched"
+    assert "cat’s nose" in names
+    page.click("#examples button >> nth=0")
+    page.wait_for_selector("#finding:not([hidden])")
+    judged(page, picture(tmp_path))
+    sync_api.expect(page.locator("#history li")).to_have_count(2)
+    assert '"path": "shape.png"' in page.text_content("#record")
+    page.click("#history button >> nth=1")
+    assert '"path": "untouched.jpg"' in page.text_content("#record")
+    sync_api.expect(page.locator("#report")).to_have_attribute("href", re.compile("^blob:"))
+
+
+def test_a_video(page: Any, tmp_path: Path) -> None:
+    from tests.videofiles import write_video
+
+    frames = [shape_picture(9_000 + k, k > 4).repeat(2, 0).repeat(2, 1) for k in range(8)]
+    judged(page, write_video(tmp_path / "clip.mp4", frames))
+    assert "frames: twice the mean" in page.text_content("#explained")
+    assert "p-value of" in page.locator("#drawings svg").first.get_attribute("aria-label")
+    assert page.locator("#drawings .pictures img").count() >= 1
+    assert page.is_visible("#stage img")
+
+
+def test_a_model_of_volumes_asks_for_volumes(opened: Callable[..., Any], browser: Any) -> None:
+    page = opened()
+    model = {"name": "brains", "takes": ["volume"], "most_bytes": 5e8, "n_calibration": 99, "max_false_alarm": 0.05}
+    page.route("**/api/models", lambda route: route.fulfill(json=[model]))
+    page.reload()
+    page.wait_for_selector("#model:not(:empty)")
+    assert page.text_content("#takes") == "a volume"
+    assert page.text_content("#limit") == "NIfTI: .nii, .nii.gz, up to 500 MB"
+    assert not page.is_visible("#examples")
+
+
+def test_refusals_and_silence_are_told(page: Any, tmp_path: Path) -> None:
+    # Made in the page: as a file it would have to be carried there.
+    page.evaluate("judge(new File([new Uint8Array(100000001)], 'large.bin'))")
+    told = "large.bin has 100,000,001 bytes, at most 100,000,000 are taken"
+    sync_api.expect(page.locator("#problem")).to_contain_text(told)
     page.route("**/api/jobs", lambda route: route.fulfill(status=503, json={"reason": "32 inputs wait already"}))
     page.set_input_files("#file", picture(tmp_path))
-    page.wait_for_selector("#problem:not(:empty)")
-    assert page.text_content("#problem") == "32 inputs wait already"
+    sync_api.expect(page.locator("#problem")).to_have_text("32 inputs wait already")
     assert not page.is_visible("#finding")
+    page.unroute("**/api/jobs")
+    page.route("**/api/jobs/*", lambda route: route.fulfill(json={"id": "1", "state": "failed", "reason": "it broke"}))
+    page.set_input_files("#file", picture(tmp_path))
+    sync_api.expect(page.locator("#problem")).to_have_text("it broke")
+    page.unroute("**/api/jobs/*")
+    # The server falls silent while the job waits.
+    page.route("**/api/jobs/*", lambda route: route.abort())
+    page.set_input_files("#file", picture(tmp_path))
+    sync_api.expect(page.locator("#problem")).to_contain_text("does not answer")
+    assert page.text_content("#progress") == ""
+    page.unroute("**/api/jobs/*")
+    judged(page, picture(tmp_path))
+    assert page.text_content("#problem") == ""
+    # The browser says these itself: the refusal and the silence.
+    assert len(page.problems) == 2
+    page.problems.clear()
 
 
-def test_every_control_has_a_name_and_the_keyboard_reaches_it(page: Any) -> None:
-    for control in page.locator("input:visible, button:visible, a[href]:visible").all():
-        named = control.evaluate("e => (e.labels && e.labels.length && e.labels[0].textContent) || e.textContent")
-        assert named.strip()
+def test_progress_is_told_while_it_waits(page: Any, tmp_path: Path) -> None:
+    states = iter(["waiting", "working"])
+    page.route("**/api/jobs/*", lambda route: (
+        route.fulfill(json={"id": "1", "state": state, "reason": ""}) if (state := next(states, "")) else
+        route.continue_()))  # fmt: skip
+    page.evaluate("""() => { window.seen = []; new MutationObserver(() => seen.push(at("progress").textContent))
+        .observe(at("progress"), { childList: true }) }""")
+    judged(page, picture(tmp_path))
+    assert page.evaluate("seen") == ["Sending shape.png…", "Waiting for its turn…", "Looking at it…", ""]
+
+
+def test_a_token_is_asked_for(opened: Callable[..., Any], tmp_path: Path) -> None:
+    page = opened("secret")
+    page.wait_for_selector("#token-form:not([hidden])")
+    assert "wants its token" in page.text_content("#problem")
+    page.fill("#token", "secret")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#examples button")
+    assert page.text_content("#problem") == ""
+    judged(page, picture(tmp_path))
+    # What the browser says of the first, refused call.
+    assert len(page.problems) == 1
+    page.problems.clear()
+
+
+def test_the_keyboard_alone_is_enough(page: Any, tmp_path: Path) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.tagName") == "BUTTON"
+    # Seen though the field itself is not.
+    assert page.evaluate("getComputedStyle(at('drop')).outlineStyle") == "solid"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(picture(tmp_path))
+    page.wait_for_selector("#finding:not([hidden])")
+    for wanted in ("slider", "report"):
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == wanted:
+                break
+        assert page.evaluate("document.activeElement.id") == wanted
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        if wanted == "slider":
+            page.keyboard.press("Home")
+            assert page.text_content("#shown").startswith("Input")
+            page.keyboard.press("End")
+            assert page.text_content("#shown").startswith("Where to look")
+    with page.expect_download():
+        page.keyboard.press("Enter")
+
+
+def test_everything_has_a_name(page: Any, tmp_path: Path) -> None:
+    judged(page, picture(tmp_path))
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "link", "slider", "textbox", "image", "DisclosureTriangle", "heading", "table"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node["ignored"] and node["role"]["value"] in roles
+    ]
+    assert {"button", "link", "slider", "image", "DisclosureTriangle"} <= {role for role, _ in named}
+    assert [role for role, name in named if not name.strip() and role != "table"] == []
+    assert page.get_attribute("html", "lang") == "en"
+    assert page.locator("h1").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_in_light_and_dark(browser: Any, address: str, scheme: str, tmp_path: Path) -> None:
-    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
-    page = context.new_page()
-    page.goto(address)
-    page.set_input_files("#file", picture(tmp_path))
-    page.wait_for_selector("#finding:not([hidden])", timeout=30_000)
+def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
+    page = opened(width=360, color_scheme=scheme)
+    judged(page, picture(tmp_path, name="a_name_without_any_place_to_break_it_for_as_long_as_one_cares_to_look.png"))
+    page.click("summary")
+    page.evaluate("at('problem').textContent = 'A problem'; at('progress').textContent = 'Waiting'")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert _contrast(page, "body") >= 4.5
-    assert _contrast(page, "#drop") >= 4.5
+    found = page.evaluate(CONTRASTS)
+    texts = " ".join(text for text, _ in found)
+    for expected in ("or drop it here", "A problem", "Waiting", "Unus", "Download", "Scores of", "calibrated on"):
+        assert expected in texts
+    assert {text: ratio for text, ratio in found if ratio < 4.5} == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_reads_on_screen_and_on_paper(browser: Any, model_folder: Path, tmp_path: Path, scheme: str) -> None:
+    from pixelsleuth.reporting.report import Judge, Report
+
+    detector = Detector.load(model_folder)
+    report = Report(Judge.of(detector, str(model_folder)), "made")
+    for name in ("one.png", "two.png", "three.png"):
+        report.add(detector.detect(picture(tmp_path, name=name), max_false_alarm=0.1))
+    report.write(tmp_path / "report.html")
+    context = browser.new_context(viewport={"width": 360, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert {text: ratio for text, ratio in page.evaluate(CONTRASTS) if ratio < 4.5} == {}
+    unfolded = "[...document.querySelectorAll('details pre')].every((e) => e.checkVisibility())"
+    assert not page.evaluate(unfolded)
+    page.emulate_media(media="print")
+    # Verdicts keep their colour, and what is folded on the screen is printed.
+    assert page.evaluate("getComputedStyle(document.querySelector('.verdict')).printColorAdjust") == "exact"
+    assert {text: ratio for text, ratio in page.evaluate(CONTRASTS) if ratio < 4.5} == {}
+    assert page.evaluate(unfolded)
+    printed = page.pdf(format="A4", path=str(tmp_path / "report.pdf"))
+    # A sheet for the list, at most three a finding, two for the model.
+    assert 4 <= len(re.findall(rb"/Type /Page\b", printed)) <= 12
     context.close()
-
-
-def _contrast(page: Any, selector: str) -> float:
-    """Ratio of a text's colour to the page's ground (WCAG 2.1)."""
-    colours = page.evaluate(
-        "s => [getComputedStyle(document.querySelector(s)).color, getComputedStyle(document.body).backgroundColor]",
-        selector,
-    )
-    light = []
-    for colour in colours:
-        parts = [int(v) / 255 for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
-        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    return (max(light) + 0.05) / (min(light) + 0.05)

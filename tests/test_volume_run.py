@@ -59,6 +59,25 @@ def test_records_and_maps_of_volumes(model: Path, folders: Path, tmp_path: Path)
             assert mask[x0:x1, y0:y1, z0:z1].any()
 
 
+def test_a_volume_on_the_web_page(model: Path, folders: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs the web extra")
+    from starlette.testclient import TestClient
+
+    from pixelsleuth.web.app import application
+
+    path = folders / "sick/flair/s300.nii.gz"
+    with TestClient(application(Detector.load(model), str(model), rate=0.1)) as client:
+        assert client.get("/api/models").json()[0]["takes"] == ["volume"]
+        number = client.post("/api/jobs", files={"file": (path.name, path.read_bytes())}).json()["id"]
+        list(client.get(f"/api/jobs/{number}/events").iter_lines())
+        told = client.get(f"/api/jobs/{number}").json()
+        assert told["state"] == "done", told
+        assert told["record"]["kind"] == "volume"
+        assert list(told["pictures"]) == ["input", "map", "look"]
+        assert "slice" in told["pictures"]["input"]["caption"]
+        assert len(client.get(f"/api/jobs/{number}/report").text) < 1_000_000
+
+
 def test_a_finding_is_the_same_alone(model: Path, folders: Path) -> None:
     detector = Detector.load(model)
     paths = sorted((folders / "healthy").iterdir())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,9 @@ from pixelsleuth.cli import app as command_line
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.records import RECORD_FIELDS
+from pixelsleuth.reporting.report import Judge
 from tests.conftest import shape_picture
+from tests.servers import serving
 
 pytest.importorskip("fastapi", reason="needs the web extra")
 from starlette.testclient import TestClient
@@ -82,6 +87,11 @@ def test_wrong_calls_get_a_reason(client: TestClient) -> None:
         assert answer.json()["reason"]
 
 
+def test_a_wrong_method_is_told_the_right_ones(client: TestClient) -> None:
+    assert client.get("/api/findings").status_code == 405
+    assert client.get("/api/findings").headers["allow"] == "POST"
+
+
 def test_ten_gigabytes_are_refused_before_they_are_read(client: TestClient) -> None:
     read = []
 
@@ -99,7 +109,75 @@ def test_ten_gigabytes_are_refused_before_they_are_read(client: TestClient) -> N
             yield b"0" * 100_000
 
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
-    assert client.post("/api/findings", content=unannounced(), headers=kind).status_code in (400, 413)
+    answer = client.post("/api/findings", content=unannounced(), headers=kind)
+    assert answer.status_code == 413
+    assert "at most 2,000,000 bytes" in answer.json()["reason"]
+
+
+def spoken(port: int, *parts: bytes, answered: bool = True) -> bytes:
+    """What a server answers to raw bytes; with `answered` off the client hangs up without waiting."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as made:
+        for part in parts:
+            made.sendall(part)
+        told = b""
+        while answered and (block := made.recv(65_536)):
+            told += block
+    return told
+
+
+def posted(data: bytes, path: str = "/api/findings", length: str = "", ends: bool = True) -> bytes:
+    """A POST of a form with one file, as it goes over the wire; the server is asked to close the connection."""
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + data
+    body += b"\r\n--x--\r\n" if ends else b""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    return f"{head}{length or f'Content-Length: {len(body)}'}\r\n\r\n".encode() + body
+
+
+def test_hostile_clients_of_a_real_server(model_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    app = application(Detector.load(model_folder), str(model_folder), rate=0.1, most_bytes=2_000_000)
+    with serving(app) as port:
+        # Ten gigabytes are announced: the answer comes, and the connection ends, though not a byte of them is sent.
+        told = spoken(port, posted(b"", length=f"Content-Length: {10 * 2**30}").split(b"--x")[0])
+        assert told.startswith(b"HTTP/1.1 413")
+        assert b"connection: close" in told.lower()
+        # Three megabytes in chunks, unannounced: as soon as two are there.
+        chunk = b"%x\r\n%s\r\n"
+        start = posted(b"", length="Transfer-Encoding: chunked", ends=False)
+        head, body = start.split(b"\r\n\r\n", 1)
+        told = spoken(port, head, b"\r\n\r\n", chunk % (len(body), body), *[chunk % (10**6, bytes(10**6))] * 3)
+        assert told.startswith(b"HTTP/1.1 413")
+        # Half of what was announced, then gone.
+        spoken(port, posted(bytes(1000), length="Content-Length: 100000", ends=False), answered=False)
+        # Not HTTP, and a form that ends in the middle.
+        assert spoken(port, b"\x16\x03\x01 hello\r\n\r\n").startswith(b"HTTP/1.1 400")
+        broken = spoken(port, posted(bytes(1000), ends=False))
+        assert broken.startswith(b"HTTP/1.1 4")
+        assert b'{"reason":' in broken
+        assert spoken(port, posted(encoded(7_100))).startswith(b"HTTP/1.1 200")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_whose_client_hung_up_is_not_computed(model_folder: Path) -> None:
+    slow: Any = _Slow(Detector.load(model_folder))
+    desk = Desk(slow, Judge.of(slow, str(model_folder)), 0.1)
+    with serving(application(slow, str(model_folder), desk=desk)) as port, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(spoken, port, posted(encoded(8_200)))
+        until(lambda: slow.batches == [1])
+        spoken(port, posted(encoded(8_201)), answered=False)
+        until(lambda: desk.counts.get("withdrawn") == 1)
+        assert desk.waiting == 0
+        assert len(list(desk._folder.iterdir())) == 1
+        slow.let.set()
+        assert first.result(30).startswith(b"HTTP/1.1 200")
+        assert spoken(port, posted(encoded(8_202))).startswith(b"HTTP/1.1 200")
+        assert slow.batches == [1, 1]
+
+
+def until(so: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestClient) -> None:
@@ -150,6 +228,11 @@ def test_a_token_is_demanded(model_folder: Path) -> None:
         assert sent(client, "a.png", encoded(1)).status_code == 401
         assert client.get("/api/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/api/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert client.get("/openapi.json").status_code == 401
+        assert client.get("/openapi.json").headers["www-authenticate"] == "Bearer"
+        described = client.get("/openapi.json", headers={"Authorization": "Bearer secret"}).json()
+        assert described["paths"]["/api/findings"]["post"]["security"] == [{"HTTPBearer": []}]
+        assert "security" not in described["paths"]["/api/health"]["get"]
         assert client.get("/api/health").status_code == 200
         assert client.get("/").status_code == 200
     done = CliRunner().invoke(command_line, ["serve", "--host", "0.0.0.0"])
@@ -164,16 +247,19 @@ class _Slow:
         self.real, self.let = real, threading.Event()
         self.calibration, self.model, self.name, self.examiner = real.calibration, real.model, real.name, real.examiner
         self.batches: list[int] = []
+        self.restored: list[bool] = []
 
     def detect_many(self, paths: list[Path], **how: Any) -> Any:
         self.batches.append(len(paths))
+        self.restored.append(how["restore"])
         assert self.let.wait(30)
         return self.real.detect_many(paths, **how)
 
 
 def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_folder: Path) -> None:
     slow: Any = _Slow(Detector.load(model_folder))
-    desk = Desk(slow, 0.1, waiting=3)
+    judge = Judge.of(slow, str(model_folder))
+    desk = Desk(slow, judge, 0.1, waiting=3)
     with TestClient(application(slow, str(model_folder), desk=desk)) as client:
         handed = [client.post("/api/jobs", files={"file": ("a.png", encoded(8_000))}).json()["id"]]
         while desk.waiting:
@@ -181,21 +267,64 @@ def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_f
         handed += [
             client.post("/api/jobs", files={"file": ("a.png", encoded(8_001 + k))}).json()["id"] for k in range(3)
         ]
-        refused = client.post("/api/jobs", files={"file": ("a.png", encoded(8_009))})
-        assert refused.status_code == 503
-        assert refused.headers["retry-after"] == "30"
+        for path in ("/api/jobs", "/api/findings"):
+            refused = client.post(path, content=b"not even a form")
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "30"
         assert client.get(f"/api/jobs/{handed[0]}").json()["state"] == "working"
         assert client.get(f"/api/jobs/{handed[0]}/report").status_code == 409
         slow.let.set()
         for number in handed:
             job = desk.get(number)
             assert job is not None
-            assert job.ended.wait(30)
+            job.outcome.result(30)
             assert job.state == "done"
         assert slow.batches == [1, 3]
     with pytest.raises(CalibrationError):
-        Desk(slow, 1e-6)
+        Desk(slow, judge, 1e-6)
     assert issubclass(Full, PixelsleuthError)
+
+
+def test_restorations_are_made_for_the_page_alone(model_folder: Path) -> None:
+    slow: Any = _Slow(Detector.load(model_folder))
+    desk = Desk(slow, Judge.of(slow, str(model_folder)), 0.1)
+    with TestClient(application(slow, str(model_folder), desk=desk)) as client, ThreadPoolExecutor(2) as pool:
+        slow.let.set()
+        record = sent(client, "a.png", encoded(8_300, True)).json()
+        slow.let.clear()
+        held = client.post("/api/jobs", files={"file": ("a.png", encoded(8_301))}).json()["id"]
+        until(lambda: len(slow.batches) == 2)
+        page = client.post("/api/jobs", files={"file": ("a.png", encoded(8_300, True))}).json()["id"]
+        plain = [pool.submit(sent, client, "a.png", encoded(8_302 + k)) for k in range(2)]
+        until(lambda: desk.waiting == 3)
+        slow.let.set()
+        assert [answer.result(30).status_code for answer in plain] == [200, 200]
+        # Alike ones are judged together, those with restorations apart from those without.
+        assert slow.batches == [1, 1, 1, 2]
+        assert slow.restored == [False, True, True, False]
+        told = [client.get(f"/api/jobs/{number}").json() for number in (held, page)]
+        assert {**told[1]["record"], "seconds": 0} == {**record, "seconds": 0}
+        assert "restoration" in told[1]["pictures"]
+
+
+def test_one_bad_input_does_not_fail_those_judged_with_it(model_folder: Path) -> None:
+    class Choking(_Slow):
+        def detect_many(self, paths: list[Path], **how: Any) -> Any:
+            for path, finding in zip(paths, super().detect_many(paths, **how), strict=True):
+                if path.read_bytes() == encoded(8_400):
+                    raise RuntimeError("choked")
+                yield finding
+
+    choking: Any = Choking(Detector.load(model_folder))
+    desk = Desk(choking, Judge.of(choking, str(model_folder)), 0.1)
+    with TestClient(application(choking, str(model_folder), desk=desk)) as client, ThreadPoolExecutor(4) as pool:
+        first = pool.submit(sent, client, "a.png", encoded(8_401))
+        until(lambda: choking.batches == [1])
+        others = [pool.submit(sent, client, "a.png", encoded(seed)) for seed in (8_402, 8_400, 8_403)]
+        until(lambda: desk.waiting == 3)
+        choking.let.set()
+        assert first.result(30).status_code == 200
+        assert sorted(answer.result(30).status_code for answer in others) == [200, 200, 422]
 
 
 def test_one_failure_does_not_end_the_desk(model_folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,8 @@ from typer.testing import CliRunner
 from pixelsleuth import cli
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
-from pixelsleuth.records import RECORD_FIELDS
+from pixelsleuth.records import RECORD_FIELDS, Finding
+from pixelsleuth.scoring.examine import Examiner
 from pixelsleuth.training import run as training
 from pixelsleuth.training.data import Sampler, augmented
 from pixelsleuth.training.presets import PRESETS, Stage, as_tree, from_tree, resolve
@@ -409,3 +411,17 @@ def test_augmentation_keeps_range_and_moves_only_what_it_says() -> None:
     grey = torch.full((4, 3, 32, 32), 0.5)
     turned = augmented(grey, "faces")
     assert (turned.std(1) < 2e-3).all(), "a turn of the hue leaves grey grey"
+
+
+def test_no_record_depends_on_restorations_unless_its_map_does(detector: Detector) -> None:
+    def judged(default_map: str, restore: bool) -> Finding:
+        settings = replace(detector.examiner.settings, default_map=default_map)
+        by = Detector(detector.name, Examiner(detector.model, settings), detector.calibration)
+        return next(by.detect_many([shape_picture(4_001, True)], max_false_alarm=0.1, restore=restore))
+
+    full, bare = judged("detective", True), judged("detective", False)
+    assert full.restoration is not None
+    assert bare.restoration is None
+    assert {**bare.record(), "seconds": 0} == {**full.record(), "seconds": 0}
+    assert np.array_equal(bare.heatmap, full.heatmap)
+    assert judged("restoration", False).restoration is not None

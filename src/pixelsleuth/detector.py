@@ -136,6 +136,7 @@ class Detector:
         *,
         max_false_alarm: float = 0.01,
         heatmap: bool = True,
+        restore: bool = True,
         every_score: bool | None = None,
         batch_size: int | None = None,
         policy: Policy | None = None,
@@ -149,6 +150,8 @@ class Detector:
         Args:
             sources: as `detect`'s.
             heatmap: also map; takes about five times as long.
+            restore: with a heatmap, also restore where the map itself rests on no restoration: half of the work, and no
+                record depends on it.
             every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
             batch_size: squares examined together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given. No
                 finding depends on it.
@@ -179,7 +182,7 @@ class Detector:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                yield from self._judge(ready, max_false_alarm, heatmap, every_score, batch_size, began)
+                yield from self._judge(ready, max_false_alarm, heatmap, restore, every_score, batch_size, began)
 
     def _scan(self, scanner: Scanner, sources: Iterable[Input], rate: float, heatmap: bool) -> Iterator[Finding]:
         """Findings of volumes in order; the next is read while one is computed."""
@@ -235,14 +238,14 @@ class Detector:
             )
 
     def _judge(
-        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, every_score: bool, batch: int,
-        began: float,
+        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, restore: bool, every_score: bool,
+        batch: int, began: float,
     ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one batch, in order."""
         inputs = [item for item in ready if isinstance(item, Prepared)]
         # A video has many frames, of which few are mapped once their scores are known.
         mapped = heatmap and all(item.kind != "video" for item in inputs)
-        seen = self._examined(inputs, mapped, every_score, batch)
+        seen = self._examined(inputs, mapped, every_score, batch, restore)
         judged = self._judged(inputs, seen.scores[self.calibration.score], rate, batch) if inputs else []
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
@@ -252,7 +255,7 @@ class Detector:
                 places = _places(item, first)
                 first += sum(map(len, item.tracks))
                 if item.kind == "video":
-                    finding = self._of_video(item, judged[number], seen, places, heatmap, batch)
+                    finding = self._of_video(item, judged[number], seen, places, heatmap, restore, batch)
                 else:
                     finding = self._of_picture(item, judged[number], seen, places)
                 number += 1
@@ -260,20 +263,26 @@ class Detector:
                 finding = item
             yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds)
 
-    def _examined(self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int) -> Examination:
+    def _examined(
+        self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True
+    ) -> Examination:
         """All squares of several inputs, `batch` at a time, in order of input, track and time."""
         squares = [(look.square, look.close) for item in inputs for track in item.tracks for look in track]
         keys = [_key(item, look) for item in inputs for track in item.tracks for look in track]
-        return self._chunked(squares, keys, maps, every_score, batch)
+        return self._chunked(squares, keys, maps, every_score, batch, restore)
 
     def _chunked(
-        self, squares: Sequence[Pair], keys: Sequence[str], maps: bool, every_score: bool, batch: int
-    ) -> Examination:
+        self, squares: Sequence[Pair], keys: Sequence[str], maps: bool, every_score: bool, batch: int,
+        restore: bool = True,
+    ) -> Examination:  # fmt: skip
+        needed = restore or self.examiner.settings.default_map == "restoration"
         parts = []
         for i in range(0, len(squares), batch):
             pixels, close = stacked(squares[i : i + batch])
             parts.append(
-                self.examiner.examine(pixels, keys[i : i + batch], maps=maps, every_score=every_score, close=close)
+                self.examiner.examine(
+                    pixels, keys[i : i + batch], maps=maps, restorations=needed, every_score=every_score, close=close
+                )
             )
         return joined_examinations(parts)
 
@@ -339,7 +348,7 @@ class Detector:
 
     def _of_video(
         self, item: Prepared, judged: _Judged, seen: Examination, places: Sequence[Sequence[int]], heatmap: bool,
-        batch: int,
+        restore: bool, batch: int,
     ) -> Finding:  # fmt: skip
         """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
         began = time.perf_counter()
@@ -362,16 +371,18 @@ class Detector:
         if heatmap:
             track, where = item.tracks[best], places[best]
             order = sorted(range(len(track)), key=lambda k: (-values[where[k]], k))[:STILLS]
-            finding, faces[best] = self._with_stills(finding, faces[best], item, best, order, batch)
+            finding, faces[best] = self._with_stills(finding, faces[best], item, best, order, restore, batch)
         faces = [face for face in faces if face.face.landmarks]
         return replace(finding, faces=tuple(faces), seconds=time.perf_counter() - began)
 
     def _with_stills(
-        self, finding: Finding, face: FaceFinding, item: Prepared, best: int, order: Sequence[int], batch: int
-    ) -> tuple[Finding, FaceFinding]:
+        self, finding: Finding, face: FaceFinding, item: Prepared, best: int, order: Sequence[int], restore: bool,
+        batch: int,
+    ) -> tuple[Finding, FaceFinding]:  # fmt: skip
         """Maps of the frames of one track that are numbered in `order`, the most unusual first."""
         looks = [item.tracks[best][k] for k in order]
-        mapped = self._chunked([(k.square, k.close) for k in looks], [_key(item, k) for k in looks], True, False, batch)
+        squares, keys = [(look.square, look.close) for look in looks], [_key(item, look) for look in looks]
+        mapped = self._chunked(squares, keys, True, False, batch, restore)
         raw = mapped.maps[self.examiner.settings.default_map]
         before = sum(len(track) for track in item.tracks[:best])
         stills = []

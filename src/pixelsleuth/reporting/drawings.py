@@ -109,11 +109,10 @@ def legend() -> Markup:
     parts = []
     for k in range(steps):
         r, g, b = (round(255 * float(c)) for c in colours[k])
-        parts.append(f'<rect x="{230 + k * 7}" y="4" width="7.5" height="14" fill="rgb({r},{g},{b})"/>')
-    parts.append(_text(222, 16, "no colour: 95% of normal images", "end"))
-    parts.append(_text(230, 32, "begins here", "start", "soft-text"))
-    parts.append(_text(230 + steps * 7, 32, f"full at {FULL_COLOUR:g} times that", "end", "soft-text"))
-    return _svg(parts, 38, "Colour scale: colour begins where only 5% of normal images have any")
+        parts.append(f'<rect x="{10 + k * 13.5}" y="4" width="14" height="14" fill="rgb({r},{g},{b})"/>')
+    parts.append(_text(10, 34, "begins where 5% of normal images have any", "start"))
+    parts.append(_text(WIDTH - 10, 34, f"full at {FULL_COLOUR:g} times that", "end"))
+    return _svg(parts, 40, "Colour scale: colour begins where only 5% of normal images have any")
 
 
 def surprise_colours(grid: np.ndarray, low: float = -2.0, high: float = 4.0) -> np.ndarray:

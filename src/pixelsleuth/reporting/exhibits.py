@@ -15,10 +15,12 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Finding
 from pixelsleuth.reporting.drawings import surprise_colours
 from pixelsleuth.reporting.figures import overlay, shrunk, warmth, with_boxes
-from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts
+from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts, volume_facts
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
+from pixelsleuth.sources.slices import picture_of
 from pixelsleuth.sources.tracks import surrounded
+from pixelsleuth.sources.volumes import in_ras, read_volume
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
 SIDE = 480
@@ -31,12 +33,19 @@ _FRAME, _REGION = (255, 255, 255), (0, 229, 255)
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A finding with the picture it is about, (H, W, 3) uint8 RGB; None of a video or what could not be read."""
+    """A finding with the picture it is about.
+
+    Attributes:
+        finding: of a volume with the maps of the one slice that is shown.
+        pixels: (H, W, 3) uint8 RGB; of a volume that slice; None of a video or what could not be read.
+        slice_of: of a volume, which slice is shown and of how many, counted from 1 at the bottom.
+    """
 
     finding: Finding
     pixels: np.ndarray | None
     facts: FileFacts
     title: str
+    slice_of: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,8 @@ def exhibit_of(finding: Finding, path: str | os.PathLike[str], title: str) -> Ex
     """Reads the file a finding is about once more, for its pixels and its facts."""
     if finding.kind == "video":
         return Exhibit(finding, None, video_facts(path), title)
+    if finding.kind == "volume":
+        return _exhibit_of_volume(finding, path, title)
     try:
         data = read_bytes(path)
     except InputError:
@@ -64,9 +75,31 @@ def exhibit_of(finding: Finding, path: str | os.PathLike[str], title: str) -> Ex
     return Exhibit(finding, pixels, picture_facts(data), title)
 
 
+def _exhibit_of_volume(finding: Finding, path: str | os.PathLike[str], title: str) -> Exhibit:
+    """The slice with most that few normal volumes match; without any the most unusual one."""
+    facts = volume_facts(path)
+    flat = replace(finding, heatmap=None, excess=None, raw_maps={}, restoration=None)
+    if finding.heatmap is None or finding.excess is None:
+        return Exhibit(flat, None, facts, title)
+    try:
+        volume = read_volume(path)
+    except InputError:
+        return Exhibit(flat, None, facts, title)
+    excess, share = in_ras(finding.excess, volume), in_ras(finding.heatmap, volume)
+    coloured = np.where(excess >= 1, excess, 0).sum((0, 1))
+    shown = int(np.argmax(coloured)) if coloured.any() else max(finding.slices, key=lambda one: one.score).index
+    low, high = np.quantile(volume.values, (0.001, 0.995))
+    grey = np.clip((picture_of(volume.values, shown) - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.uint8)
+    flat = replace(flat, heatmap=picture_of(share, shown), excess=picture_of(excess, shown))
+    pixels = np.repeat(grey[..., None], 3, 2)
+    return Exhibit(flat, pixels, facts, title, (shown + 1, volume.values.shape[2]))
+
+
 def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
     """Close-up of what was judged: input, restoration, map, where to look; then the whole picture and the codes."""
     finding, made = exhibit.finding, []
+    if finding.kind == "volume":
+        return _slice_layers(exhibit)
     close = _close_up(exhibit)
     if close is not None:
         pixels, excess, share, inside, whole = close
@@ -89,6 +122,30 @@ def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
         caption = f"Surprise of the {grid[1]} x {grid[0]} codes over expectation: dark -2 nats, yellow 4 or more"
         made.append(Layer("codes", caption, png_uri(surprise_colours(cells)), False))
     return made
+
+
+def _slice_layers(exhibit: Exhibit) -> list[Layer]:
+    """The slice of a volume: as it is, what is unusual, where to look."""
+    finding = exhibit.finding
+    if exhibit.pixels is None or exhibit.slice_of is None or finding.excess is None or finding.heatmap is None:
+        return []
+    # Scans are small: enlarged, their voxels stay where the maps have them.
+    scale = SIDE / max(exhibit.pixels.shape[:2])
+    size = (round(exhibit.pixels.shape[1] * scale), round(exhibit.pixels.shape[0] * scale))
+    pixels, excess, share = (
+        cv2.resize(np.ascontiguousarray(one), size, interpolation=cv2.INTER_LINEAR)
+        for one in (exhibit.pixels, finding.excess, finding.heatmap)
+    )
+    at, count = exhibit.slice_of
+    return [
+        Layer("input", f"Input: axial slice {at} of {count} from below, front up, right is right", jpeg_uri(pixels)),
+        Layer("map", "Unusual: what few normal volumes match", jpeg_uri(overlay(pixels, excess))),
+        Layer(
+            "look",
+            "Where to look: the least usual tenth, tinted in normal volumes too",
+            jpeg_uri(warmth(pixels, share)),
+        ),
+    ]
 
 
 def stills(exhibit: Exhibit) -> list[Layer]:

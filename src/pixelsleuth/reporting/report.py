@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
-from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers, stills, thumbnails
+from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
 from pixelsleuth.scoring.calibration import Calibration
 from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -123,8 +124,9 @@ def page(items: list[dict[str, Any]], judge: Judge, command: str, total: int, co
     )  # fmt: skip
 
 
-def section(exhibit: Exhibit, judge: Judge) -> Markup:
-    """One finding as HTML: no script, no inline style, no address outside it; every text is escaped."""
+def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None) -> Markup:
+    """One finding as HTML: no script, no inline style, no address outside it; every text is escaped. `made` are its
+    layers where they are at hand."""
     finding, calibration = exhibit.finding, judge.calibration
     drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
     if finding.score is not None:
@@ -143,7 +145,7 @@ def section(exhibit: Exhibit, judge: Judge) -> Markup:
         words=VERDICT_WORDS[finding.verdict],
         explained=explained(finding),
         tracks=tracks_of(finding),
-        layers=layers(exhibit, judge.grid),
+        layers=layers(exhibit, judge.grid) if made is None else made,
         stills=stills(exhibit),
         thumbnails=thumbnails(exhibit),
         cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size),

@@ -176,6 +176,13 @@ def in_file_order(values: np.ndarray, like: Volume) -> np.ndarray:
     return np.ascontiguousarray(nibabel.orientations.apply_orientation(values.astype(np.float32), back))
 
 
+def in_ras(values: np.ndarray, like: Volume) -> np.ndarray:
+    """The inverse of `in_file_order`."""
+    import nibabel
+
+    return np.asarray(nibabel.orientations.apply_orientation(values, like.orientation))
+
+
 def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
     """Writes (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all."""
     import nibabel

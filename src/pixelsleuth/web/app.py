@@ -3,70 +3,160 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
-from fastapi import FastAPI, File, Request, UploadFile
+from fastapi import APIRouter, FastAPI, File, Request, Security, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.security import HTTPBearer
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pixelsleuth import __version__
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
-from pixelsleuth.reporting.exhibits import layers
-from pixelsleuth.reporting.report import VERDICT_WORDS, Judge, explained, page, section
+from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.web.desk import Desk, Full, Job
+from pixelsleuth.web.answers import Health, Progress, Record, Refusal, Result, ServedModel, Ticket
+from pixelsleuth.web.desk import Desk, Failed, Full, Job, Outcome
 
 MOST_BYTES = 100_000_000
 #: Seconds that an answer is waited for.
 PATIENCE = 300.0
+#: Seconds that a refused client is listened to.
+LINGER = 1.0
 PAGE = resources.files("pixelsleuth") / "web" / "page"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"  # noqa: E501
 
 
 class Gate:
-    """Refuses, before anything is read, bodies that are too large and callers without the token."""
+    """Refuses, before a body is read, callers without the token, bodies that are too large, and inputs that would find
+    the queue full. A body whose length is not announced is cut off where it becomes too large."""
 
-    def __init__(self, app: ASGIApp, most: int, token: str) -> None:
-        self.app, self.most, self.token = app, most, token
+    def __init__(self, app: ASGIApp, desk: Desk, most: int, token: str) -> None:
+        self.app, self.desk, self.most, self.token = app, desk, most, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {k.lower(): v for k, v in scope["headers"]}
-        given = headers.get(b"authorization", b"").decode("latin-1")
-        private = scope["path"].startswith("/api/") and scope["path"] != "/api/health"
-        if self.token and private and not secrets.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
-            await _refused(401, "expected the header Authorization: Bearer TOKEN")(scope, receive, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await self._lingering(refusal, scope, receive, send)
             return
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self.most:
-            await _refused(413, f"at most {self.most:,} bytes are taken")(scope, receive, send)
-            return
-        seen = 0
+        seen, begun = 0, False
 
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.most:
-                # A body that was not announced ends here.
-                raise HTTPException(413, f"at most {self.most:,} bytes are taken")
+                raise _TooLong
             return message
 
-        await self.app(scope, counted, send)
+        async def passed_on(message: Message) -> None:
+            nonlocal begun
+            # What the application makes of a body that was cut off is not the answer.
+            if seen <= self.most:
+                begun = True
+                await send(message)
+
+        with contextlib.suppress(_TooLong):
+            await self.app(scope, counted, passed_on)
+        if seen > self.most and not begun:
+            await self._lingering(self._too_large(), scope, receive, send)
+
+    async def _lingering(self, refusal: JSONResponse, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers at once, then reads on for a while and keeps nothing: a connection that is cut while its client still
+        sends takes the answer with it. Then it is cut, or a body could go on for ever."""
+
+        async def drained() -> None:
+            left = self.most
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body"):
+                    return
+
+        async def held_open(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(drained(), LINGER)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await refusal(scope, receive, held_open)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = {k.lower(): v for k, v in scope["headers"]}
+        path = scope["path"]
+        # The description of the API is for those who may call it; the page says nothing that the source does not.
+        private = (path.startswith("/api/") and path != "/api/health") or path == "/openapi.json"
+        given = headers.get(b"authorization", b"").decode("latin-1")
+        if self.token and private and not secrets.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
+            told = "expected the header Authorization: Bearer TOKEN, the one `pixelsleuth serve --token` was given"
+            return _refused(401, told, **{"WWW-Authenticate": "Bearer", **CLOSED})
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.most:
+            return self._too_large()
+        if scope["method"] == "POST" and path in ("/api/findings", "/api/jobs"):
+            try:
+                self.desk.check_room()
+            except Full as error:
+                return _full(error)
+        return None
+
+    def _too_large(self) -> JSONResponse:
+        return _refused(413, f"at most {self.most:,} bytes are taken; send a smaller file", **CLOSED)
+
+
+class _TooLong(Exception):
+    """A body that was not announced is longer than may be."""
+
+
+#: Ends the connection: else the server would read whatever is still sent, and throw it away.
+CLOSED = {"Connection": "close"}
 
 
 def _refused(status: int, reason: str, **headers: str) -> JSONResponse:
     return JSONResponse({"reason": reason}, status, headers)
+
+
+def _full(error: Full) -> JSONResponse:
+    return _refused(503, str(error), **{"Retry-After": "30"}, **CLOSED)
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the client is gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """How a route may refuse, for the API's description."""
+    said = {
+        400: "the form cannot be read", 401: "the token is missing or wrong", 404: "there is none",
+        409: "the job has not ended", 413: "larger than `--max-upload`", 422: "no field `file`, or judging failed",
+        503: "too many inputs wait; come again after `Retry-After` seconds", 504: "not judged in time",
+    }  # fmt: skip
+    return {code: {"description": said[code], "model": Refusal} for code in codes}
+
+
+def _of(kind: str, *codes: int) -> dict[str, Any]:
+    """A route that answers a media type, or refuses by these codes, for the API's description."""
+    good = {200: {"content": {kind: {"schema": {} if kind == "text/event-stream" else {"type": "string"}}}}}
+    # With a response class of its own a refusal would be described as of that type too.
+    return {"response_class": Response, "responses": {**good, **_problems(*codes)}}
 
 
 def application(
@@ -80,8 +170,8 @@ def application(
         rate: of false alarms, what `anomalous` means.
         token: what callers must send, "" for none.
     """
-    desk = desk or Desk(detector, rate)
     judge = Judge.of(detector, argument)
+    desk = desk or Desk(detector, judge, rate)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -89,14 +179,15 @@ def application(
         desk.close()
 
     app = FastAPI(title="pixelsleuth", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    problems: dict[int | str, dict[str, Any]] = {
-        code: {"description": "{reason}", "content": {"application/json": {"schema": {"type": "object"}}}}
-        for code in (400, 401, 404, 409, 413, 422, 503, 504)
-    }
+    # The gate checks the token; this describes it.
+    secured = [Security(HTTPBearer(auto_error=False))] if token else []
+    locked = _problems(401) if token else {}
+    api = APIRouter(prefix="/api", dependencies=secured, responses=locked)
+    sent = _problems(400, 413, 422, 503)
 
     @app.exception_handler(HTTPException)
     async def said(request: Request, error: HTTPException) -> Response:
-        return _refused(error.status_code, str(error.detail))
+        return _refused(error.status_code, str(error.detail), **(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
@@ -104,22 +195,31 @@ def application(
 
     @app.exception_handler(Full)
     async def full(request: Request, error: Full) -> Response:
-        return _refused(503, str(error), **{"Retry-After": "30"})
+        return _full(error)
 
-    async def taken(file: UploadFile) -> Job:
-        job = desk.place(file.filename or "upload")
-        with open(job.path, "wb") as target:
-            while block := await file.read(1 << 20):
-                target.write(block)
-        desk.submit(job)
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return _refused(500, f"the server failed ({type(error).__name__}); its log says more")
+
+    async def taken(file: UploadFile, pictured: bool) -> Job:
+        with desk.place(file.filename or "upload", pictured) as job, open(job.path, "wb") as target:
+            await asyncio.to_thread(shutil.copyfileobj, file.file, target, 1 << 20)
         return job
 
-    async def ended(job: Job) -> Job:
-        if not await asyncio.to_thread(job.ended.wait, PATIENCE):
-            raise HTTPException(504, "it takes too long; ask for a job instead: POST /api/jobs")
-        if job.state == "failed":
-            raise HTTPException(422, job.reason)
-        return job
+    async def ended(request: Request, job: Job) -> Outcome:
+        """Waits for a job; withdraws it when its client hangs up or it takes too long."""
+        outcome, gone = asyncio.wrap_future(job.outcome), asyncio.create_task(_hung_up(request))
+        either: set[asyncio.Future[Any]] = {outcome, gone}
+        try:
+            await asyncio.wait(either, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            if not outcome.done():
+                raise HTTPException(504, "it takes too long; ask for a job instead: POST /api/jobs")
+            return outcome.result()
+        except Failed as error:
+            raise HTTPException(422, str(error)) from None
+        finally:
+            gone.cancel()
+            desk.withdraw(job)
 
     def known(number: str) -> Job:
         job = desk.get(number)
@@ -127,35 +227,44 @@ def application(
             raise HTTPException(404, "no such job; results are kept for some minutes only")
         return job
 
-    @app.post("/api/findings", responses=problems)
-    async def findings(file: UploadFile = File()) -> Response:  # noqa: B008
-        """Judges one file and answers its record."""
-        job = await ended(await taken(file))
-        assert job.exhibit is not None
-        return JSONResponse(job.exhibit.finding.record())
+    def came_to(job: Job) -> Outcome | None:
+        return job.outcome.result() if job.state == "done" else None
 
-    @app.post("/api/jobs", status_code=202, responses=problems)
+    def reason_of(job: Job) -> str:
+        return str(job.outcome.exception()) if job.state == "failed" else ""
+
+    @api.post("/findings", response_model=Record, responses={**sent, **_problems(504)})
+    async def findings(request: Request, file: UploadFile = File()) -> Response:  # noqa: B008
+        """Judges one file and answers its record; without pictures, which take as long again."""
+        return JSONResponse((await ended(request, await taken(file, False))).record)
+
+    of_job = {"parameters": {"number": "$response.body#/id"}}
+    links = {name: {"operationId": f"job_{name}", **of_job} for name in ("result", "events", "report")}
+
+    @api.post("/jobs", status_code=202, response_model=Ticket, responses={202: {"links": links}, **sent})
     async def hand_in(file: UploadFile = File()) -> Response:  # noqa: B008
         """Takes one file and answers its job's id at once."""
-        job = await taken(file)
+        job = await taken(file, True)
         return JSONResponse({"id": job.id, "state": job.state}, 202)
 
-    @app.get("/api/jobs/{number}", responses=problems)
+    @api.get("/jobs/{number}", operation_id="job_result", response_model=Result | Progress, responses=_problems(404))
     async def result(number: str) -> Response:
         """State of a job; once done its record, its words and its pictures."""
         job = known(number)
-        if job.exhibit is None:
-            return JSONResponse({"id": job.id, "state": job.state, "reason": job.reason})
-        finding = job.exhibit.finding
-        made = await asyncio.to_thread(layers, job.exhibit, judge.grid)
+        outcome = came_to(job)
+        if outcome is None:
+            return JSONResponse({"id": job.id, "state": job.state, "reason": reason_of(job)})
         return JSONResponse({
-            "id": job.id, "state": job.state, "record": finding.record(),
-            "words": VERDICT_WORDS[finding.verdict], "explained": explained(finding), "no_signal": judge.no_signal,
-            "pictures": {one.name: {"uri": one.uri, "caption": one.caption} for one in made if one.aligned},
-            "section": str(await asyncio.to_thread(section, job.exhibit, judge)),
+            "id": job.id, "state": "done", "record": outcome.record, "words": outcome.words,
+            "explained": outcome.explained, "no_signal": judge.no_signal, "pictures": outcome.pictures,
+            "section": outcome.section,
         })  # fmt: skip
 
-    @app.get("/api/jobs/{number}/events", responses=problems)
+    @api.get(
+        "/jobs/{number}/events",
+        operation_id="job_events",
+        **_of("text/event-stream", 404),
+    )
     async def events(number: str) -> Response:
         """The job's states as server-sent events, until it ends."""
         job = known(number)
@@ -163,44 +272,51 @@ def application(
         async def told() -> AsyncIterator[str]:
             last = ""
             while True:
-                state = {"state": job.state, "waiting": desk.waiting, "reason": job.reason}
-                text = json.dumps(state)
+                over = job.outcome.done()
+                text = json.dumps({"state": job.state, "waiting": desk.waiting, "reason": reason_of(job)})
                 if text != last:
                     yield f"data: {text}\n\n"
                     last = text
-                if job.ended.is_set():
+                if over:
                     return
                 await asyncio.sleep(0.2)
 
         return StreamingResponse(told(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    @app.get("/api/jobs/{number}/report", responses=problems)
+    @api.get(
+        "/jobs/{number}/report",
+        operation_id="job_report",
+        **_of("text/html", 404, 409),
+    )
     async def report(number: str) -> Response:
         """The report as one HTML file."""
         job = known(number)
-        if job.exhibit is None:
-            raise HTTPException(409, "the job has not ended yet")
-        finding = job.exhibit.finding
+        outcome = came_to(job)
+        if outcome is None:
+            raise HTTPException(409, "the job has no finding, or none yet")
+        record = outcome.record
         item = {
-            "title": job.name, "verdict": finding.verdict, "p_value": finding.p_value, "regions": len(finding.regions),
-            "section": await asyncio.to_thread(section, job.exhibit, judge),
+            "title": job.name, "verdict": record["verdict"], "p_value": record["p_value"],
+            "regions": len(record["regions"]), "section": Markup(outcome.section),
         }  # fmt: skip
-        text = page([item], judge, "pixelsleuth serve", 1, {finding.verdict: 1})
+        text = page([item], judge, "pixelsleuth serve", 1, {record["verdict"]: 1})
         return HTMLResponse(text, headers={"Content-Disposition": 'attachment; filename="report.html"'})
 
-    @app.get("/api/models")
+    @api.get("/models", response_model=list[ServedModel])
     async def models() -> Response:
         """The model that judges here."""
         return JSONResponse([{
             "name": detector.name, "sha256": detector.model.sha256, "n_calibration": detector.calibration.count,
             "max_false_alarm": desk.rate, "most_bytes": most_bytes,
+            "takes": ["volume"] if judge.crop == "volume" else ["image", "video"],
         }])  # fmt: skip
 
-    @app.get("/api/health")
+    @app.get("/api/health", response_model=Health)
     async def health() -> Response:
+        """Whether it runs; needs no token, so that a watchdog needs none."""
         return JSONResponse({"status": "ok", "version": __version__, "waiting": desk.waiting})
 
-    @app.get("/api/metrics")
+    @api.get("/metrics", **_of("text/plain"))
     async def metrics() -> Response:
         """For Prometheus."""
         lines = ["# TYPE pixelsleuth_findings_total counter"]
@@ -213,20 +329,23 @@ def application(
 
     samples: dict[str, bytes] = {}
 
-    @app.get("/api/examples")
+    @api.get("/examples", response_model=list[str])
     async def examples() -> Response:
         """Names of pictures to try."""
         if not samples:
             made = await asyncio.to_thread(lambda: {n: encode_jpeg(p, 90) for n, p in tampered_copies()})
             samples.update(made)
-        return JSONResponse(sorted(samples))
+        return JSONResponse(list(samples))
 
-    @app.get("/api/examples/{name}", responses=problems)
+    @api.get("/examples/{name}", **_of("image/jpeg", 404))
     async def example(name: str) -> Response:
+        """One of them, a JPEG."""
         await examples()
         if name not in samples:
             raise HTTPException(404, "no such example")
         return Response(samples[name], media_type="image/jpeg")
+
+    app.include_router(api)
 
     @app.get("/", include_in_schema=False)
     @app.get("/{name}", include_in_schema=False)
@@ -240,4 +359,4 @@ def application(
         }
         return FileResponse(str(PAGE / name), headers=headers)
 
-    return Gate(app, most_bytes, token)
+    return Gate(app, desk, most_bytes, token)

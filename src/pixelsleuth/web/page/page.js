@@ -1,16 +1,26 @@
 "use strict";
 const at = (id) => document.getElementById(id);
-const STEPS = ["input", "restoration", "look"];
+const STEPS = { input: "input", restoration: "restoration", map: "unusual", look: "where to look" };
 let pictures = {};
+let steps = [];
 let current = 0;
+let most = Infinity;
 
 function headers() {
   return at("token").value ? { Authorization: "Bearer " + at("token").value } : {};
 }
 
 async function asked(path, options = {}) {
-  const answer = await fetch(path, { ...options, headers: headers() });
-  if (answer.status === 401) at("token-row").hidden = false;
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: headers() });
+  } catch {
+    throw new Error("The server does not answer. Look whether pixelsleuth serve still runs, then try again.");
+  }
+  if (answer.status === 401) {
+    at("token-form").hidden = false;
+    throw new Error("This server wants its token: the text after --token.");
+  }
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
     throw new Error(told.reason || "the server answered " + answer.status);
@@ -20,16 +30,30 @@ async function asked(path, options = {}) {
 
 function show() {
   const value = Number(at("slider").value);
-  const low = Math.min(1, Math.floor(value));
-  const shown = (name) => (pictures[name] || pictures.input || { uri: "" }).uri;
-  at("under").src = shown(STEPS[low]);
-  at("over").src = shown(STEPS[low + 1]);
+  const low = Math.min(Math.max(0, steps.length - 2), Math.floor(value));
+  const of = (k) => pictures[steps[Math.min(k, steps.length - 1)]];
+  at("under").src = of(low).uri;
+  at("over").src = of(low + 1).uri;
   at("over").style.opacity = value - low;
-  const name = STEPS[Math.round(value)];
-  const caption = (pictures[name] || pictures.input || { caption: "" }).caption;
+  const caption = of(Math.round(value)).caption;
   at("shown").textContent = caption;
   at("under").alt = caption;
   at("slider").setAttribute("aria-valuetext", caption);
+}
+
+function lookAt(record) {
+  steps = Object.keys(STEPS).filter((name) => pictures[name]);
+  at("looks").hidden = steps.length === 0;
+  if (steps.length === 0) return;
+  at("slider").max = Math.max(1, steps.length - 1);
+  // An alarm asks where; of a normal picture the same tint would only mislead.
+  at("slider").value = ["anomalous", "unsure"].includes(record.verdict) ? Math.max(0, steps.indexOf("look")) : 0;
+  at("steps").replaceChildren(...steps.map((name) => {
+    const label = document.createElement("span");
+    label.textContent = STEPS[name];
+    return label;
+  }));
+  show();
 }
 
 function present(told) {
@@ -38,18 +62,22 @@ function present(told) {
   at("words").textContent = told.words;
   at("words").className = record.verdict;
   at("explained").textContent = told.explained;
-  at("no-signal").textContent = record.verdict === "not_applicable" ? "" : told.no_signal;
-  document.querySelector("figure").hidden = !pictures.input;
-  at("slider").value = 0;
-  show();
+  const judged = record.verdict !== "not_applicable";
+  at("meaning").hidden = !judged;
+  at("no-signal").textContent = judged ? told.no_signal : "";
+  lookAt(record);
   const parsed = new DOMParser().parseFromString(told.section, "text/html");
-  const drawn = [...parsed.querySelectorAll("svg")].find((svg) => !svg.getAttribute("aria-label").startsWith("Colour scale"));
-  at("histogram").replaceChildren(...(drawn && record.score !== null ? [document.importNode(drawn, true)] : []));
+  const parts = (...names) => names.flatMap((name) => [...parsed.querySelectorAll(`[data-part="${name}"]`)])
+    .map((part) => document.importNode(part, true));
+  at("cautions").replaceChildren(...parts("cautions"));
+  at("legend").replaceChildren(...parts("legend"));
+  at("drawings").replaceChildren(...parts("timeline", "histogram", "faces"));
   at("regions").hidden = record.regions.length === 0;
   const body = at("regions").tBodies[0];
   body.replaceChildren(...record.regions.map((region) => {
     const row = document.createElement("tr");
-    for (const text of [region.box.join(", "), region.p_value.toFixed(4)]) {
+    const depth = region.depth ? "; slices " + region.depth.join(" to ") : "";
+    for (const text of [region.box.join(", ") + depth, region.p_value.toFixed(4)]) {
       row.appendChild(document.createElement("td")).textContent = text;
     }
     return row;
@@ -66,51 +94,96 @@ async function fetchReport(id) {
   link.href = URL.createObjectURL(blob);
 }
 
-function remember(name, told) {
+function told(problem) {
+  at("progress").textContent = "";
+  at("problem").textContent = problem;
+}
+
+function remember(name, told_) {
   const item = document.createElement("li");
   const button = item.appendChild(document.createElement("button"));
   button.type = "button";
-  button.textContent = name + ": " + told.words;
-  button.addEventListener("click", () => { present(told); fetchReport(told.id).catch(() => {}); });
+  button.textContent = name + ": " + told_.words;
+  button.addEventListener("click", () => {
+    current++;
+    told("");
+    present(told_);
+    fetchReport(told_.id).catch(() => told("Its report is no longer kept; send the file again for one."));
+  });
   at("history").prepend(item);
   at("past").hidden = false;
 }
 
 async function ended(id, mine) {
   for (;;) {
-    const told = await (await asked("api/jobs/" + id)).json();
-    if (told.state === "failed") throw new Error(told.reason);
-    if (told.state === "done") return told;
-    if (mine === current) at("progress").textContent = told.state === "waiting" ? "Waiting for its turn…" : "Looking at it…";
+    const job = await (await asked("api/jobs/" + id)).json();
+    if (job.state === "failed") throw new Error(job.reason);
+    if (job.state === "done") return job;
+    if (mine === current) at("progress").textContent = job.state === "waiting" ? "Waiting for its turn…" : "Looking at it…";
     await new Promise((go) => setTimeout(go, 250));
   }
 }
 
 async function judge(file) {
   const mine = ++current;
-  at("problem").textContent = "";
-  at("progress").textContent = "Sending " + file.name + "…";
   at("finding").hidden = true;
+  if (file.size > most) {
+    told(`${file.name} has ${file.size.toLocaleString("en")} bytes, at most ${most.toLocaleString("en")} are taken; send a smaller one.`);
+    return;
+  }
+  told("");
+  at("progress").textContent = "Sending " + file.name + "…";
   try {
     const form = new FormData();
     form.append("file", file);
     const { id } = await (await asked("api/jobs", { method: "POST", body: form })).json();
-    const told = await ended(id, mine);
-    remember(file.name, told);
+    const job = await ended(id, mine);
+    remember(file.name, job);
     if (mine !== current) return;
     await fetchReport(id);
-    present(told);
-    at("progress").textContent = "";
+    present(job);
+    told("");
   } catch (error) {
-    if (mine !== current) return;
-    at("progress").textContent = "";
-    at("problem").textContent = error.message;
+    if (mine === current) told(error.message);
   }
+}
+
+async function greet() {
+  const [model] = await (await asked("api/models")).json();
+  most = model.most_bytes;
+  const size = (most / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
+  const scans = model.takes.includes("volume");
+  at("takes").textContent = scans ? "a volume" : "a picture or a video";
+  at("limit").textContent = (scans ? "NIfTI: .nii, .nii.gz" : "JPEG, PNG, WebP, BMP, TIFF, GIF, MP4, WebM …") + `, up to ${size} MB`;
+  for (const word of document.querySelectorAll(".kind")) word.textContent = scans ? "volume" : "picture";
+  at("model").textContent = `Model ${model.name}, calibrated on ${model.n_calibration.toLocaleString("en")} normal images; at most `
+    + `${(100 * model.max_false_alarm).toLocaleString("en")}% of normal images are called unusual by mistake.`;
+  const names = scans ? [] : await (await asked("api/examples")).json();
+  at("try").hidden = names.length === 0;
+  at("examples").replaceChildren(...names.map((name) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name.replace("_s_", "’s ").replaceAll("_", " ");
+    button.addEventListener("click", async () => {
+      try {
+        const blob = await (await asked("api/examples/" + name)).blob();
+        judge(new File([blob], name + ".jpg", { type: "image/jpeg" }));
+      } catch (error) {
+        told(error.message);
+      }
+    });
+    return button;
+  }));
 }
 
 async function start() {
   at("file").addEventListener("change", () => { if (at("file").files[0]) judge(at("file").files[0]); at("file").value = ""; });
   at("slider").addEventListener("input", show);
+  at("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    told("");
+    greet().then(() => { at("token-form").hidden = true; }).catch((error) => told(error.message));
+  });
   const drop = at("drop");
   for (const kind of ["dragover", "dragleave", "drop"]) {
     drop.addEventListener(kind, (event) => {
@@ -119,17 +192,7 @@ async function start() {
       if (kind === "drop" && event.dataTransfer.files[0]) judge(event.dataTransfer.files[0]);
     });
   }
-  const names = await (await asked("api/examples")).json();
-  at("examples").replaceChildren(...names.map((name) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = name.replaceAll("_", " ");
-    button.addEventListener("click", async () => {
-      const blob = await (await asked("api/examples/" + name)).blob();
-      judge(new File([blob], name + ".jpg", { type: "image/jpeg" }));
-    });
-    return button;
-  }));
+  await greet();
 }
 
-start().catch((error) => { at("problem").textContent = error.message; });
+start().catch((error) => told(error.message));

@@ -1,0 +1,148 @@
+"""What the API answers, as types: they describe the record to programs that read `/openapi.json`.
+
+Answers are made of dictionaries that are at hand; tests hold them against these.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pixelsleuth.records import Verdict
+
+Share = Field(ge=0, le=1)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Refusal(_Answer):
+    """Why a call was refused, in one line."""
+
+    reason: str
+
+
+class Cause(_Answer):
+    """Why there is no plain verdict."""
+
+    code: str
+    sentence: str
+
+
+class ModelName(_Answer):
+    name: str
+    sha256: str
+
+
+class RegionRecord(_Answer):
+    """A part of the input that few normal images match; `depth` is a volume's."""
+
+    box: list[int] = Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the input")
+    p_value: float = Share
+    depth: list[int] | None = None
+
+
+class FaceRecord(_Answer):
+    """A face, or a person of a video."""
+
+    box: list[int] = Field(min_length=4, max_length=4)
+    angle: float
+    confidence: float = Share
+    padded: float = Share
+    verdict: Verdict
+    p_value: float = Share
+    score: float
+    scores: dict[str, float]
+    regions: list[RegionRecord]
+
+
+class FrameRecord(_Answer):
+    index: int
+    time: float = Field(description="seconds from the first frame")
+    track: int = Field(description="number of the person in `faces`")
+    box: list[int] = Field(min_length=4, max_length=4)
+    confidence: float = Share
+    padded: float = Share
+    score: float
+    p_value: float = Share
+    heatmap: str | None
+
+
+class SliceRecord(_Answer):
+    index: int
+    score: float
+    p_value: float = Share
+
+
+class Record(_Answer):
+    """One finding, as `pixelsleuth detect` writes it."""
+
+    path: str = Field(description="name of the uploaded file")
+    sha256: str | None
+    kind: Literal["image", "video", "volume"]
+    model: ModelName
+    verdict: Verdict
+    reason: Cause | None
+    p_value: float | None = Field(ge=0, le=1, description="share of normal images at least as unusual")
+    score: float | None
+    scores: dict[str, float]
+    max_false_alarm: float = Share
+    regions: list[RegionRecord]
+    heatmap: str | None
+    faces: list[FaceRecord]
+    frames: list[FrameRecord]
+    slices: list[SliceRecord]
+    timeline: str | None
+    notes: list[str]
+    seconds: float
+    version: str
+
+
+class Ticket(_Answer):
+    """A job that was taken."""
+
+    id: str
+    state: str
+
+
+class Picture(_Answer):
+    uri: str = Field(description="data URI")
+    caption: str
+
+
+class Progress(_Answer):
+    """A job that has no finding, or none yet."""
+
+    id: str
+    state: Literal["waiting", "working", "failed", "withdrawn"]
+    reason: str
+
+
+class Result(_Answer):
+    """A job that is done."""
+
+    id: str
+    state: Literal["done"]
+    record: Record
+    words: str
+    explained: str
+    no_signal: str
+    pictures: dict[str, Picture]
+    section: str = Field(description="the finding as HTML")
+
+
+class ServedModel(_Answer):
+    name: str
+    sha256: str
+    n_calibration: int
+    max_false_alarm: float
+    most_bytes: int
+    takes: list[Literal["image", "video", "volume"]]
+
+
+class Health(_Answer):
+    status: Literal["ok"]
+    version: str
+    waiting: int
