@@ -3,8 +3,8 @@
     python experiments/demo_volume.py mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz \\
         src/pixelsleuth/assets/demo/icbm152_t1.nii.gz
 
-The template (1 mm, without the skull) ships with nilearn, in nilearn/datasets/data. Its copyright notice must stand beside
-every copy: NOTICE in the same folder.
+The template (1 mm, without the skull) ships with nilearn, in nilearn/datasets/data. Its copyright notice must stand
+beside every copy: NOTICE in the same folder.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ class SliceExaminer:
             scores[DETECTIVE] = whole
         picture = None
         if restore:
-            where = self._named(maps.get(DETECTIVE_MAP), masked, codes)
+            where = self.named(maps.get(DETECTIVE_MAP), masked, codes)
             residual, mean = self._restored(image, codes, where, scalars, keys, mapping)
             maps["restoration"] = residual
             picture = mean[:, 0].mul(255).round().byte().cpu().numpy()
@@ -165,7 +165,7 @@ class SliceExaminer:
         sign = self.settings.sign
         return difference[:, 0].abs() if sign == 0 else (sign * difference[:, 0]).clamp_min(0)
 
-    def _named(self, altered: Tensor | None, surprise: Surprise, codes: Tensor) -> Tensor:
+    def named(self, altered: Tensor | None, surprise: Surprise, codes: Tensor) -> Tensor:
         """(B, h, w) bool, the codes to draw anew: those the detective names, and without one those above lambda_p."""
         if altered is None:
             return surprise.nll > self.settings.lambda_p[next(iter(self.model.priors))]
