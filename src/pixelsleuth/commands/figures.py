@@ -147,6 +147,8 @@ def frames(
 
     def draw() -> Any:
         with Store(store) as opened:
+            if "policy" not in opened.settings:
+                raise PixelsleuthError(f"{store}: expected what `prepare videos` wrote, got a store of something else")
             return frames_per_video(opened)
 
     _save(draw, out, dpi)

@@ -46,7 +46,7 @@ def precision_recall_figure(table: Scored, names: Sequence[str] = ()) -> Figure:
         _draw(axes, precision_recall_curve(table.counts(name)), name, number, "steps-pre")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     _named(axes, "AP", "lower left" if share >= 0.4 else "upper right")
-    axes.set_title(f"{_numbers(table)} ({share:.0%})", fontsize=9)
+    axes.set_title(f"{_numbers(table)}; grey line: by chance", fontsize=9)
     return figure
 
 
@@ -60,7 +60,8 @@ def histogram_figure(table: Scored, names: Sequence[str] = ()) -> Figure:
         values = table.scores[name]
         # A few far away would squeeze all others into one bar; they count in the outermost.
         low, high = (float(v) for v in np.quantile(values, (0.002, 0.998)))
-        edges = np.linspace(low, high if high > low else low + 1, 41)
+        bins = int(np.clip(2 * min((~table.anomalous).sum(), table.anomalous.sum()) ** (1 / 3), 12, 40))
+        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
         for bad, label, colour in ((False, "normal", COLOURS[0]), (True, "anomalous", COLOURS[1])):
             chosen_values = np.clip(values[table.anomalous == bad], edges[0], edges[-1])
             weights = np.full(len(chosen_values), 1 / len(chosen_values))

@@ -34,10 +34,10 @@ def grid_figure(rows: Mapping[str, Sequence[np.ndarray]], captions: Sequence[Seq
     """
     columns = max(len(row) for row in rows.values())
     # Names take room at the left, captions below.
-    tall = [1.0 + 0.28 * bool(any(captions[k])) if k < len(captions) else 1.0 for k in range(len(rows))]
+    captioned = sum(bool(any(row)) for row in captions)
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    figure = Figure(figsize=(1.3 * columns + 0.3, 1.3 * sum(tall) + 0.1), layout=layout)
-    axes = np.atleast_2d(figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall))
+    figure = Figure(figsize=(1.3 * columns + 0.3, 1.3 * len(rows) + 0.32 * captioned + 0.1), layout=layout)
+    axes = np.atleast_2d(figure.subplots(len(rows), columns, squeeze=False))
     for number, (name, pictures) in enumerate(rows.items()):
         for one in axes[number]:
             bare(one)

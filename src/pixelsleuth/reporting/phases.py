@@ -91,7 +91,7 @@ def read_phases(paths: Sequence[Path], size: int, frames: int, face: bool) -> li
 
 def phase_figure(found: Sequence[Phases]) -> Figure:
     """A row a video: mean frame, mean phase spectrum on one scale for all, the same at four times the size."""
-    figure = Figure(figsize=(6.6, 2.35 * len(found) + 0.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 2.55 * len(found) + 0.2), layout="constrained")
     axes = np.atleast_2d(figure.subplots(len(found), 3, squeeze=False))
     limit = max(float(np.quantile(np.abs(one.phase), 0.995)) for one in found)
     for row, one in zip(axes, found, strict=True):
@@ -102,7 +102,7 @@ def phase_figure(found: Sequence[Phases]) -> Figure:
         row[2].imshow(one.phase[middle, middle], cmap="gray", vmin=-limit, vmax=limit, interpolation="nearest")
         row[0].set_ylabel(one.name[:22], fontsize=8)
         row[0].set_xlabel(f"mean of {one.count} frames", fontsize=7)
-        row[1].set_xlabel(f"mean phase spectrum, at period two {one.checkerboard:.3f}", fontsize=7)
+        row[1].set_xlabel(f"mean phase spectrum; at period two {one.checkerboard:.3f}", fontsize=7)
         row[2].set_xlabel("its middle, four times as large", fontsize=7)
         for each in row:
             bare(each)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +17,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
+from pixelsleuth.scoring.examine import DETECTIVE_MAP
 from pixelsleuth.scoring.steps import Steps, picture_steps, slice_steps
 from pixelsleuth.sources.inputs import prepare
 from pixelsleuth.sources.volumes import key_of
@@ -32,12 +34,16 @@ class Story:
 
     Attributes:
         steps: see `Steps`.
-        excess: (H, W) float32 over the square: the map over its colour threshold, as `Finding.excess`.
+        map: (H, W) float32 over the square, the default map as it is; of a detective the probability that a place was
+            altered, in [0, 1]. `map_name`: its name.
+        excess: (H, W) float32, the map over its colour threshold, as `Finding.excess`.
         finding: of the whole input.
         where: which slice, of a volume; else "".
     """
 
     steps: Steps
+    map: np.ndarray
+    map_name: str
     excess: np.ndarray
     finding: Finding
     where: str = ""
@@ -68,8 +74,8 @@ def story_of(
     prepared = prepare(source, detector.preparation())
     (look,) = next(track for track in prepared.tracks if track[0].face.box == finding.square)
     steps = picture_steps(detector.examiner, look.square, prepared.sha256, prior)
-    raw = finding.raw_maps[detector.examiner.settings.default_map]
-    return Story(steps, detector.calibration.excess(raw) / detector.calibration.colour_from, finding)
+    name = detector.examiner.settings.default_map
+    return _story(detector, steps, name, finding.raw_maps[name], finding)
 
 
 def _slice_story(
@@ -90,47 +96,68 @@ def _slice_story(
     row = int(np.argmax(seen.scores[detector.calibration.score])) if index is None else numbers.index(index)
     key = key_of(scan.volume.sha256, numbers[row])
     steps = slice_steps(scanner.examiner, scan.slices.pixels[row], float(scan.slices.position[row]), key)
-    raw = seen.maps[scanner.examiner.settings.default_map][row]
-    excess = detector.calibration.excess(raw) * (raw > 0) / detector.calibration.colour_from
-    return Story(steps, excess, finding, f"slice {numbers[row]}")
+    name = scanner.examiner.settings.default_map
+    return _story(detector, steps, name, seen.maps[name][row], finding, f"slice {numbers[row]}")
+
+
+def _story(detector: Detector, steps: Steps, name: str, values: np.ndarray, finding: Finding, where: str = "") -> Story:
+    # Of slices nothing outside the head counts.
+    known = np.ones_like(values) if detector.scanner is None else values > 0
+    excess = detector.calibration.excess(values) * known / detector.calibration.colour_from
+    return Story(steps, values, name, excess, finding, where)
 
 
 def steps_figure(story: Story) -> Figure:
-    """Two rows: what the model makes of the square, and where that differs from it."""
+    """Above what the model makes of the square and what it finds unusual, below its codes and the residuals."""
     steps, finding = story.steps, story.finding
-    figure = Figure(figsize=(9.6, 5.0), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
-    axes = figure.subplots(2, 4)
+    figure = Figure(figsize=(10, 5.0), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
+    axes = figure.subplots(2, 5)
     for one in axes.flat:
         bare(one)
-    grey = steps.image.shape[2] == 1
-    rgb = steps.image.repeat(3, 2) if grey else steps.image
+    rgb = steps.image.repeat(3, 2) if steps.image.shape[2] == 1 else steps.image
+    h, w = steps.codes.shape
     pictures = (
         ("input", steps.image),
         ("without resampling", steps.reconstruction),
-        (f"with resampling, {steps.replaced:.0%} of codes replaced", steps.restoration),
+        ("with resampling", steps.restoration),
+        (f"map: {story.map_name.replace('_x_', ' x ')}", None),
+        ("beyond 95% of normal images", overlay(rgb, story.excess)),
+        (f"{h} x {w} codes", code_colours(steps.codes)),
+        ("surprise, nats", None),
+        (f"{steps.flagged.sum()} drawn anew, {steps.replaced:.0%} changed", flagged_picture(rgb, steps.flagged)),
     )
-    for one, (title, picture) in zip(axes[0], pictures, strict=False):
-        show(one, picture)
+    for one, (title, picture) in zip(axes.flat, pictures, strict=False):
         one.set_title(title, fontsize=8)
-    axes[0, 3].imshow(overlay(rgb, story.excess))
-    axes[0, 3].set_title("map: what 95% of normal images have nowhere", fontsize=8)
-    h, w = steps.codes.shape
-    drawn = axes[1, 0].imshow(steps.surprise, cmap="viridis", vmin=SURPRISE[0], vmax=SURPRISE[1])
-    axes[1, 0].set_title(f"surprise of the {h} x {w} codes, nats", fontsize=8)
-    bar = figure.colorbar(drawn, ax=axes[1, 0], fraction=0.046, pad=0.02)
-    bar.ax.tick_params(labelsize=6)
+        if picture is not None:
+            show(one, picture)
+    # A map that is a probability is drawn as one, another up to its largest value.
+    highest = 1.0 if story.map_name == DETECTIVE_MAP else float(story.map.max()) or 1.0
+    _bar(figure, axes[0, 3], axes[0, 3].imshow(story.map, cmap="inferno", vmin=0, vmax=highest))
+    drawn = axes[1, 1].imshow(steps.surprise, cmap="viridis", vmin=SURPRISE[0], vmax=SURPRISE[1])
+    _bar(figure, axes[1, 1], drawn)
     for one, title, values in (
-        (axes[1, 1], "residual without", steps.residual_reconstruction),
-        (axes[1, 2], "residual with", steps.residual_restoration),
+        (axes[1, 3], "residual without", steps.residual_reconstruction),
+        (axes[1, 4], "residual with", steps.residual_restoration),
     ):
-        one.imshow(values, cmap="gray", vmin=0, vmax=RESIDUAL / 255)
-        one.set_title(f"{title}, white: {RESIDUAL} grey levels or more", fontsize=8)
-    show(axes[1, 3], flagged_picture(rgb, steps.flagged))
-    axes[1, 3].set_title(f"{steps.flagged.sum()} of {h * w} codes drawn anew", fontsize=8)
+        drawn = one.imshow(values * 255, cmap="gray", vmin=0, vmax=RESIDUAL)
+        one.set_title(f"{title}, grey levels", fontsize=8)
+        _bar(figure, one, drawn)
     p_value = "" if finding.p_value is None else f", p = {finding.p_value:.4f}"
     where = f", {story.where}" if story.where else ""
     figure.suptitle(f"{Path(finding.path).name}{where}: {finding.verdict}{p_value}", fontsize=9)
     return figure
+
+
+def _bar(figure: Figure, axes: Any, drawn: Any) -> None:
+    """A narrow scale below a panel, which keeps its size."""
+    bar = figure.colorbar(drawn, cax=axes.inset_axes((0.0, -0.06, 1.0, 0.035)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+
+
+def code_colours(codes: np.ndarray) -> np.ndarray:
+    """(h, w) int64 -> (h, w, 3) uint8, a colour of its own for each code; that two colours are alike means nothing."""
+    table = np.random.default_rng(0).integers(40, 230, (int(codes.max()) + 1, 3))
+    return table[codes].astype(np.uint8)
 
 
 def flagged_picture(rgb: np.ndarray, flagged: np.ndarray) -> np.ndarray:
