@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,27 @@ def histogram(
     from pixelsleuth.reporting.curves import histogram_figure
 
     _save(lambda: histogram_figure(_scored(sources, pairs), score or ()), out, dpi)
+
+
+@app.command()
+def robustness(
+    file: Annotated[Path, typer.Argument(metavar="ROBUSTNESS.json", help="What `pixelsleuth robustness` wrote.")],
+    out: OutOption,
+    metric: Annotated[str, typer.Option(help="auroc, ap, tpr_at_fpr_0.01 or tpr_at_fpr_0.05.")] = "auroc",
+    score: ScoreOption = None,
+    dpi: DpiOption = 200,
+) -> None:
+    """A metric against severity of each corruption, with 95% bands."""
+    from pixelsleuth.reporting.curves import severity_figure
+
+    path = file / "robustness.json" if file.is_dir() else file
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not {"unchanged", "corruptions", "default_score"} <= set(found):
+            raise ValueError("a key is missing")
+    except (OSError, ValueError, TypeError) as error:
+        raise PixelsleuthError(f"{path}: not what `pixelsleuth robustness` wrote ({error})") from error
+    _save(lambda: severity_figure(found, metric, score or ()), out, dpi)
 
 
 @app.command()

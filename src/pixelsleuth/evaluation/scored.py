@@ -44,16 +44,19 @@ class Scored:
         units = np.asarray(self.units)
         return bool(set(units[self.anomalous]) & set(units[~self.anomalous]))
 
-    def counts(self, name: str) -> metrics.Counts:
-        """By the score of this name, on the resamples that `evaluate` takes.
+    def weights(self) -> np.ndarray:
+        """(R, n) the resamples that `evaluate` takes."""
+        return metrics.resample_weights(self.units, None if self.paired else self.anomalous.astype(int))
+
+    def counts(self, name: str, weights: np.ndarray | None = None) -> metrics.Counts:
+        """By the score of this name, on `weights`, its own unless given.
 
         Raises:
             PixelsleuthError: no score of this name.
         """
         if name not in self.scores:
             raise PixelsleuthError(f"--score {name}: expected one of {', '.join(self.scores)}")
-        weights = metrics.resample_weights(self.units, None if self.paired else self.anomalous.astype(int))
-        return metrics.image_counts(self.scores[name], self.anomalous, weights)
+        return metrics.image_counts(self.scores[name], self.anomalous, self.weights() if weights is None else weights)
 
 
 def scored_of(result: Evaluation) -> Scored:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.curves import Curve, precision_recall_curve, roc_curve
 from pixelsleuth.evaluation.metrics import Interval
 from pixelsleuth.evaluation.scored import Scored
@@ -74,18 +75,33 @@ def histogram_figure(table: Scored, names: Sequence[str] = ()) -> Figure:
     return figure
 
 
-def severity_figure(robustness: Mapping[str, Any], metric: str = "auroc") -> Figure:
-    """A metric against severity, one panel a kind of change, one line a score, 95% bands; the leftmost point is the
-    inputs as they are. `robustness` is what robustness.json holds."""
-    kinds: Mapping[str, Any] = robustness["changes"]
+def severity_figure(robustness: Mapping[str, Any], metric: str = "auroc", names: Sequence[str] = ()) -> Figure:
+    """A metric against severity, one panel a kind of corruption, one line a score, 95% bands; the leftmost point is the
+    inputs as they are.
+
+    Args:
+        robustness: what robustness.json holds.
+        names: of scores; the default one and its rivals unless given.
+
+    Raises:
+        PixelsleuthError: a score or a metric that it does not hold.
+    """
+    kinds: Mapping[str, Any] = robustness["corruptions"]
+    plain: Mapping[str, Any] = robustness["unchanged"]["scores"]
+    chosen = list(names) or [robustness["default_score"], *(n for n in RIVALS if n in plain)]
+    for name in chosen:
+        if name not in plain:
+            raise PixelsleuthError(f"--score {name}: expected one of {', '.join(plain)}")
+        if metric not in plain[name]:
+            raise PixelsleuthError(f"--metric {metric}: expected one of {', '.join(plain[name])}")
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
     figure = Figure(figsize=(2.9 * columns, 2.5 * lines + 0.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(lines, columns, sharey=True)).ravel()
     for axes, (kind, found) in zip(panels, kinds.items(), strict=False):
         places = np.arange(len(found["severities"]) + 1)
-        for number, name in enumerate(robustness["unchanged"]["scores"]):
-            values = [robustness["unchanged"]["scores"][name][metric], *(s[name][metric] for s in found["scores"])]
+        for number, name in enumerate(chosen):
+            values = [plain[name][metric], *(s[name][metric] for s in found["scores"])]
             middle, low, high = np.array(values, float).T
             colour = COLOURS[number % len(COLOURS)]
             axes.plot(places, middle, marker="o", markersize=3, linewidth=1.2, color=colour, label=name,
@@ -97,7 +113,9 @@ def severity_figure(robustness: Mapping[str, Any], metric: str = "auroc") -> Fig
         axes.axhline(0.5 if metric == "auroc" else 0, color="0.75", linewidth=0.8, zorder=0)
     for axes in panels[len(kinds) :]:
         axes.set_axis_off()
-    panels[0].set_ylabel(metric.replace("auroc", "AUROC").replace("ap", "AP"))
+    panels[0].set_ylabel(
+        {"auroc": "AUROC", "ap": "AP"}.get(metric, metric.replace("tpr_at_fpr_", "TPR at false-alarm rate "))
+    )
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
     return figure

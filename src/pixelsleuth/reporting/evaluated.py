@@ -67,3 +67,22 @@ def save_figures(result: Evaluation, out: Path) -> None:
     write_scored(table, out / FILE)
     save_figure(roc_figure(table), out / "roc.png")
     save_figure(histogram_figure(table), out / "scores.png")
+
+
+def show_robustness(found: dict[str, Any], console: Console) -> None:
+    """Prints the default score's metrics and the false alarms at 5% by corruption and severity."""
+    default = found["default_score"]
+    columns = ("auroc", "ap", "tpr_at_fpr_0.05", "false_alarm_at_0.05")
+
+    def row(name: str, scores: dict[str, Any], alarms: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return name, scores[default] | {"false_alarm_at_0.05": alarms["0.05"]}
+
+    plain = found["unchanged"]
+    rows = [row("unchanged", plain["scores"], plain["false_alarm"])]
+    for kind, one in found["corruptions"].items():
+        rows += [
+            row(f"{kind} {severity:g}", scores, alarms)
+            for severity, scores, alarms in zip(one["severities"], one["scores"], one["false_alarm"], strict=True)
+        ]
+    title = f"{default}, {found['n_normal']:,} normal, {found['n_anomalous']:,} anomalous"
+    print_table(console, title, columns, rows)
