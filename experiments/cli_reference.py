@@ -14,9 +14,9 @@ from pixelsleuth.cli import app
 
 COMMANDS = (
     (), ("demo",), ("detect",), ("prepare", "images"), ("train",), ("calibrate",), ("evaluate",), ("info",),
-    ("figures",), *(("figures", kind) for kind in (
-        "roc", "precision-recall", "histogram", "reconstructions", "samples", "examples", "frames", "phase",
-        "mean-heatmap", "restoration", "slices",
+    ("robustness",), ("figures",), *(("figures", kind) for kind in (
+        "roc", "precision-recall", "histogram", "robustness", "reconstructions", "samples", "examples", "frames",
+        "phase", "mean-heatmap", "restoration", "slices",
     )),
 )  # fmt: skip
 
