@@ -90,12 +90,8 @@ def residuals(
     def named(seen: torch.Tensor) -> torch.Tensor:
         again = model.encode(seen, scalars)
         judged = judging_surprise(model, seen, again, scalars)
-        usual = None
-        if examiner.atlas is not None:
-            usual = torch.from_numpy(examiner.atlas.z(seen[:, 0].numpy(), position))[:, None]
-        assert model.detective is not None
-        places, _ = model.detective(seen, model.decode(again, scalars), judged, None, usual)
-        return examiner._named(place_map(places, size), masked, codes)
+        places, _ = examiner.altered(seen, model.decode(again, scalars), judged, position)
+        return examiner.named(place_map(places, size), masked, codes)
 
     def restored(where: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
         residual, mean = examiner._restored(image, codes, where, scalars, keys, kind)

@@ -25,6 +25,7 @@ ORDER = (
     "demo",
     "benchmark",
     "web",
+    "commands",
     "cli",
     "__main__",
 )

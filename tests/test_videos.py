@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from skimage import data
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face
+from pixelsleuth.reporting.timeline import frames_per_video
 from pixelsleuth.scoring.examine import Examiner, stacked
 from pixelsleuth.sources import faces, preparation, videos
 from pixelsleuth.sources.faces import Framing
@@ -446,6 +448,14 @@ def test_figures_of_a_store(tmp_path: Path) -> None:
     assert (tmp_path / "fig/frames_per_video.png").stat().st_size > 5_000
     sheet = cv2.imread(str(tmp_path / "fig/faces.png"))
     assert sheet.shape[1] == 16 * 160
+    code, _, _ = run_cli("figures", "frames", tmp_path / "s.h5", "--out", tmp_path / "frames.svg")
+    assert code == 0
+    with Store(tmp_path / "s.h5") as store:
+        counts = Counter(store.table["path"].tolist())
+        (axes,) = frames_per_video(store).axes
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
+    assert bars == {0: 1, **Counter(counts.values())}
+    assert f"{len(counts) + 1} videos, 1 without a face" in (tmp_path / "frames.svg").read_text()
 
 
 def test_whole_frames_stand_in_where_no_face_is_found(faces_detector: Detector, tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from typer.testing import CliRunner
 from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
+from pixelsleuth.evaluation.curves import roc_curve
+from pixelsleuth.evaluation.scored import scored_of_volumes
+from pixelsleuth.evaluation.volumes import VolumeEvaluation, evaluate_volumes
 from pixelsleuth.models.folder import load_model
+from pixelsleuth.reporting.restorations import steps_figure, story_of
+from pixelsleuth.reporting.scans import pictured_case, slices_figure
 from tests.volumefiles import bad_volumes, head, write
 
 
@@ -118,6 +123,57 @@ def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> No
     assert again["pixel"]["baseline_brightness"]["dsc"][0] == pytest.approx(
         again["pixel"]["baseline_brightness"]["dsc_best"][0], abs=0.02
     )
+
+
+def test_the_table_of_scores_gives_the_areas_of_the_metrics(model: Path, folders: Path) -> None:
+    found = evaluate_volumes(Detector.load(model), folders / "healthy", folders / "sick/flair", text=False)
+    table = scored_of_volumes(found)
+    name = found.metrics["default_score"]
+    assert next(iter(table.scores)) == name
+    assert roc_curve(table.counts(name)).area[0] == found.metrics["scores"][name]["auroc"][0]
+    slices = scored_of_volumes(VolumeEvaluation(found.metrics | {"unit": "slice"}, found.cases))
+    assert roc_curve(slices.counts(name)).area[0] == found.metrics["slices"]["scores"][name]["auroc"][0]
+    assert slices.paired
+
+
+def test_figures_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
+    detector = Detector.load(model)
+    assert detector.scanner is not None
+    paths = sorted((folders / "sick/flair").iterdir())
+    case = pictured_case(detector.scanner, paths[0], folders / "sick/mask" / paths[0].name)
+    k = int(np.argmax(case.lesion.sum((1, 2))))
+    axes = slices_figure([case], "detective_x_brightness").axes
+    assert case.pixels is not None
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), case.pixels[k])
+    np.testing.assert_array_equal(axes[3].images[0].get_array(), case.maps["detective_x_brightness"][k])
+    # The outline is the mask's: what lies bright in the slice lies in it.
+    assert case.pixels[k][case.lesion[k]].mean() > case.pixels[k][case.head[k]].mean() + 30
+    story = story_of(detector, paths[0], 0.1, index=int(k) + int(case.finding.slices[0].index))
+    np.testing.assert_array_equal(story.steps.image[..., 0], case.pixels[k])
+    assert case.restoration is not None
+    np.testing.assert_array_equal(story.steps.restoration[..., 0], case.restoration[k])
+    np.testing.assert_array_equal(story.map, case.maps["detective_x_brightness"][k])
+    assert story.where == f"slice {case.finding.slices[k].index}"
+    assert story.finding.verdict == "anomalous"
+    steps_figure(story)
+    runner = CliRunner()
+    options = ["--model", str(model), "--out"]
+    for call in (
+        ["slices", str(folders / "sick/flair"), "--count", "2", *options, str(tmp_path / "slices.pdf")],
+        ["restoration", str(paths[1]), "--max-false-alarm", "0.1", *options, str(tmp_path / "steps.png")],
+        ["samples", "--count", "2", *options, str(tmp_path / "samples.png")],
+    ):
+        done = runner.invoke(app, ["figures", *call])
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert Path(call[-1]).stat().st_size > 3000
+    done = runner.invoke(
+        app, ["figures", "restoration", str(paths[1]), "--slice", "99", *options, str(tmp_path / "x.png")]
+    )
+    assert "has slices" in str(done.exception)
+    done = runner.invoke(
+        app, ["figures", "slices", str(paths[1]), "--model", "faces", "--out", str(tmp_path / "x.png")]
+    )
+    assert "expected a model for volumes" in str(done.exception)
 
 
 def test_mood_s_call(model: Path, folders: Path, tmp_path: Path) -> None:

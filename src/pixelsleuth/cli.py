@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pixelsleuth import __version__
+from pixelsleuth.commands import figures, robustness
 from pixelsleuth.errors import PixelsleuthError
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ prepare_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Read a folder into one HDF5 store for training."
 )
 app.add_typer(prepare_app, name="prepare")
+app.add_typer(figures.app, name="figures")
+app.command("robustness")(robustness.robustness)
 
 # Records go to standard output; everything meant for people's eyes goes to standard error.
 console = Console(stderr=True)

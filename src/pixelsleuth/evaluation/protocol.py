@@ -68,11 +68,11 @@ def evaluate(
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
-    partner = _read_pairs(pairs, normal, anomalous) if pairs else {}
+    partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
         raise PixelsleuthError("--match-sharpness: expected --pairs, got none")
-    paths = [(p, False) for p in _inputs(normal, "--normal", "normal")] + [
-        (p, True) for p in _inputs(anomalous, "--anomalous", "anomalous")
+    paths = [(p, False) for p in inputs_of(normal, "--normal", "normal")] + [
+        (p, True) for p in inputs_of(anomalous, "--anomalous", "anomalous")
     ]
     origins = {**_origins(normal), **_origins(anomalous)}
     if split:
@@ -128,7 +128,7 @@ def _without_arrays(finding: Finding) -> Finding:
     return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
 
 
-def _inputs(root: Path, option: str, label: str) -> list[Path]:
+def inputs_of(root: Path, option: str, label: str) -> list[Path]:
     """Pictures and videos of a folder, one file, or the files that a CSV with columns file,label gives this label."""
     if not root.exists():
         raise PixelsleuthError(f"{option} {root}: no such folder")
@@ -162,7 +162,7 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
     return found
 
 
-def _read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
+def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
     """fake -> real, for the rows both of whose files exist."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -190,14 +190,14 @@ def sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
         except InputError:
             # Scoring will give it its reason.
             continue
-        sharp = {path: _sharpness(pixels) for path, pixels in both.items()}
+        sharp = {path: sharpness(pixels) for path, pixels in both.items()}
         softer = min(sharp, key=lambda path: sharp[path])
         sigmas[softer] = 0.0
         (sharper,) = set(both) - {softer}
         low, high = 0.0, 6.0
         for _ in range(12):
             middle = (low + high) / 2
-            if _sharpness(blurred(both[sharper], middle)) > sharp[softer]:
+            if sharpness(blurred(both[sharper], middle)) > sharp[softer]:
                 low = middle
             else:
                 high = middle
@@ -205,7 +205,7 @@ def sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
     return sigmas
 
 
-def _sharpness(pixels: np.ndarray) -> float:
+def sharpness(pixels: np.ndarray) -> float:
     return laplacian_variance(cv2.resize(pixels, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
 
 

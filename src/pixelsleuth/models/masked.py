@@ -7,12 +7,18 @@ the lattices in place of random masks make the score the same every time).
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, of_images, repeated, surprise_of
 from pixelsleuth.records import Surprise
+
+#: Steps in which images are drawn from nothing.
+SAMPLING_STEPS = 64
 
 
 class _Convolution(nn.Module):
@@ -148,12 +154,39 @@ class MaskedPrior(nn.Module):
             hidden = hidden & ~now
         return restored
 
+    @torch.no_grad()
+    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+        """As the protocol says: far apart and one by one at first, then ever more together, as MaskGIT does (Chang et
+        al. 2022); four steps, which are enough to restore, would not agree with each other from nothing."""
+        codes = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+        hidden = torch.ones_like(codes, dtype=torch.bool)
+        for now in sampling_steps(self.config.grid, codes.device):
+            logits = self(codes, hidden, context).permute(0, 2, 3, 1)
+            codes[:, now] = draw(logits[:, now], uniforms[:, now])
+            hidden[:, now] = False
+        return codes
+
 
 def lattices(grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
     """(h, w) int64 in [0, 4): each number is a lattice of spacing 2, the diagonal ones in turn."""
     rows = torch.arange(grid[0], device=device)[:, None] % 2
     columns = torch.arange(grid[1], device=device)[None, :] % 2
     return (rows ^ columns) * 2 + rows
+
+
+def sampling_steps(grid: tuple[int, int], device: torch.device | str = "cpu") -> list[Tensor]:
+    """(h, w) bool each, the places drawn together, each place once: in the order of an ordered dither (Bayer 1973), so
+    that whatever was drawn lies evenly spread, on a cosine schedule of `SAMPLING_STEPS` steps."""
+    bits = max(1, max(grid) - 1).bit_length()
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    rank = torch.zeros(grid, dtype=torch.int64)
+    for bit in range(bits):
+        one, other = rows >> bit & 1, columns >> bit & 1
+        rank = rank * 4 + (one ^ other) * 2 + one
+    order = rank.flatten().argsort(stable=True).argsort().view(grid).to(device)
+    count = grid[0] * grid[1]
+    ends = [math.ceil(count * (1 - math.cos(math.pi / 2 * t / SAMPLING_STEPS))) for t in range(SAMPLING_STEPS + 1)]
+    return [(order >= a) & (order < b) for a, b in itertools.pairwise(ends) if b > a]
 
 
 def random_masks(batch: int, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:

@@ -190,6 +190,12 @@ class PixelSNAIL(nn.Module):
         return restored
 
     @torch.no_grad()
+    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+        """As the protocol says, in raster order."""
+        everywhere = torch.ones(uniforms.shape, dtype=torch.bool, device=uniforms.device)
+        return self.resample(everywhere.long(), uniforms[:, None], where=everywhere, context=context)[:, 0]
+
+    @torch.no_grad()
     def resample_directly(
         self, codes: Tensor, uniforms: Tensor, above: float, context: Context | None = None
     ) -> Tensor:

@@ -67,7 +67,7 @@ class Context:
 class Prior(Protocol):
     """A distribution over code grids of normal images.
 
-    `log_prob` gives the surprise and entropy of every code; `resample` draws chosen codes anew.
+    `log_prob` gives the surprise and entropy of every code; `resample` draws chosen codes anew; `sample` draws all.
     """
 
     config: PriorConfig
@@ -101,6 +101,10 @@ class Prior(Protocol):
         Returns:
             (B, S, h, w) int64.
         """
+        ...
+
+    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+        """Codes of images that never were: (B, h, w) float in [0, 1), used as in `resample` -> (B, h, w) int64."""
         ...
 
 

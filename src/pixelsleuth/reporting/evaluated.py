@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from sklearn.metrics import roc_curve
 
 from pixelsleuth.evaluation.protocol import Evaluation
-from pixelsleuth.reporting.figures import roc_figure, save_figure, two_histograms
+from pixelsleuth.evaluation.scored import FILE, scored_of, write_scored
+from pixelsleuth.reporting.curves import histogram_figure, roc_figure, shown
+from pixelsleuth.reporting.figures import save_figure
 
 
 def show(metrics: dict[str, Any], console: Console) -> None:
@@ -26,10 +26,10 @@ def show(metrics: dict[str, Any], console: Console) -> None:
         metrics["scores"].items(), key=lambda item: (item[0] != default, item[0].startswith("baseline_"), item[0])
     )
     columns = ("auroc", "ap", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
-    table(console, "picture scores (first: default)", columns, rows)
+    print_table(console, "picture scores (first: default)", columns, rows)
     if "pixel" in metrics:
         of_pixels = ("auroc", "ap", "dsc", "dsc_best", "change_auroc", "partner_auroc")
-        table(console, f"maps, {metrics['n_masked']} masks", of_pixels, list(metrics["pixel"].items()))
+        print_table(console, f"maps, {metrics['n_masked']} masks", of_pixels, list(metrics["pixel"].items()))
     if "paired_accuracy" in metrics:
         console.print(f"paired accuracy {shown(metrics['paired_accuracy'])}", highlight=False)
     console.print(f"rank correlation with blur {metrics['blur_rank_correlation']}", highlight=False)
@@ -42,7 +42,7 @@ def show(metrics: dict[str, Any], console: Console) -> None:
     for name, of_videos in metrics.get("videos", {}).items():
         rows = [(level, of_videos[level]) for level in ("frames", "videos", "videos_median", "videos_top_quarter")]
         title = f"videos, {name}: {of_videos['n_normal']} normal, {of_videos['n_anomalous']} anomalous"
-        table(console, title, columns, rows)
+        print_table(console, title, columns, rows)
     for level, value in metrics.get("levels", {}).items():
         console.print(f"level {level} ({value['n']}): AUROC {shown(value['auroc'])}", highlight=False)
     if "hottest_part_is_altered" in metrics:
@@ -50,7 +50,7 @@ def show(metrics: dict[str, Any], console: Console) -> None:
         console.print(f"hottest part is an altered one: {share}, by chance {chance}", highlight=False)
 
 
-def table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, dict[str, Any]]]) -> None:
+def print_table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[str, dict[str, Any]]]) -> None:
     table = Table(title=title)
     table.add_column("name", no_wrap=True)
     for column in columns:
@@ -61,22 +61,28 @@ def table(console: Console, title: str, columns: tuple[str, ...], rows: list[tup
     Console(file=console.file, width=max(console.width, 170)).print(table)
 
 
-def shown(value: list[float]) -> str:
-    return f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]"
-
-
 def save_figures(result: Evaluation, out: Path) -> None:
-    """ROC curves of the default score and its rivals, and the default score's distributions."""
-    labels = np.array([case.anomalous for case in result.cases])
-    default = result.metrics["default_score"]
-    names = dict.fromkeys([default, "text_tail_sum"])
-    curves = {}
-    for name in names:
-        if name in result.cases[0].finding.scores:
-            values = np.array([case.finding.scores[name] for case in result.cases])
-            curves[f"{name} ({result.metrics['scores'][name]['auroc'][0]:.3f})"] = roc_curve(labels, values)[:2]
-    blur = np.array([case.probe.blur for case in result.cases])
-    curves[f"baseline_blur ({result.metrics['scores']['baseline_blur']['auroc'][0]:.3f})"] = roc_curve(labels, blur)[:2]
-    save_figure(roc_figure(curves, "ROC"), out / "roc.png")
-    values = np.array([case.finding.scores[default] for case in result.cases])
-    save_figure(two_histograms(values[~labels], values[labels], default), out / "scores.png")
+    """The table of scores; ROC curves of the default score and its rivals, and the default score's distributions."""
+    table = scored_of(result)
+    write_scored(table, out / FILE)
+    save_figure(roc_figure(table), out / "roc.png")
+    save_figure(histogram_figure(table), out / "scores.png")
+
+
+def show_robustness(found: dict[str, Any], console: Console) -> None:
+    """Prints the default score's metrics and the false alarms at 5% by corruption and severity."""
+    default = found["default_score"]
+    columns = ("auroc", "ap", "tpr_at_fpr_0.05", "false_alarm_at_0.05")
+
+    def row(name: str, scores: dict[str, Any], alarms: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        return name, scores[default] | {"false_alarm_at_0.05": alarms["0.05"]}
+
+    plain = found["unchanged"]
+    rows = [row("unchanged", plain["scores"], plain["false_alarm"])]
+    for kind, one in found["corruptions"].items():
+        rows += [
+            row(f"{kind} {severity:g}", scores, alarms)
+            for severity, scores, alarms in zip(one["severities"], one["scores"], one["false_alarm"], strict=True)
+        ]
+    title = f"{default}, {found['n_normal']:,} normal, {found['n_anomalous']:,} anomalous"
+    print_table(console, title, columns, rows)

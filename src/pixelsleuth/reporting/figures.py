@@ -1,11 +1,10 @@
-"""Pictures: the overlay with its fixed colour scale, the score among normals, ROC curves, training curves."""
+"""Pictures: the overlay with its fixed colour scale, training curves; and how a figure becomes a file."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import matplotlib
@@ -13,10 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 
 #: Excess at which the colour is full; it begins at 1, which 95% of normal pictures reach nowhere.
 FULL_COLOUR = 2.5
+#: What a figure may be written as.
+FORMATS = ("png", "pdf", "svg")
+#: Of lines, in order; told apart by the colour-blind and in grey (Okabe & Ito 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def overlay(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
@@ -64,30 +68,6 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def roc_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
-    """ROC curves: name -> (false-alarm rates, true-positive rates)."""
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="#bbb", linewidth=1)
-    for name, (fpr, tpr) in curves.items():
-        axes.plot(fpr, tpr, label=name, linewidth=1.4)
-    axes.set(xlabel="false-alarm rate", ylabel="true-positive rate", title=title, xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=7)
-    return figure
-
-
-def two_histograms(normal: np.ndarray, anomalous: np.ndarray, name: str) -> Figure:
-    """A score's distribution over both classes."""
-    figure = Figure(figsize=(4.6, 2.6), layout="constrained")
-    axes = figure.subplots()
-    low, high = np.quantile(np.concatenate([normal, anomalous]), (0.002, 0.998))
-    for values, label, colour in ((normal, "normal", "#4a7ab5"), (anomalous, "anomalous", "#c62828")):
-        axes.hist(values, bins=50, range=(low, high), density=True, alpha=0.55, color=colour, label=label)
-    axes.set(xlabel=name, yticks=[])
-    axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
 def training_curves(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> Figure:
     """One panel a curve: name -> (steps, values)."""
     figure = Figure(figsize=(3.2 * max(1, len(curves)), 2.6), layout="constrained")
@@ -105,9 +85,26 @@ def png_of(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: Path, **options: Any) -> None:
-    with whole_file(path) as partial:
-        partial.write_bytes(png_of(figure, **options))
+def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Writes PNG, PDF or SVG as the suffix says, whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        PixelsleuthError: another suffix.
+    """
+    kind = check_format(path)
+    # Text stays text, which journals ask for; dates and random names would make each run's file another.
+    settings = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "pixelsleuth"}
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    with whole_file(path) as partial, matplotlib.rc_context(settings):
+        figure.savefig(partial, format=kind, dpi=dpi, metadata=metadata)
+
+
+def check_format(path: Path) -> str:
+    """The format that a file name asks for. Raises PixelsleuthError where it is none of `FORMATS`."""
+    kind = path.suffix.lower()[1:]
+    if kind not in FORMATS:
+        raise PixelsleuthError(f"--out {path}: expected a file that ends in .{', .'.join(FORMATS)}")
+    return kind
 
 
 def save_picture(pixels: np.ndarray, path: Path) -> None:

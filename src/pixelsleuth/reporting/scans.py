@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from pixelsleuth.errors import InputError, PixelsleuthError
+from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
 from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation
-from pixelsleuth.reporting.evaluated import shown, table
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.curves import shown
+from pixelsleuth.reporting.evaluated import print_table
 from pixelsleuth.reporting.figures import save_figure
+from pixelsleuth.scanner import Scanner
+from pixelsleuth.scoring.scans import MAP_SCORE, within
+from pixelsleuth.sources.volumes import read_mask, stem_of
 
 
 def show_volumes(metrics: dict[str, Any], console: Console) -> None:
@@ -22,18 +30,20 @@ def show_volumes(metrics: dict[str, Any], console: Console) -> None:
     columns = ("auroc", "ap", "tpr_at_fpr_0.05")
     first = metrics["default_score"]
     order = lambda item: (item[0] != first, item[0].startswith("baseline_"), item[0])  # noqa: E731
-    table(console, f"{metrics['unit']} scores (first: default)", columns, sorted(metrics["scores"].items(), key=order))
+    print_table(
+        console, f"{metrics['unit']} scores (first: default)", columns, sorted(metrics["scores"].items(), key=order)
+    )
     if "slices" in metrics:
         matched = {
             name: {**values, "level_matched": metrics["slices"]["level_matched"][name]}
             for name, values in metrics["slices"]["scores"].items()
         }
-        table(console, "slices", ("auroc", "ap", "level_matched"), sorted(matched.items(), key=order))
+        print_table(console, "slices", ("auroc", "ap", "level_matched"), sorted(matched.items(), key=order))
     if "pixel" not in metrics:
         return
     first = metrics["default_map"]
     title = f"maps, {metrics['n_masked']} volumes with a mask, prevalence {metrics['pixel_prevalence']:.2%}"
-    table(console, title, ("auroc", "ap", "dsc", "dsc_best"), sorted(metrics["pixel"].items(), key=order))
+    print_table(console, title, ("auroc", "ap", "dsc", "dsc_best"), sorted(metrics["pixel"].items(), key=order))
     for name, values in metrics["differences"].items():
         text = ", ".join(f"{key} {v[0]:+.3f} [{v[1]:+.3f}, {v[2]:+.3f}]" for key, v in values.items())
         console.print(f"{first} minus {name}: {text}", highlight=False)
@@ -52,26 +62,53 @@ def show_volumes(metrics: dict[str, Any], console: Console) -> None:
 
 
 def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
-    """The slice with the largest lesion of a few volumes: slice, mask, restoration, map (the text's Figure 1)."""
+    """The table of scores; the slice with the largest lesion of a few volumes: slice, mask, restoration, map (the
+    text's Figure 1)."""
+    write_scored(scored_of_volumes(result), out / FILE)
     cases = [c for c in result.cases if c.pixels is not None and c.lesion.any()]
     if cases:
         save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
 
 
-def slices_figure(cases: list[VolumeCase], name: str) -> Any:
-    """Rows of volumes, columns of slice, mask, restoration and map."""
-    from matplotlib.figure import Figure
+def pictured_case(scanner: Scanner, path: Path, mask: Path | None) -> VolumeCase:
+    """One volume judged and kept as `slices_figure` draws it.
 
+    Args:
+        mask: of what is anomalous; None: the most unusual slice is drawn.
+
+    Raises:
+        PixelsleuthError: the volume cannot be judged, or its mask does not fit.
+    """
+    scan = scanner.read(path)
+    if isinstance(scan, Finding):
+        raise PixelsleuthError(f"{path}: {scan.reason['sentence'] if scan.reason else 'it cannot be judged'}")
+    cut, seen = scan.slices, scanner.examine(scan)
+    try:
+        lesion = cut.cut(read_mask(mask, scan.volume)) if mask else np.zeros_like(cut.inside)
+    except InputError as error:
+        raise PixelsleuthError(f"{mask}: {error.sentence}") from error
+    default = scanner.examiner.settings.default_map
+    return VolumeCase(
+        path, stem_of(path), bool(lesion.any()), scanner.judge(scan, 0.1, False, seen), cut.position, seen.scores,
+        lesion, within(cut.inside), {default: seen.maps[default]}, pixels=cut.pixels[..., 0],
+        restoration=seen.restoration,
+    )  # fmt: skip
+
+
+def slices_figure(cases: list[VolumeCase], name: str) -> Figure:
+    """Rows of volumes, columns of slice, mask, restoration and map; of each the slice with the largest lesion, or the
+    most unusual one."""
     figure = Figure(figsize=(8, 2.05 * len(cases)), layout="constrained")
     axes = np.atleast_2d(figure.subplots(len(cases), 4))
     top = max(float(np.quantile(c.maps[name].astype(np.float32), 0.999)) for c in cases)
     for row, case in zip(axes, cases, strict=True):
-        k = int(np.argmax(case.lesion.sum((1, 2))))
+        k = int(np.argmax(case.lesion.sum((1, 2)) if case.lesion.any() else case.scores[MAP_SCORE]))
         assert case.pixels is not None
         row[0].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
         row[0].set_ylabel(case.path.name.split(".")[0][:18], fontsize=6)
         row[1].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
-        row[1].contour(case.lesion[k], [0.5], colors="#ff3b30", linewidths=1)
+        if case.lesion[k].any():
+            row[1].contour(case.lesion[k], [0.5], colors="#ff3b30", linewidths=1)
         if case.restoration is not None:
             row[2].imshow(case.restoration[k], cmap="gray", vmin=0, vmax=255)
         row[3].imshow(case.maps[name][k].astype(np.float32), cmap="inferno", vmin=0, vmax=top)

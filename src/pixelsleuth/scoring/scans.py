@@ -142,16 +142,12 @@ class SliceExaminer:
         made = model.decode(codes, scalars)
         maps["reconstruction"] = self._signed(image - made)
         if model.detective is not None:
-            usual = None
-            if model.detective.config.atlas and self.atlas is not None:
-                usual = torch.from_numpy(self.atlas.z(pixels[..., 0].astype(np.float32) / 255, position))
-                usual = usual[:, None].to(self.device)
-            places, whole = model.detective(image, made, judged, None, usual)
+            places, whole = self.altered(image, made, judged, position)
             maps[DETECTIVE_MAP] = place_map(places, (size[0], size[1]))
             scores[DETECTIVE] = whole
         picture = None
         if restore:
-            where = self._named(maps.get(DETECTIVE_MAP), masked, codes)
+            where = self.named(maps.get(DETECTIVE_MAP), masked, codes)
             residual, mean = self._restored(image, codes, where, scalars, keys, mapping)
             maps["restoration"] = residual
             picture = mean[:, 0].mul(255).round().byte().cpu().numpy()
@@ -165,12 +161,21 @@ class SliceExaminer:
             picture,
         )
 
+    def altered(self, image: Tensor, made: Tensor, judged: Surprise, position: np.ndarray) -> tuple[Tensor, Tensor]:
+        """What the detective says of slices (B, 1, H, W) in [0, 1] at positions (B,): logits of places and of slices."""
+        assert self.model.detective is not None
+        usual = None
+        if self.model.detective.config.atlas and self.atlas is not None:
+            usual = torch.from_numpy(self.atlas.z(image[:, 0].cpu().numpy(), position))[:, None].to(self.device)
+        places, whole = self.model.detective(image, made, judged, None, usual)
+        return places, whole
+
     def _signed(self, difference: Tensor) -> Tensor:
         """(B, 1, H, W) image less what is healthy -> (B, H, W), what counts of it where the sequence tells the sign."""
         sign = self.settings.sign
         return difference[:, 0].abs() if sign == 0 else (sign * difference[:, 0]).clamp_min(0)
 
-    def _named(self, altered: Tensor | None, surprise: Surprise, codes: Tensor) -> Tensor:
+    def named(self, altered: Tensor | None, surprise: Surprise, codes: Tensor) -> Tensor:
         """(B, h, w) bool, the codes to draw anew: those the detective names, and without one those above lambda_p."""
         if altered is None:
             return surprise.nll > self.settings.lambda_p[next(iter(self.model.priors))]

@@ -1,0 +1,49 @@
+"""`pixelsleuth robustness`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def robustness(
+    normal: Annotated[Path, typer.Option(help="Folder of normal images, or a CSV with columns file,label.")],
+    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
+    model: Annotated[
+        str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
+    ] = "faces",
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    corruption: Annotated[
+        list[str] | None,
+        typer.Option("--corruption", help="jpeg, webp, h264, resize, blur or noise; all unless given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for robustness.json and robustness.png.")] = None,
+) -> None:
+    """Measure scores against severity of JPEG, WebP, H.264, resize, blur and noise."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.evaluation.robustness import measure_robustness
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.curves import severity_figure
+    from pixelsleuth.reporting.evaluated import show_robustness
+    from pixelsleuth.reporting.figures import save_figure
+
+    detector = Detector.load(model)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("scoring", total=None)
+        found = measure_robustness(
+            detector, normal, anomalous, pairs=pairs, kinds=corruption or (),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        found["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "robustness.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+        save_figure(severity_figure(found), out / "robustness.png")
+    show_robustness(found, Console())

@@ -1,0 +1,168 @@
+"""A picture or a slice on its way: input, codes, surprise, restorations, residuals, map (the text's Figure 14)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.figures import overlay
+from pixelsleuth.reporting.grids import bare, show
+from pixelsleuth.scoring.examine import DETECTIVE_MAP
+from pixelsleuth.scoring.steps import Steps, picture_steps, slice_steps
+from pixelsleuth.sources.inputs import prepare
+from pixelsleuth.sources.volumes import key_of
+
+#: Nats at which the surprise's colours end, the same for every picture.
+SURPRISE = (-2.0, 6.0)
+#: Grey levels at which a residual is white.
+RESIDUAL = 64
+
+
+@dataclass(frozen=True)
+class Story:
+    """One square with all its steps and what came of it.
+
+    Attributes:
+        steps: see `Steps`.
+        map: (H, W) float32 over the square, the default map as it is; of a detective the probability that a place was
+            altered, in [0, 1]. `map_name`: its name.
+        excess: (H, W) float32, the map over its colour threshold, as `Finding.excess`.
+        finding: of the whole input.
+        where: which slice, of a volume; else "".
+    """
+
+    steps: Steps
+    map: np.ndarray
+    map_name: str
+    excess: np.ndarray
+    finding: Finding
+    where: str = ""
+
+
+def story_of(
+    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float = 0.05, prior: str = "",
+    index: int | None = None,
+) -> Story:  # fmt: skip
+    """Judges an input and keeps the steps of its most unusual square: a face, or a slice of a volume.
+
+    Args:
+        rate: of false alarms, for the verdict.
+        prior: kind of the prior that restores a picture; the model's default unless given.
+        index: of a volume, the slice to show, from the lowest in RAS.
+
+    Raises:
+        PixelsleuthError: the input cannot be judged, the model has no such prior, or the volume no such slice.
+    """
+    if prior and prior not in detector.model.priors:
+        raise PixelsleuthError(f"--prior {prior}: {detector.name} has {', '.join(detector.model.priors)}")
+    if detector.scanner is not None:
+        return _slice_story(detector, source, rate, index)
+    finding = detector.detect(source, max_false_alarm=rate)
+    if finding.square is None or finding.kind != "image":
+        reason = finding.reason["sentence"] if finding.reason else f"expected a picture, got a {finding.kind}"
+        raise PixelsleuthError(f"{finding.path}: {reason}")
+    prepared = prepare(source, detector.preparation())
+    (look,) = next(track for track in prepared.tracks if track[0].face.box == finding.square)
+    steps = picture_steps(detector.examiner, look.square, prepared.sha256, prior)
+    name = detector.examiner.settings.default_map
+    return _story(detector, steps, name, finding.raw_maps[name], finding)
+
+
+def _slice_story(
+    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float, index: int | None
+) -> Story:
+    scanner = detector.scanner
+    assert scanner is not None
+    if isinstance(source, np.ndarray):
+        raise PixelsleuthError(f"{detector.name} judges volumes: expected a path, got an array")
+    scan = scanner.read(source)
+    if isinstance(scan, Finding):
+        raise PixelsleuthError(f"{scan.path}: {scan.reason['sentence'] if scan.reason else 'it cannot be judged'}")
+    seen = scanner.examine(scan)
+    finding = scanner.judge(scan, rate, True, seen)
+    numbers = [int(k) for k in scan.slices.index]
+    if index is not None and index not in numbers:
+        raise PixelsleuthError(f"--slice {index}: {scan.volume.path} has slices {numbers[0]} to {numbers[-1]}")
+    row = int(np.argmax(seen.scores[detector.calibration.score])) if index is None else numbers.index(index)
+    key = key_of(scan.volume.sha256, numbers[row])
+    steps = slice_steps(scanner.examiner, scan.slices.pixels[row], float(scan.slices.position[row]), key)
+    name = scanner.examiner.settings.default_map
+    return _story(detector, steps, name, seen.maps[name][row], finding, f"slice {numbers[row]}")
+
+
+def _story(detector: Detector, steps: Steps, name: str, values: np.ndarray, finding: Finding, where: str = "") -> Story:
+    # Of slices nothing outside the head counts.
+    known = np.ones_like(values) if detector.scanner is None else values > 0
+    excess = detector.calibration.excess(values) * known / detector.calibration.colour_from
+    return Story(steps, values, name, excess, finding, where)
+
+
+def steps_figure(story: Story) -> Figure:
+    """Above what the model makes of the square and what it finds unusual, below its codes and the residuals."""
+    steps, finding = story.steps, story.finding
+    figure = Figure(figsize=(10, 5.0), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
+    axes = figure.subplots(2, 5)
+    for one in axes.flat:
+        bare(one)
+    rgb = steps.image.repeat(3, 2) if steps.image.shape[2] == 1 else steps.image
+    h, w = steps.codes.shape
+    pictures = (
+        ("input", steps.image),
+        ("without resampling", steps.reconstruction),
+        ("with resampling", steps.restoration),
+        (f"map: {story.map_name.replace('_x_', ' x ')}", None),
+        ("beyond 95% of normal images", overlay(rgb, story.excess)),
+        (f"{h} x {w} codes", code_colours(steps.codes)),
+        ("surprise, nats", None),
+        (f"{steps.flagged.sum()} drawn anew, {steps.replaced:.0%} changed", flagged_picture(rgb, steps.flagged)),
+    )
+    for one, (title, picture) in zip(axes.flat, pictures, strict=False):
+        one.set_title(title, fontsize=8)
+        if picture is not None:
+            show(one, picture)
+    # A map that is a probability is drawn as one, another up to its largest value.
+    highest = 1.0 if story.map_name == DETECTIVE_MAP else float(story.map.max()) or 1.0
+    _bar(figure, axes[0, 3], axes[0, 3].imshow(story.map, cmap="inferno", vmin=0, vmax=highest))
+    drawn = axes[1, 1].imshow(steps.surprise, cmap="viridis", vmin=SURPRISE[0], vmax=SURPRISE[1])
+    _bar(figure, axes[1, 1], drawn)
+    for one, title, values in (
+        (axes[1, 3], "residual without", steps.residual_reconstruction),
+        (axes[1, 4], "residual with", steps.residual_restoration),
+    ):
+        drawn = one.imshow(values * 255, cmap="gray", vmin=0, vmax=RESIDUAL)
+        one.set_title(f"{title}, grey levels", fontsize=8)
+        _bar(figure, one, drawn)
+    p_value = "" if finding.p_value is None else f", p = {finding.p_value:.4f}"
+    where = f", {story.where}" if story.where else ""
+    figure.suptitle(f"{Path(finding.path).name}{where}: {finding.verdict}{p_value}", fontsize=9)
+    return figure
+
+
+def _bar(figure: Figure, axes: Any, drawn: Any) -> None:
+    """A narrow scale below a panel, which keeps its size."""
+    bar = figure.colorbar(drawn, cax=axes.inset_axes((0.0, -0.06, 1.0, 0.035)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=6, length=2, pad=1)
+
+
+def code_colours(codes: np.ndarray) -> np.ndarray:
+    """(h, w) int64 -> (h, w, 3) uint8, a colour of its own for each code; that two colours are alike means nothing."""
+    table = np.random.default_rng(0).integers(40, 230, (int(codes.max()) + 1, 3))
+    return table[codes].astype(np.uint8)
+
+
+def flagged_picture(rgb: np.ndarray, flagged: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 with the squares of the (h, w) bool codes that were drawn anew tinted."""
+    y, x = (n // m for n, m in zip(rgb.shape, flagged.shape, strict=False))
+    large = np.kron(flagged, np.ones((y, x), bool))[: rgb.shape[0], : rgb.shape[1], None]
+    colour = np.array(matplotlib.colors.to_rgb("#D55E00")) * 255
+    return np.where(large, 0.45 * rgb + 0.55 * colour, rgb).astype(np.uint8)
