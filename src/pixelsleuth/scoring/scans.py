@@ -162,7 +162,7 @@ class SliceExaminer:
         )
 
     def altered(self, image: Tensor, made: Tensor, judged: Surprise, position: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What the detective says of slices (B, 1, H, W) in [0, 1] at positions (B,): logits of places and of slices."""
+        """The detective on slices (B, 1, H, W) in [0, 1] at positions (B,): logits of places and of slices."""
         assert self.model.detective is not None
         usual = None
         if self.model.detective.config.atlas and self.atlas is not None:
