@@ -22,6 +22,8 @@ FORMAT = 1
 SLICE = "slice"
 #: Share of normal pictures that may show any colour.
 COLOUR_RATE = 0.05
+#: Least level that a place is measured by, in mean levels of all places; chosen on validation pictures (LOG.md).
+FLOOR = 2.0
 #: Fewest pixels, at the model's size, that make a region.
 MIN_REGION = 16
 #: Levels at which the map's distribution is kept at each place.
@@ -145,9 +147,9 @@ def conformal_p(ascending: np.ndarray, score: float) -> float:
 
 
 def excess_over(values: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """(H, W) map over (H, W) `level`, which is held above a tenth of its own mean: where normal pixels hardly
-    vary, nothing would otherwise be too small to alarm."""
-    return (values / np.maximum(level, 0.1 * level.mean() + 1e-12)).astype(np.float32)
+    """(H, W) map over (H, W) `level`, which is held above `FLOOR` times its own mean: where normal pixels hardly vary,
+    nothing would otherwise be too small to alarm."""
+    return (values / np.maximum(level, FLOOR * level.mean() + 1e-12)).astype(np.float32)
 
 
 def map_quantiles(maps: np.ndarray) -> np.ndarray:
