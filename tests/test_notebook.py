@@ -46,8 +46,13 @@ def test_the_face_is_judged_as_the_text_says() -> None:
 @pytest.mark.skipif(not BRAIN.is_file(), reason="the model brain_t1 is not bundled")
 def test_the_anomaly_of_the_slice_is_located() -> None:
     notebook = executed("brain")
-    rows = re.findall(r"p = ([\d.]+) +score ([\d.]+) .* mask ([\d.]+), elsewhere ([\d.]+)", printed(notebook))
-    (_, before, _, _), (_, after, inside, elsewhere) = rows
-    assert float(after) > float(before)
-    assert float(inside) > float(elsewhere) + 0.1
-    assert pictures(notebook) == 2
+    told = printed(notebook)
+    # A template is no scan of the study: the model says so of both, and the map still changes where the anomaly is.
+    assert re.findall(r"^(\w+) +(\w+) +p = ([\d.]+)", told, re.M) == [
+        ("template", "anomalous", "0.091"),
+        ("anomaly", "anomalous", "0.091"),
+    ]
+    inside, elsewhere = map(float, re.findall(r"inside the mask (-?[\d.]+), elsewhere (-?[\d.]+)", told)[0])
+    assert inside > 0.05
+    assert inside > 10 * abs(elsewhere)
+    assert pictures(notebook) == 3
