@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
-from pixelsleuth.reporting.figures import save_figure, warmth
+from pixelsleuth.reporting.figures import overlay, save_figure
 from pixelsleuth.sources.images import read_picture
 
 
@@ -32,11 +32,11 @@ def main() -> None:
     for column, (finding, pixels) in enumerate(zip(findings, pictures, strict=True)):
         square = finding.square
         assert square is not None
-        assert finding.heatmap is not None
+        assert finding.excess is not None
         view = np.s_[max(0, square.y0 - 12) : square.y1 + 12, max(0, square.x0 - 12) : square.x1 + 12]
         axes[0, column].imshow(pixels[view])
         axes[0, column].set_title(Path(finding.path).stem.replace("_", " "), fontsize=9)
-        axes[1, column].imshow(warmth(pixels, finding.heatmap)[view])
+        axes[1, column].imshow(overlay(pixels, finding.excess)[view])
         axes[1, column].set_title(f"{finding.verdict}, p = {finding.p_value:.4f}", fontsize=9)
     for one in axes.flat:
         one.set_axis_off()

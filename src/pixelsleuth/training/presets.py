@@ -16,7 +16,6 @@ from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vae import VAEConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
 from pixelsleuth.sources.anomalies import KINDS
-from pixelsleuth.sources.lesions import KINDS as LESIONS
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,10 @@ PRESETS: dict[str, Settings] = {
             ),
         ),
         Stage(epochs=16, augment="scans"),
-        DetectiveConfig(width=24, channels=1, detail=True),
-        Stage(epochs=6, batch=24),
-        LESIONS,
+        DetectiveConfig(width=24, channels=1, detail=True, mirror=True, atlas=True),
+        Stage(epochs=5, batch=24),
+        # What is hardest to see stands twice.
+        ("noise", "constant", "shift", "deform", "deform", "foreign", "foreign", "blur"),
         3500,
         vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
     ),
@@ -175,7 +175,7 @@ PRESETS: dict[str, Settings] = {
 PRESETS["scans-bright"] = replace(
     PRESETS["scans"],
     preset="scans-bright",
-    detective=DetectiveConfig(width=16, channels=1),
+    detective=DetectiveConfig(width=16, channels=1, mirror=True, atlas=True),
     detective_stage=Stage(epochs=5, batch=24),
     forgeries=("constant", "shift", "foreign"),
     pairs=3000,
