@@ -38,7 +38,7 @@ def main() -> None:
         folder = options.out / preset
         train(options.store, folder, settings, resume=folder.exists(), progress=False)
         for name in ("vqvae", *(prior.kind for prior in settings.priors)):
-            table[f"{preset}/{name}"] = json.loads((folder / f"training/{name}.json").read_text())
+            table[f"{preset}/{name}"] = json.loads((folder / f"training/{name}.json").read_text(encoding="utf-8"))
             events = EventAccumulator(str(folder / f"training/{name}/log"))
             events.Reload()
             curves = {}

@@ -15,7 +15,7 @@ def shown(value: list[float]) -> str:
 
 
 def main() -> None:
-    metrics = json.loads(Path(sys.argv[1]).read_text())
+    metrics = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     default = metrics["default_score"]
     names = [default, "text_tail_sum", *(n for n in sorted(metrics["scores"]) if n not in (default, "text_tail_sum"))]
     pairs = metrics.get("paired_accuracy_by_score", {})

@@ -11,5 +11,5 @@ pixelsleuth train "$out/faces.h5" "$out/faces" --preset fast --set vqvae_stage.e
 # The detective, on top of it, at 256 px and with the detail of each cell as the preset has it. Copy-move, removal,
 # sharpening, warps and swaps of single features are kinds it never saw.
 pixelsleuth train "$out/faces.h5" "$out/faces" --preset fast --set vqvae_stage.epochs=10 --resume \
-  --set detective_stage.epochs=5 --set pairs=5000 \
-  --set 'forgeries=[self_blend, donor_blend, donor_face, reconstruction_blend, restoration_blend, blur, noise, compression]'
+  --set detective_stage.epochs=5 --set pairs=9000 \
+  --set 'forgeries=[self_blend, blur, noise, compression, recolour, magnify, soft_face, donor_blend, donor_face, donor_poisson, reconstruction_blend, restoration_blend, generated_face]'

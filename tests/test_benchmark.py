@@ -87,7 +87,7 @@ def test_workloads_write_what_the_contract_names(tmp_path: Path) -> None:
     bench.store(tmp_path)
     bench.long_run(pictures)
     bench.save(tmp_path / "out.json")
-    tree = json.loads((tmp_path / "out.json").read_text())
+    tree = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert set(tree["store_read"]) == {"images_per_second", "cpu_seconds_per_image", "peak_mb", "settings"}
     assert tree["machine"]["matmul_gflops_float32"] > 1
     rows = tree["growth"]["pictures"]

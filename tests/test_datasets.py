@@ -59,7 +59,7 @@ def test_ffhq_against_real_and_fake_face(tmp_path: Path) -> None:
         "--not-near", store, "--out", out,
     )  # fmt: skip
     assert code == 0
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["n_near_duplicates_left_out"] >= 2
     assert metrics["n_normal"] == 8 - metrics["n_near_duplicates_left_out"]
     assert set(metrics["levels"]) == {"easy", "mid", "hard"}
@@ -96,7 +96,7 @@ def test_faceforensics(tmp_path: Path) -> None:
         root / "manipulated_sequences", "--split", "test", "--out", out,
     )  # fmt: skip
     assert code == 0
-    metrics = json.loads((out / "metrics.json").read_text())
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["n_normal"], metrics["n_anomalous"], metrics["n_calibration"]) == (3, 2, 20)
     assert set(metrics["videos"]) == {"all", "Deepfakes", "FaceSwap"}
     assert metrics["videos"]["FaceSwap"]["n_anomalous"] == 1
@@ -115,4 +115,4 @@ def test_the_guide_names_what_is_tested_here(word: str) -> None:
     guide = Path(__file__).parents[1] / "docs/datasets.md"
     if not guide.is_file():
         pytest.skip("no docs beside the tests")
-    assert word in guide.read_text()
+    assert word in guide.read_text(encoding="utf-8")

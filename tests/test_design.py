@@ -37,7 +37,7 @@ def modules() -> list[tuple[str, Path, ast.Module]]:
         relative = path.relative_to(ROOT)
         room = relative.parts[0].removesuffix(".py")
         if relative.name != "__init__.py" or len(relative.parts) > 1:
-            found.append((room, path, ast.parse(path.read_text())))
+            found.append((room, path, ast.parse(path.read_text(encoding="utf-8"))))
     return found
 
 

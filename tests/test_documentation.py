@@ -59,7 +59,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     found = [
         Block(page, text[: m.start("text")].count("\n"), m["language"], m["text"], m["reason"])
         for m in FENCE.finditer(text)
@@ -113,10 +113,12 @@ def look_at(call: list[str], block: Block) -> None:
     program, *words = call
     assert program in LOOKED_AT, f"{block}: {program} is neither run nor known"
     if program == "make":
-        rules = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
+        rules = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
         assert set(words) <= set(rules), f"{block}: make {words}, the Makefile has {rules}"
     if program == "pip":
-        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "optional-dependencies"
+        ]
         for extra in re.findall(r"\[([\w,]+)\]", " ".join(words)):
             assert set(extra.split(",")) <= set(extras), f"{block}: no such extra: {extra}"
     if program == "python" and words and words[0].endswith(".py"):
@@ -222,7 +224,7 @@ def test_options_named_within_the_text_exist(page: Path) -> None:
     """`pixelsleuth evaluate --normal ...`, as it stands in a sentence or a table."""
     if page.name in GENERATED:
         return
-    text = FENCE.sub("", page.read_text())
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
     for call in re.findall(r"`(?:\.venv/bin/)?pixelsleuth ([^`]+)`", text):
         command = typer.main.get_command(app)
         for word in call.replace("\\|", "|").split():
@@ -234,12 +236,12 @@ def test_options_named_within_the_text_exist(page: Path) -> None:
 
 
 def test_the_citation_says_what_the_package_says() -> None:
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert cited["version"] == package["version"] == __version__
     assert cited["license"] == package["license"]
     assert cited["authors"] == [{"name": name["name"]} for name in package["authors"]]
-    page = (ROOT / "docs/cite.md").read_text()
+    page = (ROOT / "docs/cite.md").read_text(encoding="utf-8")
     for work in (cited, *cited["references"]):
         plain = page.replace("{", "").replace("}", "")
         assert work["title"] in plain, work["title"]
@@ -281,27 +283,27 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     assert len(pages) > 12
     for page in pages:
         loads = _Loads()
-        loads.feed(page.read_text())
+        loads.feed(page.read_text(encoding="utf-8"))
         assert any(name.endswith(".css") for name in loads.found)
         outside = [name for name in loads.found if re.match(r"(?:\w+:)?//", name)]
         assert not outside, f"{page.name} loads {outside}"
         # What Material would fetch a drawing program for.
-        assert 'class="mermaid"' not in page.read_text()
+        assert 'class="mermaid"' not in page.read_text(encoding="utf-8")
     for style in site.rglob("*.css"):
-        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text()), style.name
+        assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", style.read_text(encoding="utf-8")), style.name
 
 
 def test_equations_are_set_without_a_script(site: Path) -> None:
-    text = (site / "method.html").read_text()
+    text = (site / "method.html").read_text(encoding="utf-8")
     assert text.count("<math ") > 30
     assert "arithmatex" not in text
 
 
 def test_the_reference_shows_docstrings(site: Path) -> None:
-    text = (site / "api.html").read_text()
+    text = (site / "api.html").read_text(encoding="utf-8")
     for name in ("pixelsleuth.detector.Detector.detect", "pixelsleuth.records.Finding"):
         assert f'id="{name}"' in text, name
     exported = ast.literal_eval(
-        re.search(r"__all__ = (\[.*?\])", (ROOT / "src/pixelsleuth/__init__.py").read_text())[1]
+        re.search(r"__all__ = (\[.*?\])", (ROOT / "src/pixelsleuth/__init__.py").read_text(encoding="utf-8"))[1]
     )
     assert all(name in text for name in exported if not name.startswith("__"))

@@ -28,7 +28,7 @@ needs_faces = pytest.mark.skipif(not FACES.is_dir(), reason=f"needs the shared f
 def test_the_demo_finds_the_tampered_copies_less_normal_than_the_original(tmp_path: Path) -> None:
     code, out, _ = run_cli("demo", "--out", tmp_path)
     assert code == 0
-    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text(encoding="utf-8").splitlines()]
     by_name = {Path(r["path"]).stem: r for r in records}
     untouched = by_name.pop("untouched")
     assert len(by_name) >= 3
@@ -36,7 +36,7 @@ def test_the_demo_finds_the_tampered_copies_less_normal_than_the_original(tmp_pa
     assert untouched["verdict"] in ("normal", "unsure")
     for record in records:
         assert (tmp_path / record["heatmap"]).is_file()
-    report = (tmp_path / "report.html").read_text()
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "http://" not in report.replace("http://www.w3.org", "")
     assert "https://" not in report
     assert len(report) < 1_000_000 * len(records)
@@ -132,12 +132,12 @@ def test_a_wheel_is_whole(tmp_path: Path) -> None:
     environment["PYTHONPATH"] = f"{site}{os.pathsep}{Path(torch.__file__).parents[1]}"
     done = subprocess.run(
         [python, "-m", "pixelsleuth", "demo", "--out", tmp_path / "demo"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     where = subprocess.run(
         [python, "-c", "import pixelsleuth; print(pixelsleuth.__file__)"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, encoding="utf-8", check=True,
     )  # fmt: skip
     assert where.stdout.startswith(str(tmp_path))
     assert (tmp_path / "demo/report.html").is_file()

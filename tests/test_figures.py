@@ -52,7 +52,7 @@ def refused(*call: object) -> str:
 
 def texts(svg: Path) -> str:
     """The words of an SVG, which are written as text."""
-    found = re.findall(r"<text[^>]*>(.*?)</text>", svg.read_text(), re.S)
+    found = re.findall(r"<text[^>]*>(.*?)</text>", svg.read_text(encoding="utf-8"), re.S)
     return "\n".join(re.sub(r"<[^>]+>", "", text) for text in found)
 
 
@@ -76,7 +76,7 @@ def judged(model_folder: Path, shapes: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def test_the_curves_name_the_areas_that_scikit_learn_finds(evaluated: Path, tmp_path: Path) -> None:
-    metrics = json.loads((evaluated / "metrics.json").read_text())
+    metrics = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))
     default = metrics["default_score"]
     with open(evaluated / "scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -115,8 +115,8 @@ def test_the_curves_are_scikit_learns_and_lie_in_their_bands(evaluated: Path) ->
 def test_two_files_of_records_give_the_same_curve_and_pairs_their_bands(
     evaluated: Path, judged: Path, tmp_path: Path
 ) -> None:
-    default = json.loads((evaluated / "metrics.json").read_text())["default_score"]
-    area = json.loads((evaluated / "metrics.json").read_text())["scores"][default]["auroc"]
+    default = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))["default_score"]
+    area = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))["scores"][default]["auroc"]
     run("figures", "roc", judged / "real", judged / "fake/findings.jsonl", "--out", tmp_path / "two.svg")
     assert f"score  {area[0]:.3f} [" in texts(tmp_path / "two.svg")
     assert "by pair" not in texts(tmp_path / "two.svg")
@@ -146,7 +146,7 @@ def test_the_bars_of_a_histogram_are_shares_of_each_class(evaluated: Path) -> No
 
 
 def test_a_table_of_one_class_is_refused(evaluated: Path, tmp_path: Path) -> None:
-    lines = (evaluated / "scores.csv").read_text().splitlines()
+    lines = (evaluated / "scores.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "scores.csv").write_text("\n".join(lines[:30]) + "\n")
     assert "30 and 0" not in (told := refused("figures", "roc", tmp_path, "--out", tmp_path / "one.png"))
     assert "got 29 and 0" in told

@@ -224,7 +224,7 @@ def test_a_model_whose_detective_does_not_fit_is_not_loaded(
     for path in model_folder.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    tree = json.loads((tmp_path / "config.json").read_text())
+    tree = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     tree["detective"] |= change
     (tmp_path / "config.json").write_text(json.dumps(tree))
     with pytest.raises(ModelError, match=message):

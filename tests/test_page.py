@@ -132,7 +132,7 @@ def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path)
     assert len({under for _, under, _ in shown[:3]}) == 3
     with page.expect_download() as download:
         page.click("#report")
-    report = Path(download.value.path()).read_text()
+    report = Path(download.value.path()).read_text(encoding="utf-8")
     assert "normal calibration images" in report
     assert len(report) < 1_000_000
 

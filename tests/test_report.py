@@ -36,8 +36,8 @@ def test_detect_writes_a_report_in_which_nothing_of_a_file_is_markup(model_folde
     arguments = ("detect", evil, tmp_path / "bad.jpg", "--model", model_folder, "--max-false-alarm", 0.05, "--report")
     assert run_cli(*arguments)[0] == 2
     assert run_cli(*arguments, "--out", tmp_path / "out")[0] == 0
-    page = (tmp_path / "out/report.html").read_text()
-    record = json.loads((tmp_path / "out/findings.jsonl").read_text().splitlines()[0])
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    record = json.loads((tmp_path / "out/findings.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(2)" in page

@@ -88,7 +88,7 @@ def test_the_figure_draws_what_the_file_holds(model_folder: Path, folders: Path,
     done = runner.invoke(app, [*base, "--corruption", "blur", "--corruption", "jpeg", "--out", str(tmp_path)])
     assert done.exit_code == 0, (done.output, done.exception)
     assert "blur 2" in done.output
-    found = json.loads((tmp_path / "robustness.json").read_text())
+    found = json.loads((tmp_path / "robustness.json").read_text(encoding="utf-8"))
     assert (tmp_path / "robustness.png").stat().st_size > 5000
     default = found["default_score"]
     figure = severity_figure(found, "ap", [default])

@@ -216,7 +216,7 @@ def test_a_video_gets_a_record_with_its_frames(faces_detector: Detector, tmp_pat
     options = ("--max-false-alarm", 0.05, "--frames", 6, "--keep", 4)
     code, _, _ = run_cli("detect", tmp_path / "in", "--out", out, *options)
     assert code == 0
-    (record,) = [json.loads(line) for line in (out / "findings.jsonl").read_text().splitlines()]
+    (record,) = [json.loads(line) for line in (out / "findings.jsonl").read_text(encoding="utf-8").splitlines()]
     assert record["kind"] == "video"
     assert len(record["frames"]) == 4
     ps = [frame["p_value"] for frame in record["frames"]]
@@ -313,7 +313,7 @@ def test_evaluate_reports_frames_and_videos(tmp_path: Path) -> None:
     labels.write_text("\n".join(rows) + "\n")
     code, shown, _ = run_cli("evaluate", "--normal", labels, "--anomalous", labels, "--out", tmp_path / "out")
     assert code == 0
-    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
     assert (metrics["n_normal"], metrics["n_anomalous"]) == (3, 3)
     found = metrics["videos"]["all"]
     assert found["n_frames"] > 18
@@ -455,7 +455,7 @@ def test_figures_of_a_store(tmp_path: Path) -> None:
         (axes,) = frames_per_video(store).axes
     bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
     assert bars == {0: 1, **Counter(counts.values())}
-    assert f"{len(counts) + 1} videos, 1 without a face" in (tmp_path / "frames.svg").read_text()
+    assert f"{len(counts) + 1} videos, 1 without a face" in (tmp_path / "frames.svg").read_text(encoding="utf-8")
 
 
 def test_whole_frames_stand_in_where_no_face_is_found(faces_detector: Detector, tmp_path: Path) -> None:

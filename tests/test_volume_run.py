@@ -40,7 +40,7 @@ def test_records_and_maps_of_volumes(model: Path, folders: Path, tmp_path: Path)
         app, ["detect", *inputs, "--model", str(model), "--max-false-alarm", "0.1", "--out", str(tmp_path)]
     )
     assert done.exit_code == 0, done.output
-    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "findings.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(records) == 6 + len(bad) + 1
     for code, record in zip(bad, records[6:-1], strict=True):
         assert record["verdict"] == "not_applicable"
@@ -101,7 +101,7 @@ def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> No
     base = ["evaluate", "--model", str(model), "--anomalous", str(folders / "sick/flair")]
     done = runner.invoke(app, [*base, "--normal", str(folders / "healthy"), "--out", str(tmp_path / "a")])
     assert done.exit_code == 0, (done.output, done.exception)
-    found = json.loads((tmp_path / "a/metrics.json").read_text())
+    found = json.loads((tmp_path / "a/metrics.json").read_text(encoding="utf-8"))
     assert (found["n_normal"], found["n_anomalous"], found["unit"]) == (6, 6, "volume")
     assert found["scores"][found["default_score"]]["auroc"][0] > 0.9
     pixel = found["pixel"]
@@ -117,7 +117,7 @@ def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> No
     more = ["--thresholds", str(tmp_path / "a/metrics.json"), "--text-pairs", "0", "--out", str(tmp_path / "b")]
     done = runner.invoke(app, [*base, *more])
     assert done.exit_code == 0, (done.output, done.exception)
-    again = json.loads((tmp_path / "b/metrics.json").read_text())
+    again = json.loads((tmp_path / "b/metrics.json").read_text(encoding="utf-8"))
     assert again["unit"] == "slice"
     assert again["n_normal"] > 10
     assert again["pixel"]["baseline_brightness"]["dsc"][0] == pytest.approx(
@@ -186,7 +186,7 @@ def test_mood_s_call(model: Path, folders: Path, tmp_path: Path) -> None:
             app, ["mood", "-i", str(source), "-o", str(tmp_path / mode), "--mode", mode, "--model", str(model)]
         )
         assert done.exit_code == 0, (done.output, done.exception)
-    healthy, sick = (float((tmp_path / f"sample/{n}.nii.gz.txt").read_text()) for n in (400, 401))
+    healthy, sick = (float((tmp_path / f"sample/{n}.nii.gz.txt").read_text(encoding="utf-8")) for n in (400, 401))
     assert 0 <= healthy < sick <= 1
     values = np.asarray(nibabel.load(tmp_path / "pixel/401.nii.gz").dataobj)
     assert values.shape == nibabel.load(source / "401.nii.gz").shape

@@ -169,7 +169,7 @@ def test_detect_writes_one_record_an_input_in_order(model_folder: Path, shapes: 
         "detect", *inputs, "--model", model_folder, "--out", tmp_path / "out", "--max-false-alarm", 0.05
     )
     assert code == 0
-    records = [json.loads(line) for line in (tmp_path / "out/findings.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "out/findings.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [r["path"] for r in records] == [str(p) for p in inputs]
     for record in records:
         assert tuple(record) == RECORD_FIELDS
@@ -235,7 +235,7 @@ def test_bad_files_among_good_ones_never_stop_a_run(model_folder: Path, shapes: 
         tmp_path / "o",
     )
     assert code == 0
-    records = [json.loads(line) for line in (tmp_path / "o/findings.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (tmp_path / "o/findings.jsonl").read_text(encoding="utf-8").splitlines()]
     by_name = {Path(r["path"]).name: r for r in records}
     for name, reason in BAD.items():
         assert by_name[name]["verdict"] == "not_applicable"
@@ -250,7 +250,7 @@ def test_evaluate_gives_what_the_contract_says(model_folder: Path, shapes: Path,
         "--masks", shapes / "test/masks", "--out", tmp_path,
     )  # fmt: skip
     assert code == 0
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["n_normal"], metrics["n_anomalous"], metrics["n_calibration"]) == (60, 40, 120)
     assert {"text_tail_sum", "baseline_blur", "baseline_jpeg_size", "baseline_brightness"} <= set(metrics["scores"])
     default = metrics["scores"][metrics["default_score"]]
@@ -278,7 +278,7 @@ def test_evaluate_with_pairs(model_folder: Path, tmp_path: Path) -> None:
         "--pairs", tmp_path / "pairs.csv", "--text-pairs", 3,
     )  # fmt: skip
     assert run_cli(*arguments, "--out", tmp_path / "o")[0] == 0
-    metrics = json.loads((tmp_path / "o/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "o/metrics.json").read_text(encoding="utf-8"))
     assert metrics["paired_accuracy"][0] > 0.8
     assert metrics["pixel"][metrics["default_map"]]["change_auroc"][0] > 0.8
     # The partner is untouched: its map knows nothing of where the fake was altered.
@@ -286,7 +286,7 @@ def test_evaluate_with_pairs(model_folder: Path, tmp_path: Path) -> None:
     assert 0 < metrics["pixel"]["text_restoration"]["replaced"] < 1
     assert metrics["n_text_restoration"] == 3
     assert run_cli(*arguments, "--match-sharpness", "--out", tmp_path / "m")[0] == 0
-    matched = json.loads((tmp_path / "m/metrics.json").read_text())
+    matched = json.loads((tmp_path / "m/metrics.json").read_text(encoding="utf-8"))
     assert abs(matched["n_anomalous"] - 12) == 0
     code, _, error = run_cli(*arguments[:-4], "--pairs", tmp_path / "real/07000.png")
     assert code == 2
@@ -311,7 +311,7 @@ def test_real_and_fake_face_names_give_levels(model_folder: Path, shapes: Path, 
         "--out",
         tmp_path,
     )
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert {level: metrics["levels"][level]["n"] for level in metrics["levels"]} == {"easy": 4, "mid": 4, "hard": 4}
 
 
@@ -321,7 +321,7 @@ def test_a_model_folder_is_read_strictly(model_folder: Path, tmp_path: Path) -> 
         return Path(shutil.copytree(model_folder, tmp_path / "m", ignore=shutil.ignore_patterns("training")))
 
     def edit(folder: Path, change) -> None:
-        tree = json.loads((folder / "config.json").read_text())
+        tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         change(tree)
         (folder / "config.json").write_text(json.dumps(tree))
 

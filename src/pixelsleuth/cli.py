@@ -528,7 +528,7 @@ def _evaluate_volumes(
     levels: dict[str, float] = {}
     if thresholds is not None:
         try:
-            levels = json.loads(thresholds.read_text())["thresholds"]
+            levels = json.loads(thresholds.read_text(encoding="utf-8"))["thresholds"]
         except (OSError, ValueError, KeyError) as error:
             raise PixelsleuthError(f"--thresholds {thresholds}: not the metrics.json of volumes ({error})") from error
     with _bar() as bar:

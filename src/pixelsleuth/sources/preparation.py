@@ -275,7 +275,7 @@ def open_parts(parts: Path, settings: dict[str, Any]) -> None:
     """Keeps finished parts if they were made with the same settings, else starts anew."""
     note = parts / "settings.json"
     text = json.dumps(settings)
-    if note.exists() and note.read_text() == text:
+    if note.exists() and note.read_text(encoding="utf-8") == text:
         return
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)

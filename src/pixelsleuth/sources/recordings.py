@@ -128,7 +128,7 @@ def _official_splits(root: Path) -> dict[tuple[str, str], str]:
             path = folder / "splits" / f"{split}.json"
             if path.is_file() and not any(known == split for known in found.values()):
                 try:
-                    found |= {(str(a), str(b)): split for a, b in json.loads(path.read_text())}
+                    found |= {(str(a), str(b)): split for a, b in json.loads(path.read_text(encoding="utf-8"))}
                 except (OSError, ValueError, TypeError) as error:
                     raise PixelsleuthError(f"{path}: expected a list of pairs of numbers ({error})") from error
     return found
@@ -154,7 +154,7 @@ def _dfdc_metadata(folder: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     try:
-        tree = json.loads(path.read_text())
+        tree = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): dict(about) for name, about in tree.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise PixelsleuthError(f"{path}: expected DFDC's metadata, names with labels ({error})") from error
@@ -162,7 +162,11 @@ def _dfdc_metadata(folder: Path) -> dict[str, dict[str, str]]:
 
 def _celeb_testing(root: Path) -> set[str]:
     path = root / "List_of_testing_videos.txt"
-    return {line.split()[-1] for line in path.read_text().splitlines() if line.strip()} if path.is_file() else set()
+    return (
+        {line.split()[-1] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        if path.is_file()
+        else set()
+    )
 
 
 def _not_test(group: str) -> str:

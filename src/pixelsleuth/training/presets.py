@@ -194,7 +194,7 @@ def resolve(preset: str = "fast", config: Path | None = None, overrides: list[st
     settings = PRESETS[preset]
     if config is not None:
         try:
-            tree = yaml.safe_load(config.read_text()) or {}
+            tree = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise PixelsleuthError(f"--config {config}: cannot be read as YAML ({error})") from error
         if not isinstance(tree, dict):

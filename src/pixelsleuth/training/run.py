@@ -111,7 +111,7 @@ def train(
             figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
             write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
             save_network(vqvae, vqvae_path)
-        figures["vqvae"] = json.loads((work / "vqvae.json").read_text())
+        figures["vqvae"] = json.loads((work / "vqvae.json").read_text(encoding="utf-8"))
         say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
 
         if settings.vae_stage.epochs:
@@ -129,7 +129,7 @@ def train(
                 figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
                 write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
                 save_network(prior, path)
-            figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text())
+            figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text(encoding="utf-8"))
             say(f"{config.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures[config.kind].items()))
 
         preprocessing = {k: store.settings[k] for k in PREPROCESSING if k in store.settings}
@@ -179,7 +179,7 @@ def _fit_vae(
         made = _fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
         write_text(work / "vae.json", json.dumps(made))
         save_network(vae, folder / VAE_FILE)
-    found: dict[str, float] = json.loads((work / "vae.json").read_text())
+    found: dict[str, float] = json.loads((work / "vae.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -210,7 +210,7 @@ def _teach(
         figures = fit_detective(detective, lessons, stage, work / "detective", settings.seed, progress)
         write_text(work / "detective.json", json.dumps(figures))
         save_network(detective, folder / DETECTIVE_FILE)
-    found: dict[str, float] = json.loads((work / "detective.json").read_text())
+    found: dict[str, float] = json.loads((work / "detective.json").read_text(encoding="utf-8"))
     say("detective: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
     return found
 
@@ -260,7 +260,7 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
     if note.exists():
         if not resume:
             raise PixelsleuthError(f"{folder} holds a training run; go on with --resume, or name another folder")
-        old, new = json.loads(note.read_text()), json.loads(text)
+        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
         if old == new:
             return
         taught = (folder / DETECTIVE_FILE).exists() or (work / "lessons").exists()
@@ -297,7 +297,7 @@ def _precision(stage: Stage) -> Any:
 
 def _cpu_has_bf16() -> bool:
     try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text() or torch.cpu._is_amx_tile_supported()
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") or torch.cpu._is_amx_tile_supported()
     except (OSError, AttributeError):
         return False
 
