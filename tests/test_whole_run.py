@@ -425,3 +425,20 @@ def test_no_record_depends_on_restorations_unless_its_map_does(detector: Detecto
     assert {**bare.record(), "seconds": 0} == {**full.record(), "seconds": 0}
     assert np.array_equal(bare.heatmap, full.heatmap)
     assert judged("restoration", False).restoration is not None
+
+
+def test_the_terminal_tells_every_verdict_and_what_it_rests_on(
+    model_folder: Path, shapes: Path, tmp_path: Path
+) -> None:
+    real = next(iter(sorted((shapes / "test/real").iterdir())))
+    code, _, told = run_cli(
+        "detect", real, tmp_path / "gone.png", "--model", model_folder, "--max-false-alarm", 0.05,
+        "--out", tmp_path / "out", "--no-heatmap",
+    )  # fmt: skip
+    assert code == 0
+    (record, _) = [
+        json.loads(line) for line in (tmp_path / "out/findings.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert f"{real.name}: {record['verdict']}, p = {record['p_value']:.4f} where 0.05 is anomalous" in told
+    assert "gone.png: not applicable, no such file" in told
+    assert f"records: {tmp_path / 'out/findings.jsonl'}" in told

@@ -20,6 +20,7 @@ from rich.table import Table
 from pixelsleuth import __version__
 from pixelsleuth.commands import figures, robustness
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.records import Finding
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +38,8 @@ app.command("robustness")(robustness.robustness)
 
 # Records go to standard output; everything meant for people's eyes goes to standard error.
 console = Console(stderr=True)
+#: Findings that are told on the terminal, a line each; of more the records tell.
+MOST_TOLD = 20
 
 
 class Format(str, Enum):
@@ -423,14 +426,23 @@ def detect(
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
     made = Report(Judge.of(detector, model), "pixelsleuth " + shlex.join(sys.argv[1:])) if report else None
-    also = () if made is None else (made.add,)
+    told = 0
+
+    def also(finding: Finding) -> None:
+        nonlocal told
+        told += 1
+        if told <= MOST_TOLD:
+            console.print(_told(finding), highlight=False, soft_wrap=True, markup=False)
+        if made is not None:
+            made.add(finding)
+
     found = detector.detect_many(
         _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy
     )
     try:
         with _bar() as bar:
             task = bar.add_task("judging", total=None)
-            for number, verdict in enumerate(written_behind(found, writer, out, *also), 1):
+            for number, verdict in enumerate(written_behind(found, writer, out, also), 1):
                 counts[verdict] = counts.get(verdict, 0) + 1
                 bar.update(task, completed=number)
     finally:
@@ -441,10 +453,24 @@ def detect(
     console.print(
         ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
     )
+    if path is not None and out is not None:
+        written = f"records: {path}" + (f", report: {out / 'report.html'}" if made else "")
+        console.print(written, highlight=False, soft_wrap=True, markup=False)
     if total == counts.get("not_applicable", 0):
         raise PixelsleuthError(f"none of the {total} inputs could be judged; the records say why")
     if fail_on_anomaly and counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _told(finding: Finding) -> str:
+    """One line for the terminal: what was judged, the verdict and what it rests on."""
+    name = "".join(c if c.isprintable() else "?" for c in Path(finding.path).name)
+    verdict = finding.verdict.replace("_", " ")
+    if finding.p_value is None:
+        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
+    regions = len(finding.regions)
+    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
+    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
 
 
 def _listed(inputs: list[str]) -> Iterator[str]:

@@ -89,7 +89,7 @@ def _opened(path: Path) -> tuple[Any, str]:
         if not path.is_file():
             if path.exists():
                 raise InputError("not_a_file", "expected a regular file, got a device, pipe or socket")
-            raise InputError("missing", "no such file; it may have been moved while the run went on")
+            raise InputError("missing", "no such file; check the path, or it was moved while the run went on")
         size = path.stat().st_size
         if size == 0:
             raise InputError("empty", "the file has no bytes; copy it again from its source")
