@@ -16,6 +16,7 @@ from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding
 from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.exhibits import exhibit_of, layers
+from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, jpeg_quality, picture_facts
 from pixelsleuth.reporting.report import Judge, Report, explained, section
 from tests.conftest import shape_picture
@@ -57,6 +58,19 @@ def test_layers_lie_on_each_other(detector: Detector, judge: Judge, tmp_path: Pa
     sizes = {Image.open(io.BytesIO(b64decode(k.uri.split(",")[1]))).size for k in made.values() if k.aligned}
     assert sizes == {(480, 480)}
     assert Image.open(io.BytesIO(b64decode(made["codes"].uri.split(",")[1]))).size == judge.grid[::-1]
+
+
+def test_where_to_look_is_a_tenth_of_any_picture() -> None:
+    pixels = np.full((50, 60, 3), 120, np.uint8)
+    excess = np.zeros((50, 60), np.float32)
+    excess[:, :40] = np.random.default_rng(0).random((50, 40)) * 0.1 + 0.01
+    excess[10:14, 10:15] = 0.2
+    for level in (1, 15):
+        tinted = (warmth(pixels, level * excess) != 120).any(2)
+        assert 0.09 < tinted[:, :40].mean() < 0.11
+        assert tinted[10:14, 10:15].all()
+        assert not tinted[:, 40:].any()
+    assert (warmth(pixels, np.zeros_like(excess)) == 120).all()
 
 
 def test_the_most_unusual_are_kept_in_input_order(detector: Detector, judge: Judge, tmp_path: Path) -> None:

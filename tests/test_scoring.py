@@ -161,6 +161,19 @@ def test_a_normal_picture_looks_calm() -> None:
     assert abs((shares > 0.95).mean() - 0.05) < 0.02
 
 
+def test_colour_is_full_within_reach_of_a_map_that_ends_at_one() -> None:
+    # Probabilities: what few normal pictures reach anywhere lies hardly below the most there can be.
+    maps = np.random.default_rng(2).beta(0.3, 2, (1000, 32, 32))
+    calibration = made_calibration(np.arange(100.0), maps)
+    scale = calibration.coloured(np.array([0.0, calibration.colour_from, np.quantile(calibration.largest, 0.999)]))
+    assert np.allclose(scale, [0, 1, 2])
+    certain = calibration.coloured(calibration.excess(np.ones((32, 32))))
+    assert certain.max() == 2
+    largest = np.array([calibration.coloured(calibration.excess(m)).max() for m in maps])
+    assert np.mean(largest >= 1) == pytest.approx(COLOUR_RATE, abs=0.005)
+    assert 0 < np.mean(largest >= 2) <= 0.002
+
+
 def test_a_region_is_found_where_it_is_and_drawn_back_on_the_input() -> None:
     maps = np.random.default_rng(1).gamma(2, 1, (200, 32, 32))
     calibration = made_calibration(np.arange(100.0), maps)

@@ -336,7 +336,7 @@ class Detector:
                 box = face.face.box
                 faces[k] = replace(face, regions=self._regions(over, box, item.shape, count))
                 np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, item.shape), out=heatmap)
-                np.maximum(excess, drawn_back(over / self.calibration.colour_from, box, item.shape), out=excess)
+                np.maximum(excess, drawn_back(self.calibration.coloured(over), box, item.shape), out=excess)
             (i,) = places[best]
             regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
             finding = replace(
@@ -390,7 +390,7 @@ class Detector:
             assert look.surroundings is not None
             pixels, box = look.surroundings
             over = self.calibration.excess(raw[number])
-            excess = drawn_back(over / self.calibration.colour_from, box, pixels.shape)
+            excess = drawn_back(self.calibration.coloured(over), box, pixels.shape)
             whole = drawn_back(self.calibration.share(raw[number]), look.face.box, item.shape)
             stills.append(Still(before + k, pixels, excess, whole))
             if number == 0:

@@ -104,7 +104,7 @@ class Scanner:
         excess = np.stack([self.calibration.excess(one) for one in raw]) * (raw > 0)
         share = np.stack([self.calibration.share(one) for one in raw]) * (raw > 0)
         heatmap = in_file_order(cut.drawn_back(share), scan.volume)
-        coloured = in_file_order(cut.drawn_back(excess / self.calibration.colour_from), scan.volume)
+        over = in_file_order(cut.drawn_back(excess), scan.volume)
         restoration = None
         if seen.restoration is not None:
             restoration = np.repeat(
@@ -113,21 +113,21 @@ class Scanner:
         return replace(
             finding,
             heatmap=heatmap,
-            excess=coloured,
-            regions=self._regions(coloured),
+            excess=self.calibration.coloured(over),
+            regions=self._regions(over),
             raw_maps=seen.maps,
             restoration=restoration,
         )
 
     def _regions(self, excess: np.ndarray) -> tuple[Region, ...]:
-        """Connected parts of (X, Y, Z) excess above 1, in voxels of the file, the most unusual first."""
-        labels, _ = ndimage.label(excess >= 1)
+        """Connected parts of (X, Y, Z) excess that are coloured, in voxels of the file, the most unusual first."""
+        labels, _ = ndimage.label(excess >= self.calibration.colour_from)
         found = []
         for number, (i, j, k) in enumerate(ndimage.find_objects(labels), 1):
             part = labels[i, j, k] == number
             if part.sum() < MIN_REGION:
                 continue
-            peak = float(excess[i, j, k][part].max()) * self.calibration.colour_from
+            peak = float(excess[i, j, k][part].max())
             box = Box(i.start, j.start, i.stop, j.stop)
             found.append(Region(box, conformal_p(self.calibration.largest, peak), (k.start, k.stop)))
         return tuple(sorted(found, key=lambda r: r.p_value))

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import FULL_COLOUR, heat
+from pixelsleuth.reporting.figures import heat
 
 WIDTH = 560
 #: Markers by person; shape and dash tell them apart without colour.
@@ -111,7 +111,7 @@ def legend() -> Markup:
         r, g, b = (round(255 * float(c)) for c in colours[k])
         parts.append(f'<rect x="{10 + k * 13.5}" y="4" width="14" height="14" fill="rgb({r},{g},{b})"/>')
     parts.append(_text(10, 34, "begins where 5% of normal images have any", "start"))
-    parts.append(_text(WIDTH - 10, 34, f"full at {FULL_COLOUR:g} times that", "end"))
+    parts.append(_text(WIDTH - 10, 34, "full where 1 in 1,000 has", "end"))
     return _svg(parts, 40, "Colour scale: colour begins where only 5% of normal images have any")
 
 

@@ -102,7 +102,7 @@ def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
         return _slice_layers(exhibit)
     close = _close_up(exhibit)
     if close is not None:
-        pixels, excess, share, inside, whole = close
+        pixels, excess, inside, whole = close
         made.append(Layer("input", "Input: what was judged, with a rim around it", jpeg_uri(pixels)))
         if finding.restoration is not None and inside is not None:
             pasted = _pasted(pixels, finding.restoration, inside)
@@ -112,9 +112,8 @@ def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
             boxes = [_scaled(region.box, whole, scale) for region in finding.regions]
             coloured = with_boxes(overlay(pixels, excess), boxes, _REGION)
             made.append(Layer("map", "Unusual: what few normal images match, regions framed", jpeg_uri(coloured)))
-        if share is not None:
-            caption = "Where to look: the least usual tenth, tinted in normal images too"
-            made.append(Layer("look", caption, jpeg_uri(warmth(pixels, share))))
+            caption = "Where to look: its least usual tenth, whatever the verdict"
+            made.append(Layer("look", caption, jpeg_uri(warmth(pixels, excess))))
     if exhibit.pixels is not None:
         made.append(_whole(exhibit))
     if "surprise" in finding.raw_maps:
@@ -127,24 +126,20 @@ def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
 def _slice_layers(exhibit: Exhibit) -> list[Layer]:
     """The slice of a volume: as it is, what is unusual, where to look."""
     finding = exhibit.finding
-    if exhibit.pixels is None or exhibit.slice_of is None or finding.excess is None or finding.heatmap is None:
+    if exhibit.pixels is None or exhibit.slice_of is None or finding.excess is None:
         return []
     # Scans are small: enlarged, their voxels stay where the maps have them.
     scale = SIDE / max(exhibit.pixels.shape[:2])
     size = (round(exhibit.pixels.shape[1] * scale), round(exhibit.pixels.shape[0] * scale))
-    pixels, excess, share = (
+    pixels, excess = (
         cv2.resize(np.ascontiguousarray(one), size, interpolation=cv2.INTER_LINEAR)
-        for one in (exhibit.pixels, finding.excess, finding.heatmap)
+        for one in (exhibit.pixels, finding.excess)
     )
     at, count = exhibit.slice_of
     return [
         Layer("input", f"Input: axial slice {at} of {count} from below, front up, right is right", jpeg_uri(pixels)),
         Layer("map", "Unusual: what few normal volumes match", jpeg_uri(overlay(pixels, excess))),
-        Layer(
-            "look",
-            "Where to look: the least usual tenth, tinted in normal volumes too",
-            jpeg_uri(warmth(pixels, share)),
-        ),
+        Layer("look", "Where to look: its least usual tenth, whatever the verdict", jpeg_uri(warmth(pixels, excess))),
     ]
 
 
@@ -171,25 +166,22 @@ def thumbnails(exhibit: Exhibit) -> list[str]:
     return found
 
 
-def _close_up(
-    exhibit: Exhibit,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, Box | None, Box] | None:
-    """Pixels of what lies around the square, excess and share on them, the square's place, and where it all is."""
+def _close_up(exhibit: Exhibit) -> tuple[np.ndarray, np.ndarray | None, Box | None, Box] | None:
+    """Pixels of what lies around the square, excess on them, the square's place, and where it all is."""
     finding = exhibit.finding
     if finding.square is None:
         return None
     square = finding.square
-    share: np.ndarray | None = None
     excess: np.ndarray | None = None
     if finding.stills:
         still = finding.stills[0]
         pixels, excess = still.pixels, still.excess
-        share, inside = surrounded(still.heatmap, square)
+        _, inside = surrounded(still.heatmap, square)
         shape: tuple[int, ...] = still.heatmap.shape
     elif exhibit.pixels is not None:
         pixels, inside = surrounded(exhibit.pixels, square)
-        if finding.excess is not None and finding.heatmap is not None:
-            excess, share = surrounded(finding.excess, square)[0], surrounded(finding.heatmap, square)[0]
+        if finding.excess is not None:
+            excess, _ = surrounded(finding.excess, square)
         shape = exhibit.pixels.shape
     else:
         return None
@@ -204,8 +196,7 @@ def _close_up(
         inside, x0=round(inside.x0 * scale), y0=round(inside.y0 * scale),
         x1=round(inside.x1 * scale), y1=round(inside.y1 * scale),
     )  # fmt: skip
-    fitted = [None if m is None else _fitted(m, small.shape) for m in (excess, share)]
-    return small, fitted[0], fitted[1], inside, whole
+    return small, None if excess is None else _fitted(excess, small.shape), inside, whole
 
 
 def _whole(exhibit: Exhibit) -> Layer:

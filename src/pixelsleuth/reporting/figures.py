@@ -15,8 +15,6 @@ from PIL import Image
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 
-#: Excess at which the colour is full; it begins at 1, which 95% of normal pictures reach nowhere.
-FULL_COLOUR = 2.5
 #: What a figure may be written as.
 FORMATS = ("png", "pdf", "svg")
 #: Of lines, in order; told apart by the colour-blind and in grey (Okabe & Ito 2008).
@@ -24,11 +22,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def overlay(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
-    """Colours (H, W, 3) uint8 where (H, W) excess is above 1, from transparent to full at `FULL_COLOUR`.
+    """Colours (H, W, 3) uint8 where (H, W) excess, as `Finding.excess`, is above 1, from transparent to full at 2.
 
     The scale is the same for every picture: what is not coloured is no more unusual than normal pictures are.
     """
-    strength = np.clip((excess - 1) / (FULL_COLOUR - 1), 0, 1)
+    strength = np.clip(excess - 1, 0, 1)
     colour = heat(strength) * 255
     grey = pixels.mean(2, keepdims=True) * 0.35 + pixels * 0.65
     alpha = np.where(excess >= 1, 0.35 + 0.5 * strength, 0.0)[..., None]
@@ -40,13 +38,18 @@ def heat(strength: np.ndarray) -> np.ndarray:
     return np.asarray(matplotlib.colormaps["inferno"](0.35 + 0.6 * strength)[..., :3])
 
 
-def warmth(pixels: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """The uncalibrated look: (H, W, 3) uint8 tinted by the (H, W) share of normal pixels that are less unusual, from
-    90% upwards. A tenth of a normal picture is tinted too, so this shows where to look, not whether to."""
-    strength = np.clip((share - 0.9) / 0.1, 0, 1)
-    colour = matplotlib.colormaps["viridis"](strength)[..., :3] * 255
+def warmth(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
+    """The look that asks where and not whether: (H, W, 3) uint8, grey, the least usual tenth of the places that the
+    (H, W) excess knows (above 0) tinted, of a normal picture as of any other."""
+    known = excess[excess > 0]
+    if not known.size:
+        return np.repeat(pixels.mean(2, keepdims=True), 3, 2).astype(np.uint8)
+    begins, most = np.quantile(known, 0.9), known.max()
+    tinted = (excess > 0) & (excess >= begins)
+    strength = np.clip((excess - begins) / max(float(most - begins), 1e-6), 0, 1)
+    colour = matplotlib.colormaps["viridis"](0.5 + 0.5 * strength)[..., :3] * 255
     grey = np.repeat(pixels.mean(2, keepdims=True), 3, 2)
-    alpha = 0.75 * np.sqrt(strength)[..., None]
+    alpha = np.where(tinted, 0.4 + 0.35 * strength, 0.0)[..., None]
     return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)
 
 

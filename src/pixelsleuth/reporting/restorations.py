@@ -103,7 +103,7 @@ def _slice_story(
 def _story(detector: Detector, steps: Steps, name: str, values: np.ndarray, finding: Finding, where: str = "") -> Story:
     # Of slices nothing outside the head counts.
     known = np.ones_like(values) if detector.scanner is None else values > 0
-    excess = detector.calibration.excess(values) * known / detector.calibration.colour_from
+    excess = detector.calibration.coloured(detector.calibration.excess(values)) * known
     return Story(steps, values, name, excess, finding, where)
 
 

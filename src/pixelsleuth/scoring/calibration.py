@@ -22,6 +22,8 @@ FORMAT = 1
 SLICE = "slice"
 #: Share of normal pictures that may show any colour.
 COLOUR_RATE = 0.05
+#: Share of normal pictures in which it may be full anywhere.
+FULL_RATE = 0.001
 #: Least level that a place is measured by, in mean levels of all places; chosen on validation pictures (LOG.md).
 FLOOR = 2.0
 #: Fewest pixels, at the model's size, that make a region.
@@ -113,6 +115,14 @@ class Calibration:
     def excess(self, values: np.ndarray) -> np.ndarray:
         """(H, W) map -> (H, W) float32 over the 95th percentile at that place, 1 where just there."""
         return excess_over(values, self._at(values.shape)[LEVELS.index(0.95)])
+
+    def coloured(self, excess: np.ndarray) -> np.ndarray:
+        """Excess -> float32 on the scale of colours: 1 where colour begins (`COLOUR_RATE` of normal pictures reach it
+        anywhere), 2 where it is full (`FULL_RATE`); straight in between, for how far an excess can go is the map's own:
+        of a probability hardly beyond what normal pictures reach."""
+        begins = self.colour_from
+        full = max(float(np.quantile(self.largest, 1 - FULL_RATE)), begins * (1 + 1e-6))
+        return np.interp(excess, (0.0, begins, full), (0.0, 1.0, 2.0)).astype(np.float32)
 
     def regions(self, excess: np.ndarray) -> list[tuple[np.ndarray, float]]:
         """Connected parts of (H, W) excess above `colour_from`: (mask, p-value), the most unusual first."""

@@ -46,8 +46,10 @@ function lookAt(record) {
   at("looks").hidden = steps.length === 0;
   if (steps.length === 0) return;
   at("slider").max = Math.max(1, steps.length - 1);
-  // An alarm asks where; of a normal picture the same tint would only mislead.
-  at("slider").value = ["anomalous", "unsure"].includes(record.verdict) ? Math.max(0, steps.indexOf("look")) : 0;
+  // An alarm asks where: what few normal images have, or, where nothing stands out so far, where to look. Of a normal
+  // picture the tint would only mislead.
+  const alarm = ["anomalous", "unsure"].includes(record.verdict);
+  at("slider").value = alarm ? Math.max(0, steps.indexOf(record.regions.length ? "map" : "look")) : 0;
   at("steps").replaceChildren(...steps.map((name) => {
     const label = document.createElement("span");
     label.textContent = STEPS[name];
