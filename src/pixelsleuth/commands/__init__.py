@@ -1,1 +1,1 @@
-"""Commands with so many options that they have rooms of their own; like cli.py they parse and call."""
+"""The commands, a file each: they parse, call, and print; no science lives here."""

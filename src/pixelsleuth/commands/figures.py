@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pixelsleuth.commands.terminal import ModelOption
 from pixelsleuth.errors import PixelsleuthError
 
 app = typer.Typer(
@@ -18,11 +19,8 @@ app = typer.Typer(
     help="Draw the figures of a paper, each into one PNG, PDF or SVG file.",
 )
 
-OutOption = Annotated[Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg.")]
+FileOption = Annotated[Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg.")]
 DpiOption = Annotated[int, typer.Option(help="Dots an inch, of PNG and of pictures in PDF.", min=40, max=1200)]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
-]
 ScoredArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -42,7 +40,7 @@ PicturesArgument = Annotated[list[Path], typer.Argument(metavar="INPUT...", help
 @app.command()
 def roc(
     sources: ScoredArgument,
-    out: OutOption,
+    out: FileOption,
     score: ScoreOption = None,
     pairs: PairsOption = None,
     dpi: DpiOption = 200,
@@ -56,7 +54,7 @@ def roc(
 @app.command()
 def precision_recall(
     sources: ScoredArgument,
-    out: OutOption,
+    out: FileOption,
     score: ScoreOption = None,
     pairs: PairsOption = None,
     dpi: DpiOption = 200,
@@ -70,7 +68,7 @@ def precision_recall(
 @app.command()
 def histogram(
     sources: ScoredArgument,
-    out: OutOption,
+    out: FileOption,
     score: ScoreOption = None,
     pairs: PairsOption = None,
     dpi: DpiOption = 200,
@@ -84,7 +82,7 @@ def histogram(
 @app.command()
 def robustness(
     file: Annotated[Path, typer.Argument(metavar="ROBUSTNESS.json", help="What `pixelsleuth robustness` wrote.")],
-    out: OutOption,
+    out: FileOption,
     metric: Annotated[str, typer.Option(help="auroc, ap, tpr_at_fpr_0.01 or tpr_at_fpr_0.05.")] = "auroc",
     score: ScoreOption = None,
     dpi: DpiOption = 200,
@@ -105,7 +103,7 @@ def robustness(
 @app.command()
 def reconstructions(
     inputs: PicturesArgument,
-    out: OutOption,
+    out: FileOption,
     model: ModelOption = "faces",
     count: Annotated[int, typer.Option(help="Pictures, spread evenly over the inputs.", min=1)] = 8,
     dpi: DpiOption = 200,
@@ -122,7 +120,7 @@ def reconstructions(
 
 @app.command()
 def samples(
-    out: OutOption,
+    out: FileOption,
     model: ModelOption = "faces",
     prior: Annotated[
         list[str] | None, typer.Option(help="masked or pixelsnail; all the model has unless given.")
@@ -146,7 +144,7 @@ def examples(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC...", help="Folders of pictures, or stores: a row each.")
     ],
-    out: OutOption,
+    out: FileOption,
     count: Annotated[int, typer.Option(help="Pictures a row, spread evenly.", min=1)] = 6,
     dpi: DpiOption = 200,
 ) -> None:
@@ -160,7 +158,7 @@ def examples(
 @app.command()
 def frames(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5", help="What `prepare videos` wrote.")],
-    out: OutOption,
+    out: FileOption,
     dpi: DpiOption = 200,
 ) -> None:
     """How many videos have how many frames with a face."""
@@ -179,7 +177,7 @@ def frames(
 @app.command()
 def phase(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="A row each.")],
-    out: OutOption,
+    out: FileOption,
     size: Annotated[int, typer.Option(help="Side of what is cut of a frame, in its own pixels.", min=32)] = 128,
     count: Annotated[int, typer.Option("--frames", help="Most frames of a video, evenly spaced.", min=2)] = 64,
     face: Annotated[bool, typer.Option("--face/--no-face", help="Around the face, or in the middle.")] = True,
@@ -196,7 +194,7 @@ def mean_heatmap(
     findings: Annotated[
         Path, typer.Argument(metavar="FINDINGS", help="The folder that `detect --out` wrote, heatmaps included.")
     ],
-    out: OutOption,
+    out: FileOption,
     count: Annotated[int, typer.Option(help="Images at each end.", min=1)] = 100,
     dpi: DpiOption = 200,
 ) -> None:
@@ -235,7 +233,7 @@ def restoration(
 @app.command()
 def slices(
     volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Volumes, or folders of them.")],
-    out: OutOption,
+    out: FileOption,
     model: Annotated[str, typer.Option("--model", help="A folder or a Hugging Face Hub id.")],
     masks: Annotated[
         Path | None, typer.Option(help="Folder of masks; a folder named mask beside the volumes' unless given.")

@@ -10,15 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pixelsleuth.commands.terminal import ModelOption, bar
 
 
 def robustness(
     normal: Annotated[Path, typer.Option(help="Folder of normal images, or a CSV with columns file,label.")],
     anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
-    model: Annotated[
-        str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
-    ] = "faces",
+    model: ModelOption = "faces",
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     corruption: Annotated[
         list[str] | None,
@@ -35,12 +34,11 @@ def robustness(
     from pixelsleuth.reporting.figures import save_figure
 
     detector = Detector.load(model)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=None)
+    with bar() as shown:
+        task = shown.add_task("scoring", total=None)
         found = measure_robustness(
             detector, normal, anomalous, pairs=pairs, kinds=corruption or (),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
         found["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])

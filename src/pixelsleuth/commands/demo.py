@@ -1,0 +1,52 @@
+"""`pixelsleuth demo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is written.")] = Path("demo-out")) -> None:
+    """Judge a bundled photograph and tampered copies of it, and write a report."""
+    from pixelsleuth.demo import write_pictures
+    from pixelsleuth.detector import Detector
+
+    detector = Detector.load("faces")
+    paths = write_pictures(out / "pictures")
+    findings = _detect_to(detector, paths, out, 0.05, "pixelsleuth demo")
+    table = Table(title="pixelsleuth demo: one real photograph and tampered copies of it")
+    for column in ("picture", "verdict", "p-value", "regions", "seconds"):
+        table.add_column(column)
+    for finding in findings:
+        table.add_row(
+            Path(finding.path).stem, finding.verdict, f"{finding.p_value:.4f}", str(len(finding.regions)),
+            f"{finding.seconds:.2f}",
+        )  # fmt: skip
+    Console().print(table)
+    print(
+        f"p-value: share of {detector.calibration.count:,} normal faces at least this unusual; 5% false alarms allowed"
+    )
+    print(f"report: {out / 'report.html'}   findings: {out / 'findings.jsonl'}   heatmaps: {out / 'heatmaps'}")
+
+
+def _detect_to(detector: Any, paths: list[Path], out: Path, rate: float, command: str) -> list[Any]:
+    """Detects a few inputs and writes records, heatmaps and the report."""
+    from pixelsleuth.reporting.report import Judge, Report
+    from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
+
+    writer = RecordWriter(out / "findings.jsonl", "jsonl", sys.stdout)
+    report = Report(Judge.of(detector, "faces"), command)
+    findings = []
+    for number, finding in enumerate(detector.detect_many(paths, max_false_alarm=rate)):
+        finding = save_heatmap(finding, out, number)
+        writer.write(finding.record())
+        findings.append(finding)
+        report.add(finding, Path(finding.path).stem.replace("_", " "))
+    writer.close()
+    report.write(out / "report.html")
+    return findings

@@ -1,0 +1,136 @@
+"""`pixelsleuth detect`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, console, say
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.records import Finding
+
+#: Findings that are told on the terminal, a line each; of more the records tell.
+MOST_TOLD = 20
+
+
+class Format(str, Enum):
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+
+
+def detect(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
+    ],
+    model: ModelOption = "faces",
+    out: OutOption = None,
+    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.01,
+    format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
+    ] = True,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
+    ] = None,
+    frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
+    every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
+    keep: Annotated[int, typer.Option(help="Most frames judged of one person in one video.", min=1)] = 16,
+    pick: Annotated[
+        Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
+    ] = None,
+) -> None:
+    """Judge images, videos and volumes: one record an input, in input order."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.reporting.report import Judge, Report
+    from pixelsleuth.reporting.writing import RecordWriter, written_behind
+    from pixelsleuth.sources.tracks import Policy
+
+    if format is Format.parquet and out is None:
+        raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
+    if report and out is None:
+        raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
+    detector = Detector.load(model)
+    detector.calibration.check_rate(max_false_alarm)
+    calibrated = detector.model.config.preprocessing.get("pick", "even")
+    policy = Policy(frames, every, keep, pick.value if pick else calibrated)
+    if detector.scanner is None:
+        detector.preparation(policy)
+    path = out / f"findings.{format.value}" if out else None
+    writer = RecordWriter(path, format.value, sys.stdout)
+    counts: dict[str, int] = {}
+    made = Report(Judge.of(detector, model), "pixelsleuth " + shlex.join(sys.argv[1:])) if report else None
+    told = 0
+
+    def also(finding: Finding) -> None:
+        nonlocal told
+        told += 1
+        if told <= MOST_TOLD:
+            say(_told(finding))
+        if made is not None:
+            made.add(finding)
+
+    found = detector.detect_many(
+        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy
+    )
+    try:
+        with bar() as shown:
+            task = shown.add_task("judging", total=None)
+            for number, verdict in enumerate(written_behind(found, writer, out, also), 1):
+                counts[verdict] = counts.get(verdict, 0) + 1
+                shown.update(task, completed=number)
+    finally:
+        writer.close()
+    if made is not None and out is not None:
+        made.write(out / "report.html")
+    total = sum(counts.values())
+    console.print(
+        ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
+    )
+    if path is not None and out is not None:
+        written = f"records: {path}" + (f", report: {out / 'report.html'}" if made else "")
+        say(written)
+    if total == counts.get("not_applicable", 0):
+        raise PixelsleuthError(f"none of the {total} inputs could be judged; the records say why")
+    if fail_on_anomaly and counts.get("anomalous"):
+        raise typer.Exit(1)
+
+
+def _told(finding: Finding) -> str:
+    """One line for the terminal: what was judged, the verdict and what it rests on."""
+    name = "".join(c if c.isprintable() else "?" for c in Path(finding.path).name)
+    verdict = finding.verdict.replace("_", " ")
+    if finding.p_value is None:
+        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
+    regions = len(finding.regions)
+    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
+    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
+
+
+def _listed(inputs: list[str]) -> Iterator[str]:
+    """Inputs in order: a folder gives its images and videos, `-` the lines of standard input."""
+    from pixelsleuth.sources.inputs import find_inputs, kind_of
+
+    for item in inputs:
+        if item == "-":
+            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
+        elif Path(item).is_dir() and kind_of(item) != "volume":
+            found = list(find_inputs(Path(item)))
+            # A folder without any is an input like any other that cannot be judged: it gets a record.
+            yield from map(str, found or [Path(item)])
+        else:
+            yield item

@@ -1,0 +1,96 @@
+"""`pixelsleuth evaluate`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pixelsleuth.commands.terminal import ModelOption, OutOption, bar
+from pixelsleuth.errors import PixelsleuthError
+
+
+def evaluate(
+    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")],
+    normal: Annotated[
+        Path | None,
+        typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
+    ] = None,
+    model: ModelOption = "faces",
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give the DSC here."),
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    out: OutOption = None,
+    split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
+    not_near: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE.h5", help="Leave out normal near-duplicates of this store's training pictures."),
+    ] = None,
+    match_sharpness: Annotated[
+        bool, typer.Option("--match-sharpness", help="Blur each pair to its softer image.")
+    ] = False,
+    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also measure maps.")] = True,
+    text_pairs: Annotated[
+        int, typer.Option(help="Pairs on which the text's own map is measured; about 1 s each.", min=0)
+    ] = 50,
+) -> None:
+    """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
+    from pixelsleuth.detector import Detector
+
+    detector = Detector.load(model)
+    if detector.scanner is not None:
+        _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
+        return
+    if normal is None:
+        raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
+    from pixelsleuth.evaluation.protocol import evaluate as run
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.evaluated import save_figures, show
+
+    with bar() as shown:
+        task = shown.add_task("scoring", total=None)
+        result = run(
+            detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
+            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
+        save_figures(result, out)
+    show(result.metrics, Console())
+
+
+def _evaluate_volumes(
+    detector: Any, normal: Path | None, anomalous: Path, masks: Path | None, thresholds: Path | None, text: bool,
+    out: Path | None,
+) -> None:  # fmt: skip
+    from pixelsleuth.evaluation.volumes import evaluate_volumes as run
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
+
+    levels: dict[str, float] = {}
+    if thresholds is not None:
+        try:
+            levels = json.loads(thresholds.read_text(encoding="utf-8"))["thresholds"]
+        except (OSError, ValueError, KeyError) as error:
+            raise PixelsleuthError(f"--thresholds {thresholds}: not the metrics.json of volumes ({error})") from error
+    with bar() as shown:
+        task = shown.add_task("scoring", total=None)
+        result = run(
+            detector, normal, anomalous, masks=masks, thresholds=levels, text=text,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    if out is not None:
+        result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, default=str) + "\n")
+        save_volume_figures(result, out)
+    show_volumes(result.metrics, Console())

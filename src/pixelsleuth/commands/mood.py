@@ -1,0 +1,42 @@
+"""`pixelsleuth mood`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pixelsleuth.commands.terminal import say
+from pixelsleuth.errors import PixelsleuthError
+
+
+class Mode(str, Enum):
+    sample = "sample"
+    pixel = "pixel"
+
+
+def mood(
+    folder: Annotated[Path, typer.Option("-i", "--input", help="Folder of NIfTI volumes.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for what is written, one file a volume.")],
+    model: Annotated[str, typer.Option("--model", help="A folder or a Hugging Face Hub id.")],
+    mode: Annotated[Mode, typer.Option(help="One number a volume, or one map.")] = Mode.pixel,
+) -> None:
+    """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.sources.volumes import is_volume
+    from pixelsleuth.submission import write_pixels, write_sample
+
+    detector = Detector.load(model)
+    if detector.scanner is None:
+        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
+    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    if not paths:
+        raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
+    write = write_sample if mode is Mode.sample else write_pixels
+    refused = [reason for path in paths if (reason := write(detector.scanner, path, out))]
+    for reason in refused:
+        say(reason)
+    if len(refused) == len(paths):
+        raise PixelsleuthError(f"none of the {len(paths)} volumes could be judged")

@@ -1,0 +1,181 @@
+"""`pixelsleuth prepare images|videos|volumes`."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pixelsleuth.commands.terminal import Pick, bar, console
+from pixelsleuth.errors import PixelsleuthError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read a folder into one HDF5 store for training.")
+
+
+class Crop(str, Enum):
+    face = "face"
+    none = "none"
+
+
+class Edge(str, Enum):
+    inside = "inside"
+    reflect = "reflect"
+
+
+class Standard(str, Enum):
+    robust = "robust"
+    zscore = "zscore"
+    none = "none"
+
+
+class Frame(str, Enum):
+    head = "head"
+    whole = "whole"
+    stretch = "stretch"
+
+
+SizeOption = Annotated[int, typer.Option(help="Side of the stored squares in pixels.", min=32, max=1024)]
+EdgeOption = Annotated[
+    Edge, typer.Option(help="A square that leaves the picture is moved inside, or filled up by reflection.")
+]
+AlignOption = Annotated[bool, typer.Option("--align", help="Turn and scale faces by their five landmarks.")]
+WorkersOption = Annotated[int, typer.Option(help="Processes that read.", min=1)]
+
+
+@app.command("images")
+def prepare_images(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
+    size: SizeOption = 128,
+    crop: Annotated[Crop, typer.Option(help="face: the largest face; none: the largest centred square.")] = Crop.face,
+    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.95,
+    edge: EdgeOption = Edge.inside,
+    align: AlignOption = False,
+    group_by_folder: Annotated[bool, typer.Option(help="A picture's folder is its group (person, video).")] = False,
+    not_near: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE.h5", help="Leave out near-duplicates of this store's training pictures."),
+    ] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Read folders of images into one store. Resumes where it was stopped."""
+    from pixelsleuth.sources.faces import Framing
+    from pixelsleuth.sources.preparation import prepare_images as run
+
+    sources, store = _sources_and_store(paths, "images")
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        summary = run(
+            sources, store, size=size, crop=crop.value, framing=Framing(min_confidence, edge.value, align),
+            group_by_folder=group_by_folder, not_near=not_near, workers=workers,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _show_summary(store, summary)
+
+
+@app.command("videos")
+def prepare_videos(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of videos, then the store.")],
+    size: SizeOption = 128,
+    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.995,
+    edge: EdgeOption = Edge.inside,
+    align: AlignOption = False,
+    every: Annotated[int, typer.Option(help="Look at every n-th frame; 0: see --frames.", min=0)] = 4,
+    every_fake: Annotated[int, typer.Option(help="The same of videos known to be fake.", min=1)] = 10,
+    frames: Annotated[int, typer.Option(help="With --every 0: look at this many, evenly spaced.", min=1)] = 32,
+    keep: Annotated[int, typer.Option(help="Most frames of one person in one video.", min=1)] = 32,
+    pick: Annotated[
+        Pick, typer.Option(help="Which are kept: even over time, or the best by sharpness, motion, size, confidence.")
+    ] = Pick.even,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV with columns file,label[,split,group,method]; SRC/labels.csv if there.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for frames per video and sample faces.")] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Read the faces of videos into one store. Knows FaceForensics++, DFDC, Celeb-DF. Resumes where it was stopped."""
+    from pixelsleuth.sources.faces import Framing
+    from pixelsleuth.sources.preparation import prepare_videos as run
+    from pixelsleuth.sources.tracks import Policy
+
+    sources, store = _sources_and_store(paths, "videos")
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        summary = run(
+            sources, store, size=size, framing=Framing(min_confidence, edge.value, align),
+            policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _show_summary(store, summary)
+    if figures is not None:
+        from pixelsleuth.reporting.figures import save_figure, save_picture
+        from pixelsleuth.reporting.timeline import frames_per_video, sheet
+        from pixelsleuth.sources.store import Store
+
+        with Store(store) as opened:
+            save_figure(frames_per_video(opened), figures / "frames_per_video.png")
+            if len(opened):
+                save_picture(sheet(opened), figures / "faces.png")
+
+
+@app.command("volumes")
+def prepare_volumes(
+    paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders, then the store.")],
+    size: SizeOption = 160,
+    standard: Annotated[Standard, typer.Option(help="How each volume is brought to one intensity scale.")] = (
+        Standard.robust
+    ),
+    frame: Annotated[Frame, typer.Option(help="What of a slice is cut to a square.")] = Frame.head,
+    trim: Annotated[int, typer.Option(help="First and last slices left out.", min=0)] = 0,
+    keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep slices without foreground.")] = False,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks; a folder named mask beside the volumes' unless given.")
+    ] = None,
+    workers: WorkersOption = 2,
+) -> None:
+    """Read NIfTI volumes (and DICOM series) into one store of slices. Knows MOOD. Resumes where it was stopped."""
+    from pixelsleuth.sources.scans import prepare_volumes as run
+    from pixelsleuth.sources.slices import SliceFraming
+
+    sources, store = _sources_and_store(paths, "volumes")
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        summary = run(
+            sources, store, framing=SliceFraming(size, standard.value, frame.value, trim, keep_empty), masks=masks,
+            workers=workers, progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    _show_summary(store, summary)
+
+
+def _sources_and_store(paths: list[Path], what: str) -> tuple[list[Path], Path]:
+    if len(paths) < 2:
+        raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
+    *sources, store = paths
+    if store.is_dir():
+        raise PixelsleuthError(f"prepare {what}: the last path names the store to write; {store} is a folder")
+    return sources, store
+
+
+def _show_summary(store: Path, summary: Any) -> None:
+    table = Table(title=str(store))
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for split, count in sorted(summary.by_split.items()):
+        table.add_row(f"stored, split {split}", f"{count:,}")
+    if summary.videos:
+        table.add_row("videos with a face", f"{summary.videos:,}")
+    if summary.volumes:
+        table.add_row("volumes", f"{summary.volumes:,}")
+    table.add_row("byte-identical duplicates dropped", f"{summary.duplicates:,}")
+    table.add_row("near-duplicate pairs across splits (kept)", f"{summary.n_near:,}")
+    for reason, count in summary.reasons().most_common():
+        table.add_row(f"skipped: {reason}", f"{count:,}")
+    console.print(table)
+    for path, code, sentence in summary.skipped[:10]:
+        console.print(f"skipped {path}: {code}, {sentence}", highlight=False, soft_wrap=True, markup=False)
+    if len(summary.skipped) > 10:
+        console.print(f"... and {len(summary.skipped) - 10:,} more")
+    for left, right in summary.near[:5]:
+        console.print(f"near-duplicates across splits: {left} and {right}", highlight=False, markup=False)

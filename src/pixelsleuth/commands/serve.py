@@ -1,0 +1,42 @@
+"""`pixelsleuth serve`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from pixelsleuth.commands.terminal import ModelOption, console
+from pixelsleuth.errors import PixelsleuthError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen at; other than this machine's own needs --token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
+    model: ModelOption = "faces",
+    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.05,
+    token: Annotated[str, typer.Option(help="What callers of the API must send as a bearer token.")] = "",
+    max_upload: Annotated[int, typer.Option(help="Most bytes of one upload.", min=1)] = 100_000_000,
+) -> None:
+    """Serve the web page and the REST API; nothing is stored."""
+    import ipaddress
+
+    local = host == "localhost"
+    with contextlib.suppress(ValueError):
+        local = local or ipaddress.ip_address(host).is_loopback
+    if not local and not token:
+        raise PixelsleuthError(f"--host {host}: others could reach it; give --token TEXT, or listen at 127.0.0.1")
+    try:
+        import uvicorn
+
+        from pixelsleuth.web.app import application
+    except ImportError as error:
+        raise PixelsleuthError(f"serve needs {error.name}; run `pip install 'pixelsleuth[web]'`") from error
+    from pixelsleuth.detector import Detector
+
+    app = application(Detector.load(model), model, rate=max_false_alarm, most_bytes=max_upload, token=token)
+    console.print(f"http://{host}:{port}  (Ctrl-C stops it)", highlight=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)

@@ -1,0 +1,38 @@
+"""What commands share: the terminal, progress bars, and options of the same meaning."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+# Records go to standard output; everything meant for people's eyes goes to standard error.
+console = Console(stderr=True)
+
+
+class Pick(str, Enum):
+    """Which frames of a person in a video are judged or kept."""
+
+    even = "even"
+    quality = "quality"
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
+
+
+def say(text: str) -> None:
+    """A line on standard error, as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
