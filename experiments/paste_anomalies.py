@@ -25,7 +25,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--depth", type=float, default=0.5, help="voxels along z for one along x")
-    parser.add_argument("--order", type=int, default=1, help="of the splines that deform, 1 or 3; 3 keeps the grain")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only these")
     options = parser.parse_args()
     paths = list(find_volumes(options.source))
@@ -45,7 +44,7 @@ def main() -> None:
             donor = others[int(generator.integers(len(others)))] if others else None
             standard = (volume.values - middle) / spread
             found, mask = made_anomalous(
-                standard, head, graded(kind, subtlety, generator, order=options.order), generator,
+                standard, head, graded(kind, subtlety, generator), generator,
                 None if donor is None else (donor.values - middle) / spread, options.depth,
             )  # fmt: skip
             values = np.clip(found * spread + middle, volume.values.min(), None)

@@ -139,6 +139,30 @@ def test_signs_and_grades() -> None:
         graded("stroke", "plain", np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("strength", [0.4, 0.9])
+@pytest.mark.parametrize("irregular", [False, True])
+def test_tissue_moves_as_far_as_a_deformation_says_and_no_further(strength: float, irregular: bool) -> None:
+    """Coordinates are deformed in a picture's place, so that what stands at a place says where it came from."""
+    rows, columns = np.indices((200, 200), dtype=np.float32)
+    inside = np.ones((200, 200), bool)
+    furthest = []
+    for seed in range(12):
+        came_from = []
+        for axis in (rows, columns):
+            lesion = Lesion("deform", strength, 0.1, irregular=irregular)
+            found, mask = made_anomalous(axis, inside, lesion, np.random.default_rng(seed))
+            came_from.append(found)
+        moved = np.hypot(came_from[0] - rows, came_from[1] - columns)
+        assert moved[~mask].max() < 0.3 * strength * 20
+        furthest.append(moved.max() / 20)
+        if not irregular and seed in (0, 1, 2):
+            # Nowhere folded: the map's Jacobian keeps its sign.
+            (a, b), (c, d) = (np.gradient(one) for one in came_from)
+            assert (a * d - b * c).min() > -0.2
+    assert max(furthest) <= 1.05 * strength
+    assert min(furthest) > 0.6 * strength
+
+
 def test_masks_are_found_beside_volumes(tmp_path: Path) -> None:
     values, blob = head(7, lesion=True)
     write(tmp_path / "train/flair/p1.nii.gz", values)

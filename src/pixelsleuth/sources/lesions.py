@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 KINDS = ("noise", "constant", "shift", "deform", "foreign", "blur")
 #: How plain an anomaly is, from what anybody sees to what an expert may miss.
@@ -26,6 +26,8 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
     "foreign": (1.0, 0.8, 0.6),
     "blur": (0.5, 0.3, 0.18),
 }
+#: Strengths that have an end: a patch can't be more than foreign, nor tissue be moved further than the whole radius.
+MOST = {"foreign": 1.0, "deform": 0.9}
 #: Radius of an anomaly as a share of the longer side of a slice.
 RADIUS = (0.05, 0.12)
 #: A place belongs to the mask where this share of the change is laid on.
@@ -42,8 +44,7 @@ class Lesion:
         sign: 1 brighter, -1 darker, 0 either, for `constant` and `shift`.
         radius: as a share of the longer side of a slice.
         irregular: a bent blob, else an ellipsoid.
-        softness: width of the rim as a share of the radius.
-        order: of the splines that `deform` interpolates with: 1 (linear) smooths the scan's grain, 3 keeps it.
+        softness: width of the rim as a share of the radius; a deformation has none, it ends where nothing moves.
     """
 
     kind: str
@@ -52,10 +53,9 @@ class Lesion:
     sign: int = 0
     irregular: bool = True
     softness: float = 0.3
-    order: int = 1
 
 
-def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int = 0, order: int = 1) -> Lesion:
+def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int = 0) -> Lesion:
     """An anomaly of a fixed strength; its size, shape and rim are drawn.
 
     Raises:
@@ -68,7 +68,7 @@ def graded(kind: str, subtlety: str, generator: np.random.Generator, sign: int =
     strength = STRENGTHS[kind][SUBTLETIES.index(subtlety)]
     return Lesion(
         kind, strength, float(generator.uniform(*RADIUS)), sign, bool(generator.random() < 0.5),
-        float(generator.uniform(0.1, 0.5)), order,
+        float(generator.uniform(0.1, 0.5)),
     )  # fmt: skip
 
 
@@ -79,13 +79,9 @@ def drawn(kinds: tuple[str, ...], generator: np.random.Generator, sign: int = 0)
     radius = float(np.exp(generator.uniform(np.log(0.03), np.log(0.2))))
     # As many halvings as strengths: subtle ones are seen as often as plain ones.
     strength = float(np.exp(generator.uniform(np.log(subtle * 0.8), np.log(plain * 1.4))))
-    if kind == "foreign":
-        strength = min(1.0, strength)
-    # Half of what is deformed keeps its grain, so that the bent shape must be learnt, not smoothness alone.
-    return Lesion(
-        kind, strength, radius, sign, bool(generator.random() < 0.75), float(generator.uniform(0.08, 0.8)),
-        3 if generator.random() < 0.5 else 1,
-    )  # fmt: skip
+    if kind in MOST:
+        strength = min(MOST[kind], strength)
+    return Lesion(kind, strength, radius, sign, bool(generator.random() < 0.75), float(generator.uniform(0.08, 0.8)))
 
 
 def made_anomalous(
@@ -116,10 +112,16 @@ def made_anomalous(
     )
     begin = np.array([s.start for s in around])
     part, within = values[around], inside[around]
-    alpha = _blob(part.shape, centre - begin, radii, lesion, generator) * within
-    changed = _changed(part, alpha, lesion, generator, radii, centre - begin, values, donor, around)
+    distance = _distance(part.shape, centre - begin, radii, lesion, generator)
+    alpha = np.clip((1 - distance) / lesion.softness + 0.5, 0, 1).astype(np.float32) * within
     result, mask = values.copy(), np.zeros(values.shape, bool)
-    result[around] = part + alpha * (changed - part)
+    if lesion.kind == "deform":
+        # Nothing is blended: a warp laid over what it was made of would show both.
+        moved = _deformed(part, distance, radii, centre - begin, lesion.strength, generator)
+        result[around] = np.where(within, moved, part)
+    else:
+        changed = _changed(part, alpha, lesion, generator, radii, values, donor, around)
+        result[around] = part + alpha * (changed - part)
     mask[around] = alpha > MASKED_FROM
     return result, mask
 
@@ -147,10 +149,11 @@ def _smooth_noise(shape: tuple[int, ...], cells: int, generator: np.random.Gener
     )
 
 
-def _blob(
+def _distance(
     shape: tuple[int, ...], centre: np.ndarray, radii: np.ndarray, lesion: Lesion, generator: np.random.Generator
 ) -> np.ndarray:
-    """Float in [0, 1]: an ellipsoid turned at random within the slice, or one whose rim smooth noise bends."""
+    """Distance from the centre, 1 at the rim of an ellipsoid turned at random within the slice, or of one that smooth
+    noise bends."""
     stretch = np.exp(generator.uniform(-0.35, 0.35))
     turn = generator.uniform(0, np.pi)
     offsets = [g - c for g, c in zip(np.indices(shape, dtype=np.float32), centre, strict=True)]
@@ -162,12 +165,12 @@ def _blob(
     distance = np.sqrt(squared)
     if lesion.irregular:
         distance = distance + 0.22 * _smooth_noise(shape, 7, generator)
-    return np.clip((1 - distance) / lesion.softness + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(distance)
 
 
 def _changed(
     part: np.ndarray, alpha: np.ndarray, lesion: Lesion, generator: np.random.Generator, radii: np.ndarray,
-    centre: np.ndarray, values: np.ndarray, donor: np.ndarray | None, around: tuple[slice, ...],
+    values: np.ndarray, donor: np.ndarray | None, around: tuple[slice, ...],
 ) -> np.ndarray:  # fmt: skip
     """What is laid on under alpha."""
     sign = lesion.sign or int(generator.choice((-1, 1)))
@@ -183,10 +186,8 @@ def _changed(
     if lesion.kind == "blur":
         sigma = [lesion.strength * r if k < 2 else 0 for k, r in enumerate(radii)]
         return np.asarray(ndimage.gaussian_filter(part, sigma))
-    if lesion.kind == "foreign":
-        patch = _foreign(values, donor, around, generator)
-        return part + lesion.strength * (patch - part)
-    return _deformed(part, radii, centre, lesion, generator)
+    patch = _foreign(values, donor, around, generator)
+    return part + lesion.strength * (patch - part)
 
 
 def _foreign(
@@ -206,22 +207,36 @@ def _foreign(
 
 
 def _deformed(
-    part: np.ndarray, radii: np.ndarray, centre: np.ndarray, lesion: Lesion, generator: np.random.Generator
-) -> np.ndarray:
-    """Tissue pulled to the centre, pushed away from it, or along one direction, as a growing mass does."""
-    grid = np.indices(part.shape, dtype=np.float32)
+    part: np.ndarray, distance: np.ndarray, radii: np.ndarray, centre: np.ndarray, strength: float,
+    generator: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """Tissue pushed away from the centre as by a growing mass, pulled to it, or along one direction within the slice.
+
+    The largest displacement is `strength` of the radius; nothing moves at the rim, and nowhere is tissue folded over
+    itself. Cubic splines keep the scan's grain, so that bent shapes tell and not smoothness.
+    """
+    grid = np.indices(part.shape, dtype=np.float64)
     offsets = np.stack([g - c for g, c in zip(grid, centre, strict=True)])
-    distance = np.sqrt(sum((offsets[k] / radii[k]) ** 2 for k in range(part.ndim)))
-    # Largest half way to the rim, none at the centre nor at 1.5 radii.
-    fall = np.clip(1 - distance / 1.5, 0, 1) ** 2
+    near = np.clip(distance, 1e-3, 1.0)
     mode = int(generator.integers(3))
     if mode == 2:
         angle = generator.uniform(0, 2 * np.pi)
         direction = np.array([np.cos(angle), np.sin(angle), 0.0])[: part.ndim]
-        shift = direction.reshape(-1, *([1] * part.ndim)) * fall * lesion.strength * radii[0]
+        shift = direction.reshape(-1, *([1] * part.ndim)) * (1 - near) * strength * radii[0]
     else:
-        way = 1.0 if mode else -1.0
-        shift = way * lesion.strength * offsets * fall * np.minimum(1.0, 1.5 * distance)
-        if part.ndim == 3:
-            shift[2] = 0
-    return np.asarray(ndimage.map_coordinates(part, grid + shift, order=lesion.order, mode="nearest"))
+        power = _power(strength)
+        shift = offsets * (near ** ((power if mode else 1 / power) - 1) - 1)
+        shift[2:] = 0
+        # A bent rim makes some places lie nearer the centre than they are.
+        shift *= np.minimum(1, strength * radii[0] / np.maximum(np.hypot(shift[0], shift[1]), 1e-6))
+    return np.asarray(ndimage.map_coordinates(part, grid + shift, order=3, mode="nearest"))
+
+
+def _power(largest: float) -> float:
+    """The power p above 1 of which x - x^p is at most `largest` in [0, 1]."""
+
+    def short(p: float) -> float:
+        at = p ** (-1 / (p - 1))
+        return at - at**p - largest
+
+    return float(optimize.brentq(short, 1 + 1e-6, 1e4))

@@ -139,7 +139,7 @@ PRESETS: dict[str, Settings] = {
         Stage(epochs=5, batch=24),
         # What is hardest to see stands twice.
         ("noise", "constant", "shift", "deform", "deform", "foreign", "foreign", "blur"),
-        3500,
+        6000,
         vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
     ),
     # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
