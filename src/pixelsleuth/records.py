@@ -200,8 +200,9 @@ class Finding:
         p_value: share of normal calibration images at least this unusual, in (0, 1]; None if not judged.
         heatmap: (H, W) float32 in the pixels of the input, the share of normal pixels at that place that
             are less unusual, 0 outside the face; None if not judged or not asked for.
-        excess: (H, W) float32 in [0, 2], the map on the scale of colours: below 1, which 95% of normal images reach
-            nowhere, nothing is drawn; at 2, which 999 of 1,000 reach nowhere, colour is full. None where `heatmap` is.
+        excess: (H, W) float32 from 0, the map on the scale of colours: below 1, which 95% of normal images reach
+            nowhere, nothing is drawn; from 2, which 999 of 1,000 reach nowhere, colour is full. None where
+            `heatmap` is.
         restoration: (size, size, 3) uint8, the weighted mean restoration of the square that was cut.
         raw_maps: name -> (size, size) float32, maps of the square that was cut, before calibration.
         square: the square that was cut, in pixels of the input; of several faces the most unusual one's.

@@ -118,11 +118,12 @@ class Calibration:
 
     def coloured(self, excess: np.ndarray) -> np.ndarray:
         """Excess -> float32 on the scale of colours: 1 where colour begins (`COLOUR_RATE` of normal pictures reach it
-        anywhere), 2 where it is full (`FULL_RATE`); straight in between, for how far an excess can go is the map's own:
-        of a probability hardly beyond what normal pictures reach."""
-        begins = self.colour_from
+        anywhere), 2 where it is full (`FULL_RATE`), more beyond; straight in between, for how far an excess can go is
+        the map's own: of a probability hardly beyond what normal pictures reach."""
+        begins = max(self.colour_from, 1e-9)
         full = max(float(np.quantile(self.largest, 1 - FULL_RATE)), begins * (1 + 1e-6))
-        return np.interp(excess, (0.0, begins, full), (0.0, 1.0, 2.0)).astype(np.float32)
+        over = 1 + (excess - begins) / (full - begins)
+        return np.where(excess < begins, excess / begins, over).astype(np.float32)
 
     def regions(self, excess: np.ndarray) -> list[tuple[np.ndarray, float]]:
         """Connected parts of (H, W) excess above `colour_from`: (mask, p-value), the most unusual first."""
