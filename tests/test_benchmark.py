@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.training.presets import PRESETS
+from pixelsleuth.training.stages import PriorStage, VQVAEStage
 
 CPU = torch.device("cpu")
 
@@ -94,6 +96,21 @@ def test_workloads_write_what_the_contract_names(tmp_path: Path) -> None:
     assert rows[0]["images"] == 6
     assert "extrapolated" not in rows[0]
     assert rows[-1] == {"images": 100_000, "seconds": rows[-1]["seconds"], "extrapolated": True}
+
+
+def test_training_steps_are_taken_as_in_training() -> None:
+    bench = Benchmark(CPU, say=lambda _: None)
+    fast = PRESETS["fast"]
+    vqvae = VQVAE(replace(fast.vqvae, size=32))
+    pixels = torch.randint(256, (2, 32, 32, 3), dtype=torch.uint8)
+    bench.step("train_vqvae_fast", VQVAEStage(vqvae, fast.loss, fast.vqvae_stage, 10, 0), pixels, fast.vqvae_stage)
+    prior = build_prior(PriorConfig(codes=16, grid=(4, 4), width=16, blocks=1))
+    codes = torch.randint(16, (2, 4, 4))
+    bench.step("train_prior_fast", PriorStage(prior, fast.prior_stage, 10, 0), codes, fast.prior_stage)
+    assert {name: found.settings["batch"] for name, found in bench.found.items()} == {
+        "train_vqvae_fast": 2,
+        "train_prior_fast": 2,
+    }
 
 
 def test_without_face_search_the_whole_crop_is_judged(tmp_path: Path) -> None:

@@ -270,11 +270,12 @@ class Benchmark:
                 name = f"train_prior_{short}" + (f"_{config.kind}" if number else "")
                 self.step(name, PriorStage(prior, stage, 1000, 0), codes, stage)
 
-    def step(self, name: str, module: Any, batch: Tensor, stage: Stage) -> None:
+    def step(self, name: str, module: Any, images: Tensor, stage: Stage) -> None:
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
         module.log = module.log_dict = lambda *_, **__: None
         module.train()
-        batch = batch.to(self.device)
+        # Pictures have no context.
+        batch = (images.to(self.device), torch.zeros(len(images), 0, device=self.device))
         reduced = "bf16" in stage.precision
 
         def work() -> None:
@@ -284,11 +285,11 @@ class Benchmark:
             loss.backward()
             optimizer.step()
 
-        about = {"batch": len(batch), "parameters": count(module), "precision": stage.precision}
+        about = {"batch": len(images), "parameters": count(module), "precision": stage.precision}
         if isinstance(module, PriorStage):
             about["prior"] = module.model.config.kind
         slow = count(module) > 5e6
-        self.keep(name, measure(work, len(batch), about, device=self.device, warm=not slow, most=1 if slow else 5))
+        self.keep(name, measure(work, len(images), about, device=self.device, warm=not slow, most=1 if slow else 5))
 
     # --- shared ---
 
