@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,15 +66,11 @@ def prepare_images(
     from pixelsleuth.sources.faces import Framing
     from pixelsleuth.sources.preparation import prepare_images as run
 
-    sources, store = _sources_and_store(paths, "images")
-    with bar() as shown:
-        task = shown.add_task("reading", total=None)
-        summary = run(
-            sources, store, size=size, crop=crop.value, framing=Framing(min_confidence, edge.value, align),
-            group_by_folder=group_by_folder, not_near=not_near, workers=workers,
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
-        )  # fmt: skip
-    _show_summary(store, summary)
+    framing = Framing(min_confidence, edge.value, align)
+    _prepared(paths, "images", partial(
+        run, size=size, crop=crop.value, framing=framing, group_by_folder=group_by_folder, not_near=not_near,
+        workers=workers,
+    ))  # fmt: skip
 
 
 @app.command("videos")
@@ -100,15 +98,10 @@ def prepare_videos(
     from pixelsleuth.sources.preparation import prepare_videos as run
     from pixelsleuth.sources.tracks import Policy
 
-    sources, store = _sources_and_store(paths, "videos")
-    with bar() as shown:
-        task = shown.add_task("reading", total=None)
-        summary = run(
-            sources, store, size=size, framing=Framing(min_confidence, edge.value, align),
-            policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
-            progress=lambda done, total: shown.update(task, completed=done, total=total),
-        )  # fmt: skip
-    _show_summary(store, summary)
+    store = _prepared(paths, "videos", partial(
+        run, size=size, framing=Framing(min_confidence, edge.value, align),
+        policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
+    ))  # fmt: skip
     if figures is not None:
         from pixelsleuth.reporting.figures import save_figure, save_picture
         from pixelsleuth.reporting.timeline import frames_per_video, sheet
@@ -139,23 +132,22 @@ def prepare_volumes(
     from pixelsleuth.sources.scans import prepare_volumes as run
     from pixelsleuth.sources.slices import SliceFraming
 
-    sources, store = _sources_and_store(paths, "volumes")
-    with bar() as shown:
-        task = shown.add_task("reading", total=None)
-        summary = run(
-            sources, store, framing=SliceFraming(size, standard.value, frame.value, trim, keep_empty), masks=masks,
-            workers=workers, progress=lambda done, total: shown.update(task, completed=done, total=total),
-        )  # fmt: skip
-    _show_summary(store, summary)
+    framing = SliceFraming(size, standard.value, frame.value, trim, keep_empty)
+    _prepared(paths, "volumes", partial(run, framing=framing, masks=masks, workers=workers))
 
 
-def _sources_and_store(paths: list[Path], what: str) -> tuple[list[Path], Path]:
+def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
+    """Runs one way of reading on the sources, shows its summary, and gives the store's path."""
     if len(paths) < 2:
         raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
     *sources, store = paths
     if store.is_dir():
         raise PixelsleuthError(f"prepare {what}: the last path names the store to write; {store} is a folder")
-    return sources, store
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        summary = run(sources, store, progress=lambda done, total: shown.update(task, completed=done, total=total))
+    _show_summary(store, summary)
+    return store
 
 
 def _show_summary(store: Path, summary: Any) -> None:

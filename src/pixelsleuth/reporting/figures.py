@@ -45,11 +45,10 @@ def warmth(pixels: np.ndarray, excess: np.ndarray) -> np.ndarray:
     if not known.size:
         return np.repeat(pixels.mean(2, keepdims=True), 3, 2).astype(np.uint8)
     begins, most = np.quantile(known, 0.9), known.max()
-    tinted = (excess > 0) & (excess >= begins)
     strength = np.clip((excess - begins) / max(float(most - begins), 1e-6), 0, 1)
     colour = matplotlib.colormaps["viridis"](0.5 + 0.5 * strength)[..., :3] * 255
     grey = np.repeat(pixels.mean(2, keepdims=True), 3, 2)
-    alpha = np.where(tinted, 0.4 + 0.35 * strength, 0.0)[..., None]
+    alpha = np.where(excess >= begins, 0.4 + 0.35 * strength, 0.0)[..., None]
     return np.clip(grey * (1 - alpha) + colour * alpha, 0, 255).astype(np.uint8)
 
 

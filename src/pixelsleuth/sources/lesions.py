@@ -212,8 +212,9 @@ def _deformed(
 ) -> np.ndarray:  # fmt: skip
     """Tissue pushed away from the centre as by a growing mass, pulled to it, or along one direction within the slice.
 
-    The largest displacement is `strength` of the radius; nothing moves at the rim, and nowhere is tissue folded over
-    itself. Cubic splines keep the scan's grain, so that bent shapes tell and not smoothness.
+    The largest displacement is `strength` of the radius and nothing moves at the rim. Radially an ellipsoid is not
+    folded; under a bent rim, or far along one direction across a narrow one, tissue may be. Cubic splines keep the
+    scan's grain, so that bent shapes tell and not smoothness.
     """
     grid = np.indices(part.shape, dtype=np.float64)
     offsets = np.stack([g - c for g, c in zip(grid, centre, strict=True)])
