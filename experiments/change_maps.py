@@ -3,7 +3,9 @@
     python experiments/change_maps.py faces
 
 Of each map the AUROC of edited places: of the fake's map, of its partner's against the same mask, and of the fake's
-minus its partner's. All maps on the detective's grid, smoothed by a Gaussian of two places.
+minus its partner's. All maps on the detective's grid, smoothed by a Gaussian of two places. Then two bounds that no
+map is made of: every score of whole pictures laid over the middle of the square, the same for every picture but for its
+height; and the maps' changes together, weighted by a regression that is told the masks (five folds by pair).
 """
 
 from __future__ import annotations
@@ -14,28 +16,60 @@ import cv2
 import numpy as np
 from detective_kinds import dfdc_pairs
 from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from pixelsleuth.detector import find_model
-from pixelsleuth.models.folder import load_model
-from pixelsleuth.training.lessons import Lessons, lessons_of
+from pixelsleuth.detector import Detector
+from pixelsleuth.evaluation.pixels import centre_prior
+from pixelsleuth.scoring.examine import Examiner, joined_examinations
+from pixelsleuth.training.lessons import BATCH, Lessons, lessons_of
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     options = parser.parse_args()
-    model = load_model(find_model(options.model)[0])
-    lessons = lessons_of(model, dfdc_pairs(model.vqvae.config.size, scale=2))
+    examiner = Detector.load(options.model).examiner
+    lessons = lessons_of(examiner.model, dfdc_pairs(examiner.size, scale=2))
     truth = np.asarray(lessons.mask) > 0.5
-    masked = truth.any((1, 2))
+    masked = np.flatnonzero(truth.any((1, 2)))
     flat = truth[masked].ravel()
-    print(f"{masked.sum()} pairs with a mask, prevalence {flat.mean():.3f}")
+    print(f"{len(masked)} pairs with a mask, prevalence {flat.mean():.3f}")
+    changes = []
     for name, maps in maps_of(lessons, truth.shape[1]).items():
         smooth = ndimage.gaussian_filter(maps[masked], (0, 0, 2, 2))
-        fake, partner, change = smooth[:, 1], smooth[:, 0], smooth[:, 1] - smooth[:, 0]
-        figures = (roc_auc_score(flat, one.ravel()) for one in (fake, partner, change))
-        print(f"{name:30s} fake {next(figures):.3f}, partner {next(figures):.3f}, change {next(figures):.3f}")
+        changes.append(smooth[:, 1] - smooth[:, 0])
+        figures = [roc_auc_score(flat, one.ravel()) for one in (smooth[:, 1], smooth[:, 0], changes[-1])]
+        print(f"{name:45s} fake {figures[0]:.3f}, partner {figures[1]:.3f}, change {figures[2]:.3f}")
+    middle = centre_prior(truth.shape[1])
+    partners, fakes = (scores_of(examiner, lessons, masked, which) for which in range(2))
+    for name, scores in fakes.items():
+        laid = (scores - partners[name])[:, None, None] * middle
+        print(f"{name:45s} laid over the middle, change {roc_auc_score(flat, laid.ravel()):.3f}")
+    print(f"told the masks: change {told(np.stack(changes, -1), truth[masked]):.3f}")
+
+
+def scores_of(examiner: Examiner, lessons: Lessons, rows: np.ndarray, which: int) -> dict[str, np.ndarray]:
+    """Every score of the partners (0) or of the fakes (1), by name."""
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        picked = rows[start : start + BATCH]
+        close = None if lessons.close is None else lessons.close[picked, which]
+        keys = [f"{row:064x}" for row in picked]
+        parts.append(examiner.examine(lessons.pixels[picked, which], keys, maps=False, close=close))
+    return joined_examinations(parts).scores
+
+
+def told(changes: np.ndarray, truth: np.ndarray) -> float:
+    """AUROC of (N, h, w, F) changes weighted by a logistic regression taught the (N, h, w) masks of the other folds."""
+    pairs = np.repeat(np.arange(len(truth)), truth[0].size)
+    rule = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    seen = changes.reshape(len(pairs), -1)
+    said = cross_val_predict(rule, seen, truth.ravel(), groups=pairs, cv=GroupKFold(5), method="decision_function")
+    return float(roc_auc_score(truth.ravel(), said))
 
 
 def maps_of(lessons: Lessons, side: int) -> dict[str, np.ndarray]:
