@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.detector import find_model
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
 from pixelsleuth.evaluation.protocol import sharpness_sigmas
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.scoring.examine import Examiner, fitted_scores, settings_from_tree, stacked
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import cut_pair, find_faces, whole_picture

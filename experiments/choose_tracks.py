@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 from detective_kinds import LANDMARK_KINDS, dfdc_pairs, edited_by_landmarks
 
-from pixelsleuth.detector import find_model
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.scoring.examine import COMBINED, DETECTIVE, Examiner, fitted_scores, settings_from_tree
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.fitting import joined

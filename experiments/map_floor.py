@@ -17,8 +17,7 @@ import torch
 from detective_kinds import LANDMARK_KINDS
 from scipy import ndimage
 
-from pixelsleuth.detector import find_model
-from pixelsleuth.models.folder import Model, load_model
+from pixelsleuth.models.folder import Model, find_model, load_model
 from pixelsleuth.scoring.calibration import COLOUR_RATE, LEVELS, MIN_REGION, map_quantiles
 from pixelsleuth.scoring.examine import place_map
 from pixelsleuth.training.lessons import Lessons

@@ -12,10 +12,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from pixelsleuth.detector import Detector, find_model
+from pixelsleuth.detector import Detector
 from pixelsleuth.errors import ModelError
 from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig, local_detail
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.sources import anomalies

@@ -8,9 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from importlib import resources
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,20 +16,19 @@ import torch
 
 from pixelsleuth import __version__
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
-from pixelsleuth.models.folder import Model, load_model
-from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still, Verdict
+from pixelsleuth.models.folder import Model, find_model, load_model
+from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still
 from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
+from pixelsleuth.scoring.judgement import Judgement, judgement
 from pixelsleuth.scoring.scans import SliceExaminer
 from pixelsleuth.sources.faces import Framing, Pair, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
 
-#: A re-encoding is tried only where p is within this factor of the rate.
-NEAR_RATE = 3.0
 #: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
 BATCH = 32
 BATCH_ON_GPU = 256
@@ -39,28 +36,6 @@ BATCH_ON_GPU = 256
 VIDEOS = 2
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """One input's p-values and verdict before anything is drawn.
-
-    Attributes:
-        p_looks: of each square, by track; p_tracks: of each track; p_value: of the input.
-        verdicts: of each track; verdict: of the input; with its reason.
-    """
-
-    p_looks: list[list[float]]
-    p_tracks: list[float]
-    p_value: float
-    verdicts: list[Verdict]
-    verdict: Verdict
-    reason: dict[str, str] | None
-
-    @property
-    def decisive(self) -> int:
-        """Number of the most unusual track."""
-        return int(np.argmin(self.p_tracks))
 
 
 class Detector:
@@ -249,18 +224,16 @@ class Detector:
         judged = self._judged(inputs, seen.scores[self.calibration.score], rate, batch) if inputs else []
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
-        number = first = 0
+        of_inputs = zip(judged, _rows(inputs), strict=True)
         for item in ready:
-            if isinstance(item, Prepared):
-                places = _places(item, first)
-                first += sum(map(len, item.tracks))
-                if item.kind == "video":
-                    finding = self._of_video(item, judged[number], seen, places, heatmap, restore, batch)
-                else:
-                    finding = self._of_picture(item, judged[number], seen, places)
-                number += 1
-            else:
+            if isinstance(item, Finding):
                 finding = item
+            else:
+                verdict, rows = next(of_inputs)
+                if item.kind == "video":
+                    finding = self._of_video(item, verdict, seen, rows, heatmap, restore, batch)
+                else:
+                    finding = self._of_picture(item, verdict, seen, rows)
             yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds)
 
     def _examined(
@@ -268,8 +241,7 @@ class Detector:
     ) -> Examination:
         """All squares of several inputs, `batch` at a time, in order of input, track and time."""
         squares = [(look.square, look.close) for item in inputs for track in item.tracks for look in track]
-        keys = [_key(item, look) for item in inputs for track in item.tracks for look in track]
-        return self._chunked(squares, keys, maps, every_score, batch, restore)
+        return self._chunked(squares, _keys(inputs), maps, every_score, batch, restore)
 
     def _chunked(
         self, squares: Sequence[Pair], keys: Sequence[str], maps: bool, every_score: bool, batch: int,
@@ -286,42 +258,31 @@ class Detector:
             )
         return joined_examinations(parts)
 
-    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[_Judged]:
+    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[Judgement]:
         """p-values and verdicts; near the rate both mild re-encodings must agree."""
-        first = 0
-        found: list[_Judged] = []
-        for item in inputs:
-            p_looks = [[self.calibration.p_value(scores[k]) for k in track] for track in _places(item, first)]
-            first += sum(map(len, item.tracks))
-            p_tracks, p_value = _combined(p_looks, item.kind)
-            verdicts: list[Verdict] = ["anomalous" if p <= rate else "normal" for p in p_tracks]
-            verdict: Verdict = "anomalous" if p_value <= rate else "normal"
-            found.append(_Judged(p_looks, p_tracks, p_value, verdicts, verdict, None))
-        near = [
-            i for i, judged in enumerate(found)
-            if any(rate / NEAR_RATE <= p <= rate * NEAR_RATE for p in (judged.p_value, *judged.p_tracks))
-        ]  # fmt: skip
+        found = [self._judgement(*one, scores, rate) for one in zip(inputs, _rows(inputs), strict=True)]
+        doubtful = [i for i, judged in enumerate(found) if judged.near]
+        near = [inputs[i] for i in doubtful]
         for encoding in REENCODINGS if near else ():
-            squares = [s for i in near for s in _reencoded(inputs[i], self.examiner.sizes, encoding)]
-            keys = [_key(inputs[i], look) for i in near for track in inputs[i].tracks for look in track]
-            again = self._chunked(squares, keys, False, False, batch).scores[self.calibration.score]
-            first = 0
-            for i in near:
-                places = _places(inputs[i], first)
-                first += sum(map(len, inputs[i].tracks))
-                p_looks = [[self.calibration.p_value(again[k], encoding) for k in track] for track in places]
-                found[i] = _doubted(found[i], *_combined(p_looks, inputs[i].kind), encoding, rate)
+            squares = [square for item in near for square in _reencoded(item, self.examiner.sizes, encoding)]
+            again = self._chunked(squares, _keys(near), False, False, batch).scores[self.calibration.score]
+            for i, item, rows in zip(doubtful, near, _rows(near), strict=True):
+                found[i] = found[i].doubted(self._judgement(item, rows, again, rate, encoding), encoding)
         return found
 
-    def _of_picture(
-        self, item: Prepared, judged: _Judged, seen: Examination, places: Sequence[Sequence[int]]
-    ) -> Finding:
+    def _judgement(
+        self, item: Prepared, rows: Sequence[range], scores: np.ndarray, rate: float, encoding: str = "original"
+    ) -> Judgement:
+        p_looks = [[self.calibration.p_value(scores[k], encoding) for k in track] for track in rows]
+        return judgement(p_looks, item.kind, rate)
+
+    def _of_picture(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
         """The finding of a picture, its maps drawn where they were made."""
         default = self.calibration.score
         count = len(item.tracks)
         faces = [
             FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]))
-            for (look,), (i,), p, verdict in zip(item.tracks, places, judged.p_tracks, judged.verdicts, strict=True)
+            for (look,), (i,), p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True)
         ]
         best = judged.decisive
         finding = replace(
@@ -330,14 +291,14 @@ class Detector:
         )  # fmt: skip
         if seen.maps:
             heatmap, excess = np.zeros(item.shape, np.float32), np.zeros(item.shape, np.float32)
-            for k, ((i,), face) in enumerate(zip(places, faces, strict=True)):
+            for k, ((i,), face) in enumerate(zip(rows, faces, strict=True)):
                 raw = seen.maps[self.examiner.settings.default_map][i]
                 over = self.calibration.excess(raw)
                 box = face.face.box
                 faces[k] = replace(face, regions=self._regions(over, box, item.shape, count))
                 np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, item.shape), out=heatmap)
                 np.maximum(excess, drawn_back(self.calibration.coloured(over), box, item.shape), out=excess)
-            (i,) = places[best]
+            (i,) = rows[best]
             regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
             finding = replace(
                 finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
@@ -347,7 +308,7 @@ class Detector:
         return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
 
     def _of_video(
-        self, item: Prepared, judged: _Judged, seen: Examination, places: Sequence[Sequence[int]], heatmap: bool,
+        self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range], heatmap: bool,
         restore: bool, batch: int,
     ) -> Finding:  # fmt: skip
         """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
@@ -355,11 +316,11 @@ class Detector:
         values = seen.scores[self.calibration.score]
         frames = [
             FrameFinding(look.index, look.time, number, look.face, float(values[i]), p)
-            for number, (track, where, ps) in enumerate(zip(item.tracks, places, judged.p_looks, strict=True))
+            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, judged.p_looks, strict=True))
             for look, i, p in zip(track, where, ps, strict=True)
         ]
         faces = []
-        for track, where, p, verdict in zip(item.tracks, places, judged.p_tracks, judged.verdicts, strict=True):
+        for track, where, p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True):
             of_track = [float(values[i]) for i in where]
             worst = track[int(np.argmax(of_track))]
             scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
@@ -369,7 +330,7 @@ class Detector:
             self._finding(item, judged), score=faces[best].score, scores=faces[best].scores, frames=tuple(frames),
         )  # fmt: skip
         if heatmap:
-            track, where = item.tracks[best], places[best]
+            track, where = item.tracks[best], rows[best]
             order = sorted(range(len(track)), key=lambda k: (-values[where[k]], k))[:STILLS]
             finding, faces[best] = self._with_stills(finding, faces[best], item, best, order, restore, batch)
         faces = [face for face in faces if face.face.landmarks]
@@ -408,7 +369,7 @@ class Detector:
         found = [region_of(mask, min(1.0, looks * p), box, shape) for mask, p in self.calibration.regions(excess)]
         return tuple(found)
 
-    def _finding(self, item: Prepared, judged: _Judged) -> Finding:
+    def _finding(self, item: Prepared, judged: Judgement) -> Finding:
         return Finding(
             path=item.path,
             sha256=item.sha256,
@@ -440,13 +401,21 @@ def _batches(sources: Iterable[Input], size: int) -> Iterator[list[Input]]:
         yield group
 
 
-def _places(item: Prepared, first: int) -> list[list[int]]:
-    """Where the squares of each track stand in a batch whose square `first` is the input's first."""
-    found = []
-    for track in item.tracks:
-        found.append(list(range(first, first + len(track))))
-        first += len(track)
+def _rows(inputs: Iterable[Prepared]) -> list[list[range]]:
+    """Of each input, by track, the rows of its squares where all squares are examined as one batch."""
+    found: list[list[range]] = []
+    first = 0
+    for item in inputs:
+        found.append([])
+        for track in item.tracks:
+            found[-1].append(range(first, first + len(track)))
+            first += len(track)
     return found
+
+
+def _keys(inputs: Iterable[Prepared]) -> list[str]:
+    """Keys of all squares, in order of input, track and time."""
+    return [_key(item, look) for item in inputs for track in item.tracks for look in track]
 
 
 def _key(item: Prepared, look: Look) -> str:
@@ -455,31 +424,6 @@ def _key(item: Prepared, look: Look) -> str:
         return item.sha256
     box = look.face.box
     return hashlib.sha256(f"{item.sha256} {look.index} {box.as_list()}".encode()).hexdigest()
-
-
-def _combined(p_looks: Sequence[Sequence[float]], kind: str) -> tuple[list[float], float]:
-    """p-values of tracks and of the input: twice the mean over frames, valid under any dependence (Vovk & Wang 2020);
-    over m faces or tracks m times the smallest (Bonferroni)."""
-    p_tracks = [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
-    return p_tracks, min(1.0, len(p_tracks) * min(p_tracks))
-
-
-def _doubted(judged: _Judged, p_tracks: Sequence[float], p_value: float, encoding: str, rate: float) -> _Judged:
-    """The judgement with what a re-encoding turns over become `unsure`."""
-    verdicts: list[Verdict] = [
-        "unsure" if (again <= rate) != (p <= rate) and rate / NEAR_RATE <= p <= rate * NEAR_RATE else old
-        for p, again, old in zip(judged.p_tracks, p_tracks, judged.verdicts, strict=True)
-    ]
-    judged = replace(judged, verdicts=verdicts)
-    p = judged.p_value
-    if not rate / NEAR_RATE <= p <= rate * NEAR_RATE or (p_value <= rate) == (p <= rate):
-        return judged
-    reason = {
-        "code": "unstable",
-        "sentence": f"p is {p:.3g}, but {p_value:.3g} after a mild re-encoding ({encoding}), "
-        f"on the other side of {rate:g}",
-    }
-    return replace(judged, verdict="unsure", reason=reason)
 
 
 def _reencoded(item: Prepared, sizes: tuple[int, int], encoding: str) -> list[Pair]:
@@ -504,30 +448,3 @@ def _robust(name: str, values: Sequence[float]) -> dict[str, float]:
         f"{name}_frames_median": round(float(np.median(ordered)), 6),
         f"{name}_frames_top_quarter": round(float(top.mean()), 6),
     }
-
-
-def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
-    """Folder and name of a bundled model, a local folder, or a Hugging Face Hub repository.
-
-    Raises:
-        ModelError: none of these.
-    """
-    text = os.fspath(model)
-    # A bundled name wins over a folder of pictures that happens to be called so; ./faces names the folder.
-    bundled = Path(str(resources.files("pixelsleuth") / "assets" / text)) if text.isidentifier() else None
-    if bundled is not None and (bundled / "config.json").is_file():
-        return bundled, text
-    folder = Path(text)
-    if folder.is_dir():
-        return folder, folder.resolve().name
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        patterns = ["config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS"]
-        try:
-            return Path(snapshot_download(text, allow_patterns=patterns)), text
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"--model {text}: no such folder, and the Hub did not give it ({reason})") from error
-    raise ModelError(f"--model {text}: expected a folder, the bundled 'faces', or a Hub id such as user/name")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,33 @@ def load_network(network: nn.Module, path: Path) -> None:
     if unknown:
         raise ModelError(f"{path}: key {unknown[0]!r} is not part of this architecture")
     network.load_state_dict(tensors)
+
+
+def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Folder and name of a bundled model, a local folder, or a Hugging Face Hub repository.
+
+    Raises:
+        ModelError: none of these.
+    """
+    text = os.fspath(model)
+    # A bundled name wins over a folder of pictures that happens to be called so; ./faces names the folder.
+    bundled = Path(str(resources.files("pixelsleuth") / "assets" / text)) if text.isidentifier() else None
+    if bundled is not None and (bundled / "config.json").is_file():
+        return bundled, text
+    folder = Path(text)
+    if folder.is_dir():
+        return folder, folder.resolve().name
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        patterns = ["config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS"]
+        try:
+            return Path(snapshot_download(text, allow_patterns=patterns)), text
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"--model {text}: no such folder, and the Hub did not give it ({reason})") from error
+    raise ModelError(f"--model {text}: expected a folder, the bundled 'faces', or a Hub id such as user/name")
 
 
 def load_model(folder: Path) -> Model:

@@ -18,8 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pixelsleuth import __version__
-from pixelsleuth.detector import Detector, find_model
+from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
+from pixelsleuth.models.folder import find_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
