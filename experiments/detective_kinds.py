@@ -43,8 +43,8 @@ from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_pictur
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, equally_sharp, forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
+from pixelsleuth.training.loop import fit_detective
 from pixelsleuth.training.presets import Stage
-from pixelsleuth.training.run import fit_detective
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 FILTERS = ("blur", "sharpen", "noise", "warp", "compression")

@@ -22,9 +22,10 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.records import RECORD_FIELDS, Finding
 from pixelsleuth.scoring.examine import Examiner
-from pixelsleuth.training import run as training
+from pixelsleuth.training import loop
 from pixelsleuth.training.data import Sampler, augmented
 from pixelsleuth.training.presets import PRESETS, Stage, as_tree, from_tree, resolve
+from pixelsleuth.training.run import train
 from tests.badfiles import BAD, write_bad_files
 from tests.conftest import anomaly_corner, shape_picture, tiny_settings, write_shapes
 
@@ -89,7 +90,7 @@ def test_arrays_and_pil_images_are_judged_like_files(detector: Detector, shapes:
 def test_resuming_gives_the_same_losses_and_weights(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 4)
     short = {
         "vqvae_stage": {"epochs": 1.4, "precision": "32-true"},
         "prior_stage": {"epochs": 1.1, "precision": "32-true"},
@@ -117,13 +118,13 @@ def test_resuming_gives_the_same_losses_and_weights(
 
     quiet = {"progress": False, "say": lambda text: None}
     recorded("unbroken", None)
-    training.train(store, tmp_path / "a", settings, **quiet)
+    train(store, tmp_path / "a", settings, **quiet)
     for die_at in (6, 17, len(losses["unbroken"]) - 2):
         recorded(f"killed at {die_at}", die_at)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            training.train(store, tmp_path / f"b{die_at}", settings, **quiet)
+            train(store, tmp_path / f"b{die_at}", settings, **quiet)
         recorded(f"resumed {die_at}", None)
-        training.train(store, tmp_path / f"b{die_at}", settings, resume=True, **quiet)
+        train(store, tmp_path / f"b{die_at}", settings, resume=True, **quiet)
         rest = losses[f"resumed {die_at}"]
         assert 0 < len(rest) < len(losses["unbroken"])
         assert rest == pytest.approx(losses["unbroken"][-len(rest) :], abs=1e-6)
@@ -132,7 +133,7 @@ def test_resuming_gives_the_same_losses_and_weights(
             for key in whole:
                 assert torch.allclose(whole[key].float(), again[key].float(), atol=1e-6), (name, key)
     with pytest.raises(PixelsleuthError, match="--resume"):
-        training.train(store, tmp_path / "a", settings, **quiet)
+        train(store, tmp_path / "a", settings, **quiet)
 
 
 def test_a_trained_model_may_be_given_a_detective_but_no_other_settings(
@@ -144,19 +145,19 @@ def test_a_trained_model_may_be_given_a_detective_but_no_other_settings(
     }
     quiet = {"progress": False, "say": lambda text: None}
     without = tiny_settings(tmp_path, **short, detective_stage={"epochs": 0})
-    training.train(store, tmp_path / "model", without, **quiet)
+    train(store, tmp_path / "model", without, **quiet)
     assert not (tmp_path / "model/detective.safetensors").exists()
     before = (tmp_path / "model/vqvae.safetensors").read_bytes()
     few = {"detective_stage": {"epochs": 1, "batch": 8, "precision": "32-true"}, "pairs": 16}
     longer = tiny_settings(tmp_path, **(short | {"vqvae_stage": {"epochs": 9}}), **few)
     with pytest.raises(PixelsleuthError, match="other settings"):
-        training.train(store, tmp_path / "model", longer, resume=True, **quiet)
-    training.train(store, tmp_path / "model", tiny_settings(tmp_path, **short, **few), resume=True, **quiet)
+        train(store, tmp_path / "model", longer, resume=True, **quiet)
+    train(store, tmp_path / "model", tiny_settings(tmp_path, **short, **few), resume=True, **quiet)
     assert (tmp_path / "model/detective.safetensors").exists()
     assert (tmp_path / "model/vqvae.safetensors").read_bytes() == before
     other = tiny_settings(tmp_path, **short, **(few | {"pairs": 24}))
     with pytest.raises(PixelsleuthError, match="other settings"):
-        training.train(store, tmp_path / "model", other, resume=True, **quiet)
+        train(store, tmp_path / "model", other, resume=True, **quiet)
 
 
 def test_detect_writes_one_record_an_input_in_order(model_folder: Path, shapes: Path, tmp_path: Path) -> None:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
-import math
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import sha256_of, whole_file, write_text
+from pixelsleuth.files import sha256_of, write_text
 from pixelsleuth.models.detective import Detective
 from pixelsleuth.models.folder import (
     DETECTIVE_FILE,
@@ -44,24 +37,21 @@ from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.data import Sampler, Steps, augmented, scalars_of, to_float
+from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
+from pixelsleuth.training.loop import fit, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.scan_fitting import fit_slices
 from pixelsleuth.training.scan_forging import forge_slices
 from pixelsleuth.training.stages import (
-    DetectiveStage,
     PriorStage,
     VAEStage,
     VQVAEStage,
-    log_every,
     reconstruction_metrics,
 )
 
-#: Steps between checkpoints: what a kill can cost.
-CHECKPOINT_EVERY = 200
 #: Random views of each scan that a prior learns from beside the scan and its mirror image.
 SCAN_VIEWS = 6
 
@@ -95,7 +85,7 @@ def train(
         stage = settings.vqvae_stage
         chosen = rows[: stage.most_images] if stage.most_images else rows
         sampler = Sampler(store.table["group"][chosen].tolist(), stage, settings.seed)
-        steps = _steps(sampler, stage)
+        steps = steps_of(sampler, stage)
         module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
         vqvae_path = folder / "vqvae.safetensors"
         if vqvae_path.exists():
@@ -107,7 +97,7 @@ def train(
             def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 return store.pixels(chosen[picked]), scalars_of(store, chosen[picked], scalars)
 
-            speed = _fit(module, source, sampler, steps, work / "vqvae", progress)
+            speed = fit(module, source, sampler, steps, work / "vqvae", progress)
             figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
             write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
             save_network(vqvae, vqvae_path)
@@ -171,12 +161,12 @@ def _fit_vae(
     if not (folder / VAE_FILE).exists():
         stage = settings.vae_stage
         sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed)
-        steps = _steps(sampler, stage)
+        steps = steps_of(sampler, stage)
 
         def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             return store.pixels(rows[picked]), scalars_of(store, rows[picked], 0)
 
-        made = _fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
+        made = fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
         write_text(work / "vae.json", json.dumps(made))
         save_network(vae, folder / VAE_FILE)
     found: dict[str, float] = json.loads((work / "vae.json").read_text(encoding="utf-8"))
@@ -279,103 +269,8 @@ def _without_detective(note: dict[str, Any]) -> dict[str, Any]:
     return {**note, "settings": {k: v for k, v in note["settings"].items() if k not in about}}
 
 
-def _steps(sampler: Sampler, stage: Stage) -> int:
-    return max(1, math.ceil(stage.epochs * sampler.steps_per_epoch))
-
-
 def _count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def _precision(stage: Stage) -> Any:
-    """bf16 only where the hardware has it; elsewhere it would be emulated and slow."""
-    if "bf16" not in stage.precision:
-        return stage.precision
-    has = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-    return stage.precision if has else "32-true"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") or torch.cpu._is_amx_tile_supported()
-    except (OSError, AttributeError):
-        return False
-
-
-def _fit(
-    module: L.LightningModule, source: Any, sampler: Sampler, steps: int, work: Path, progress: bool
-) -> dict[str, float]:
-    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed."""
-    work.mkdir(parents=True, exist_ok=True)
-    # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
-    last = work / "last.ckpt"
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    trainer = L.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_steps=steps,
-        max_epochs=-1,
-        precision=_precision(module.stage),
-        logger=TensorBoardLogger(work, name="", version="log"),
-        callbacks=[_Keep(last), *([RichProgressBar()] if progress else [])],
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        log_every_n_steps=log_every(steps),
-        num_sanity_val_steps=0,
-        limit_val_batches=0,
-        reload_dataloaders_every_n_epochs=1,
-    )
-    loader = _Chunks(source, sampler, steps, trainer)
-    began, started_at = time.perf_counter(), 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if last.exists():
-            started_at = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])
-        if started_at < steps:
-            trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
-        else:
-            module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
-    module.cpu()
-    seconds = time.perf_counter() - began
-    done = max(1, steps - started_at)
-    return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
-
-
-def fit_detective(
-    network: Detective, lessons: Lessons, stage: Stage, work: Path, seed: int, progress: bool = False
-) -> dict[str, float]:
-    """Teaches a detective, from its last checkpoint in `work` if there is one; gives the speed, in images."""
-    sampler = Sampler([""] * len(lessons), stage, seed)
-    steps = _steps(sampler, stage)
-    speed = _fit(DetectiveStage(network, lessons, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
-    # A pair is two images.
-    return speed | {"images_per_second": 2 * speed["images_per_second"]}
-
-
-class _Keep(Callback):
-    """Keeps the last checkpoint, written whole or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        with whole_file(self.path) as partial:
-            trainer.save_checkpoint(partial)
-
-
-class _Chunks(L.LightningDataModule):
-    """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
-
-    def __init__(self, source: Any, sampler: Sampler, steps: int, trainer: L.Trainer) -> None:
-        super().__init__()
-        self.source, self.sampler, self.steps, self.owner = source, sampler, steps, trainer
-
-    def train_dataloader(self) -> Any:
-        first = self.owner.global_step
-        count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
-        return DataLoader(Steps(self.source, self.sampler, first, count), batch_size=None, num_workers=0)
 
 
 def _held_out(store: Store, most: int = 500) -> np.ndarray:
@@ -439,7 +334,7 @@ def _fit_prior(
 ) -> dict[str, float]:  # fmt: skip
     stage, kind = settings.prior_stage, settings.priors[number].kind
     sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed + 1 + number)
-    steps = _steps(sampler, stage)
+    steps = steps_of(sampler, stage)
     module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
     say(f"{kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
 
@@ -448,7 +343,7 @@ def _fit_prior(
         view = (picked + np.arange(len(picked))) % len(codes)
         return codes[view, picked], scalars_of(store, rows[picked], settings.priors[number].context)
 
-    return _fit(module, source, sampler, steps, work / kind, progress)
+    return fit(module, source, sampler, steps, work / kind, progress)
 
 
 def _context(store: Store, rows: np.ndarray, count: int) -> Tensor | None:

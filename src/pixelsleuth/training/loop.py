@@ -1,0 +1,122 @@
+"""The loop that every network is trained by: from its last checkpoint to its last step."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from pixelsleuth.files import whole_file
+from pixelsleuth.models.detective import Detective
+from pixelsleuth.training.data import Sampler, Steps
+from pixelsleuth.training.lessons import Lessons
+from pixelsleuth.training.presets import Stage
+from pixelsleuth.training.stages import DetectiveStage, log_every
+
+#: Steps between checkpoints: what a kill can cost.
+CHECKPOINT_EVERY = 200
+
+
+def steps_of(sampler: Sampler, stage: Stage) -> int:
+    """Optimiser steps of a stage: its epochs, at least one step."""
+    return max(1, math.ceil(stage.epochs * sampler.steps_per_epoch))
+
+
+def fit(
+    module: L.LightningModule, source: Any, sampler: Sampler, steps: int, work: Path, progress: bool
+) -> dict[str, float]:
+    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed."""
+    work.mkdir(parents=True, exist_ok=True)
+    # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
+    last = work / "last.ckpt"
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    trainer = L.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        precision=_precision(module.stage),
+        logger=TensorBoardLogger(work, name="", version="log"),
+        callbacks=[_Keep(last), *([RichProgressBar()] if progress else [])],
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        log_every_n_steps=log_every(steps),
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        reload_dataloaders_every_n_epochs=1,
+    )
+    loader = _Chunks(source, sampler, steps, trainer)
+    began, started_at = time.perf_counter(), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if last.exists():
+            started_at = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])
+        if started_at < steps:
+            trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
+        else:
+            module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
+    module.cpu()
+    seconds = time.perf_counter() - began
+    done = max(1, steps - started_at)
+    return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
+
+
+def fit_detective(
+    network: Detective, lessons: Lessons, stage: Stage, work: Path, seed: int, progress: bool = False
+) -> dict[str, float]:
+    """Teaches a detective, from its last checkpoint in `work` if there is one; gives the speed, in images."""
+    sampler = Sampler([""] * len(lessons), stage, seed)
+    steps = steps_of(sampler, stage)
+    speed = fit(DetectiveStage(network, lessons, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
+    # A pair is two images.
+    return speed | {"images_per_second": 2 * speed["images_per_second"]}
+
+
+def _precision(stage: Stage) -> Any:
+    """bf16 only where the hardware has it; elsewhere it would be emulated and slow."""
+    if "bf16" not in stage.precision:
+        return stage.precision
+    has = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+    return stage.precision if has else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") or torch.cpu._is_amx_tile_supported()
+    except (OSError, AttributeError):
+        return False
+
+
+class _Keep(Callback):
+    """Keeps the last checkpoint, written whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        with whole_file(self.path) as partial:
+            trainer.save_checkpoint(partial)
+
+
+class _Chunks(L.LightningDataModule):
+    """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
+
+    def __init__(self, source: Any, sampler: Sampler, steps: int, trainer: L.Trainer) -> None:
+        super().__init__()
+        self.source, self.sampler, self.steps, self.owner = source, sampler, steps, trainer
+
+    def train_dataloader(self) -> Any:
+        first = self.owner.global_step
+        count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
+        return DataLoader(Steps(self.source, self.sampler, first, count), batch_size=None, num_workers=0)
