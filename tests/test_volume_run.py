@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,8 +16,9 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
 from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import VolumeEvaluation, evaluate_volumes
+from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
 from pixelsleuth.models.folder import load_model
+from pixelsleuth.records import Finding
 from pixelsleuth.reporting.restorations import steps_figure, story_of
 from pixelsleuth.reporting.scans import pictured_case, slices_figure
 from tests.volumefiles import bad_volumes, head, write
@@ -123,6 +125,33 @@ def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> No
     assert again["pixel"]["baseline_brightness"]["dsc"][0] == pytest.approx(
         again["pixel"]["baseline_brightness"]["dsc_best"][0], abs=0.02
     )
+    assert again["lesions"]["f1"][0] == pytest.approx(again["lesions"]["f1_best"][0], abs=0.02)
+
+
+def test_findings_by_their_peaks() -> None:
+    shape = (4, 24, 24)
+    lesion, inside = np.zeros(shape, bool), np.ones(shape, bool)
+    lesion[1:3, 4:10, 4:10] = True
+    seen = np.zeros(shape, np.float32)
+    seen[1:3, 4:8, 4:10] = 0.6
+    seen[1, 5, 5] = 0.9  # the lesion's peak
+    seen[0, 16:20, 16:20] = 0.7  # beside it
+    seen[3, 0, 0] = 1.0  # too small to count
+    finding = Finding("a.nii", None, "volume", {}, "anomalous")
+    case = VolumeCase(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
+    calm = replace(case, lesion=np.zeros(shape, bool), maps={"map": np.zeros(shape, np.float32)})
+    weights = np.ones((1, 2))
+    found = lesion_metrics([case, calm], "map", 0.5, weights)
+    assert found["n"] == 1
+    assert found["f1"][0] == pytest.approx(2 / 3, abs=1e-3)
+    assert found["f1_best"][0] == 1
+    assert found["sensitivity_at_false_findings"]["0.5"][0] == 1
+    best = pieces_of([case, calm], "map", 0.5).best_peak
+    assert 0.7 < best <= 0.9
+    assert lesion_metrics([case, calm], "map", 0.5, weights, best)["f1"][0] == 1
+    # What no peak reaches is no finding, and neither is a map without any.
+    assert lesion_metrics([case, calm], "map", 0.5, weights, 2.0)["f1"][0] == 0
+    assert lesion_metrics([case, calm], "map", 5.0, weights)["f1"][0] == 0
 
 
 def test_the_table_of_scores_gives_the_areas_of_the_metrics(model: Path, folders: Path) -> None:

@@ -25,7 +25,9 @@ def evaluate(
     masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
     thresholds: Annotated[
         Path | None,
-        typer.Option(metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give the DSC here."),
+        typer.Option(
+            metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give DSC and F1 here."
+        ),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     out: OutOption = None,
@@ -78,15 +80,17 @@ def _evaluate_volumes(
     from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
 
     levels: dict[str, float] = {}
+    peak = None
     if thresholds is not None:
         try:
-            levels = json.loads(thresholds.read_text(encoding="utf-8"))["thresholds"]
+            chosen = json.loads(thresholds.read_text(encoding="utf-8"))
+            levels, peak = chosen["thresholds"], chosen["peak"]
         except (OSError, ValueError, KeyError) as error:
             raise PixelsleuthError(f"--thresholds {thresholds}: not the metrics.json of volumes ({error})") from error
     with bar() as shown:
         task = shown.add_task("scoring", total=None)
         result = run(
-            detector, normal, anomalous, masks=masks, thresholds=levels, text=text,
+            detector, normal, anomalous, masks=masks, thresholds=levels, peak=peak, text=text,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:

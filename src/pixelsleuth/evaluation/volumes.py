@@ -80,6 +80,7 @@ def evaluate_volumes(
     *,
     masks: Path | None = None,
     thresholds: dict[str, float] | None = None,
+    peak: float | None = None,
     text: bool = True,
     pictured: int = 6,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -90,6 +91,7 @@ def evaluate_volumes(
         normal: healthy volumes; may be left out with masks: slices with an empty mask are then the normal ones.
         masks: folder of masks, matched by relative path without suffix; a folder beside the volumes' unless given.
         thresholds: map's name -> level above which a pixel is called anomalous, chosen elsewhere (on validation).
+        peak: of the default map, what the peak of a finding must reach for its F1, likewise.
         text: also make the text's own map (PixelSNAIL, S = 15).
 
     Raises:
@@ -119,7 +121,7 @@ def evaluate_volumes(
     masked = [c for c in cases if c.lesion.any()]
     if not masked and not any(not c.anomalous for c in cases):
         raise PixelsleuthError("expected --normal, or masks that tell healthy slices from others; got neither")
-    return VolumeEvaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}), cases)
+    return VolumeEvaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}, peak), cases)
 
 
 def _listed(root: Path, option: str) -> list[Path]:
@@ -149,6 +151,7 @@ def _case(
 def _metrics(
     detector: Detector, cases: list[VolumeCase], masked: list[VolumeCase], unreadable: list[str],
     thresholds: dict[str, float],
+    peak: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     calibration = detector.calibration
     labels = np.array([c.anomalous for c in cases])
@@ -174,7 +177,7 @@ def _metrics(
     result |= {"unit": "volume" if of_volumes else "slice", "scores": unit["scores"]}
     result |= {"n_normal": unit["n_normal"], "n_anomalous": unit["n_anomalous"]}
     if masked:
-        result |= pixel_metrics(detector, masked, [c for c in cases if not c.anomalous], thresholds)
+        result |= pixel_metrics(detector, masked, [c for c in cases if not c.anomalous], thresholds, peak)
         result["by_kind"] = _by_kind(result["default_map"], cases, masked)
     return result
 
@@ -227,7 +230,11 @@ def _matched_auroc(scores: np.ndarray, labels: np.ndarray, level: np.ndarray, we
 
 
 def pixel_metrics(
-    detector: Detector, masked: list[VolumeCase], normal: list[VolumeCase], thresholds: dict[str, float]
+    detector: Detector,
+    masked: list[VolumeCase],
+    normal: list[VolumeCase],
+    thresholds: dict[str, float],
+    peak: float | None,
 ) -> dict[str, Any]:
     """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
     assert detector.scanner is not None
@@ -256,13 +263,14 @@ def pixel_metrics(
         pixel[name] = {key: metrics.interval(v) for key, v in rows[name].items()}
         pixel[name]["dsc_best"] = metrics.interval(every[:, best])
         if name == default and level is not None:
-            lesions = lesion_metrics(masked, name, level, weights)
+            lesions = lesion_metrics(masked, name, level, weights, peak)
     return {
         "default_map": default,
         "n_masked": len(masked),
         "pixel_prevalence": round(float(np.mean(np.concatenate(truth))), 5),
         "pixel": pixel,
         "thresholds": best_at,
+        "peak": pieces_of(masked, default, best_at[default]).best_peak,
         "dsc_threshold": "chosen elsewhere"
         if thresholds
         else "of the default map: what .5% of healthy calibration "
@@ -276,37 +284,84 @@ def pixel_metrics(
     }
 
 
-def lesion_metrics(masked: list[VolumeCase], name: str, level: float, weights: np.ndarray) -> dict[str, Any]:
-    """By lesion, connected in 3-D: F1 at `level`, and sensitivity at so many false findings a volume (FROC)."""
-    levels = np.unique(np.append(np.quantile(
-        np.concatenate([c.maps[name][c.head][::8].astype(np.float32) for c in masked]), 1 - np.geomspace(0.2, 2e-4, 24)
-    ), level))  # fmt: skip
-    found = np.zeros((len(masked), len(levels)))
-    wrong, total = np.zeros_like(found), np.zeros(len(masked))
+@dataclass(frozen=True)
+class Pieces:
+    """Lesions and findings, connected in 3-D: a finding is a part of a map above its outline's level, as unusual as its
+    peak.
+
+    Attributes:
+        peaks: (P,) float32, rising, the outline's level first: what the peak of a finding must reach.
+        found, wrong: (N, P), of each volume the lesions that such findings cover, and the findings beside any lesion.
+        total: (N,) lesions.
+    """
+
+    peaks: np.ndarray
+    found: np.ndarray
+    wrong: np.ndarray
+    total: np.ndarray
+
+    def f1(self, weights: np.ndarray) -> np.ndarray:
+        """(R, N) weights of volumes -> (R, P)."""
+        caught, alarms, lesions = weights @ self.found, weights @ self.wrong, weights @ self.total
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(2 * caught / (caught + alarms + lesions[:, None]))
+
+    @property
+    def best_peak(self) -> float:
+        return float(self.peaks[np.argmax(self.f1(np.ones((1, len(self.total))))[0])])
+
+
+def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | None = None) -> Pieces:
+    """Of the map `name` outlined at `level`; `peak` is one of the peaks that are tried."""
+    over = [case.maps[name][(case.maps[name] >= level) & case.head].astype(np.float32) for case in masked]
+    tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
+    peaks = np.unique(np.append(tried, [level, level if peak is None else max(level, peak)])).astype(np.float32)
+    found, wrong, total = (
+        np.zeros((len(masked), len(peaks))),
+        np.zeros((len(masked), len(peaks))),
+        np.zeros(len(masked)),
+    )
     for i, case in enumerate(masked):
         truth, count = ndimage.label(np.asarray(case.lesion & case.head))
-        sizes = np.bincount(truth.ravel())
-        total[i] = (sizes[1:] >= LEAST_PART).sum()
-        for j, at in enumerate(levels):
-            marked = (case.maps[name] >= at) & case.head
-            hits = np.bincount(truth[marked], minlength=count + 1)
-            found[i, j] = ((hits[1:] >= FOUND * sizes[1:]) & (sizes[1:] >= LEAST_PART)).sum()
-            parts, number = ndimage.label(marked)
-            large = np.bincount(parts.ravel(), minlength=number + 1)[1:] >= LEAST_PART
-            touching = np.zeros(number + 1, bool)
-            touching[np.unique(parts[truth > 0])] = True
-            wrong[i, j] = (large & ~touching[1:]).sum()
-    place = int(np.searchsorted(levels, level))
-    caught, alarms, lesions = weights @ found, weights @ wrong, weights @ total
+        sizes = np.bincount(truth.ravel(), minlength=count + 1)
+        lesion = sizes >= LEAST_PART
+        lesion[0] = False
+        total[i] = lesion.sum()
+        parts, number = ndimage.label((case.maps[name] >= level) & case.head)
+        large = np.bincount(parts.ravel(), minlength=number + 1) >= LEAST_PART
+        tops = np.append(-np.inf, ndimage.maximum(case.maps[name].astype(np.float32), parts, np.arange(1, number + 1)))
+        touching = np.zeros(number + 1, bool)
+        touching[np.unique(parts[truth > 0])] = True
+        for j, at in enumerate(peaks):
+            kept = large & (tops >= at)
+            hits = np.bincount(truth[kept[parts]], minlength=count + 1)
+            found[i, j] = (lesion & (hits >= FOUND * sizes)).sum()
+            wrong[i, j] = (kept & ~touching).sum()
+    return Pieces(peaks, found, wrong, total)
+
+
+def lesion_metrics(
+    masked: list[VolumeCase], name: str, level: float, weights: np.ndarray, peak: float | None = None
+) -> dict[str, Any]:
+    """By lesion: F1 of findings whose peak reaches `peak`, chosen elsewhere, else of all (`f1_best`: chosen on these
+    masks); and sensitivity at so many false findings a volume (FROC), over peaks."""
+    pieces = pieces_of(masked, name, level, peak)
+    f1 = pieces.f1(weights)
+    place = 0 if peak is None else int(np.argmin(np.abs(pieces.peaks - max(level, peak))))
+    caught, alarms, lesions = weights @ pieces.found, weights @ pieces.wrong, weights @ pieces.total
     volumes = weights.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = 2 * caught[:, place] / (caught[:, place] + alarms[:, place] + lesions)
         sensitivity = caught / lesions[:, None]
     froc = {}
     for allowed in FALSE_FINDINGS:
         fits = alarms <= allowed * volumes[:, None]
         froc[f"{allowed:g}"] = metrics.interval(np.where(fits, sensitivity, 0).max(1))
-    return {"n": int(total.sum()), "f1": metrics.interval(f1), "sensitivity_at_false_findings": froc}
+    return {
+        "n": int(pieces.total.sum()),
+        "f1": metrics.interval(f1[:, place]),
+        "f1_best": metrics.interval(f1[:, int(np.argmax(f1[0]))]),
+        "sensitivity_at_false_findings": froc,
+    }
 
 
 def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def show_volumes(metrics: dict[str, Any], console: Console) -> None:
     lesions = metrics["lesions"]
     froc = ", ".join(f"{k}: {v[0]:.2f}" for k, v in lesions["sensitivity_at_false_findings"].items())
     console.print(
-        f"{lesions['n']} lesions: F1 {shown(lesions['f1'])}; sensitivity at false findings {froc}", highlight=False
+        f"{lesions['n']} lesions: F1 {shown(lesions['f1'])} (best {lesions['f1_best'][0]:.3f}); "
+        f"sensitivity at false findings {froc}",
+        highlight=False,
     )
     for name, row in metrics["by_kind"].items():
         best = max((k for k in row if k.startswith("baseline_")), key=lambda k: row[k]["ap"][0])
