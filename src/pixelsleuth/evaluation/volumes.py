@@ -316,11 +316,7 @@ def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | N
     over = [case.maps[name][(case.maps[name] >= level) & case.head].astype(np.float32) for case in masked]
     tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
     peaks = np.unique(np.append(tried, [level, level if peak is None else max(level, peak)])).astype(np.float32)
-    found, wrong, total = (
-        np.zeros((len(masked), len(peaks))),
-        np.zeros((len(masked), len(peaks))),
-        np.zeros(len(masked)),
-    )
+    (found, wrong), total = np.zeros((2, len(masked), len(peaks))), np.zeros(len(masked))
     for i, case in enumerate(masked):
         truth, count = ndimage.label(np.asarray(case.lesion & case.head))
         sizes = np.bincount(truth.ravel(), minlength=count + 1)
