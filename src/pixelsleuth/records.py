@@ -259,7 +259,7 @@ class Finding:
             "frames": [frame.record() for frame in self.frames],
             "slices": [one.record() for one in self.slices],
             "timeline": self.timeline_file,
-            "notes": list(self.notes),
+            "notes": [asdict(note) for note in self.notes],
             "seconds": round(self.seconds, 4),
             "version": self.version,
         }

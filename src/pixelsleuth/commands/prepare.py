@@ -44,6 +44,7 @@ EdgeOption = Annotated[
     Edge, typer.Option(help="A square that leaves the picture is moved inside, or filled up by reflection.")
 ]
 AlignOption = Annotated[bool, typer.Option("--align", help="Turn and scale faces by their five landmarks.")]
+LevelOption = Annotated[bool, typer.Option("--level/--no-level", help="Turn tilted faces until the eyes lie level.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that read.", min=1)]
 
 
@@ -55,10 +56,13 @@ def prepare_images(
     min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.95,
     edge: EdgeOption = Edge.inside,
     align: AlignOption = False,
+    level: LevelOption = True,
     group_by_folder: Annotated[bool, typer.Option(help="A picture's folder is its group (person, video).")] = False,
     not_near: Annotated[
         Path | None,
-        typer.Option(metavar="STORE.h5", help="Leave out near-duplicates of this store's training pictures."),
+        typer.Option(
+            metavar="STORE.h5", help="Leave out near-duplicates of this store's pictures across the border of training."
+        ),
     ] = None,
     workers: WorkersOption = 2,
 ) -> None:
@@ -66,7 +70,7 @@ def prepare_images(
     from pixelsleuth.sources.faces import Framing
     from pixelsleuth.sources.preparation import prepare_images as run
 
-    framing = Framing(min_confidence, edge.value, align)
+    framing = Framing(min_confidence, edge.value, align, level)
     _prepared(paths, "images", partial(
         run, size=size, crop=crop.value, framing=framing, group_by_folder=group_by_folder, not_near=not_near,
         workers=workers,
@@ -80,6 +84,7 @@ def prepare_videos(
     min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.995,
     edge: EdgeOption = Edge.inside,
     align: AlignOption = False,
+    level: LevelOption = True,
     every: Annotated[int, typer.Option(help="Look at every n-th frame; 0: see --frames.", min=0)] = 4,
     every_fake: Annotated[int, typer.Option(help="The same of videos known to be fake.", min=1)] = 10,
     frames: Annotated[int, typer.Option(help="With --every 0: look at this many, evenly spaced.", min=1)] = 32,
@@ -99,7 +104,7 @@ def prepare_videos(
     from pixelsleuth.sources.tracks import Policy
 
     store = _prepared(paths, "videos", partial(
-        run, size=size, framing=Framing(min_confidence, edge.value, align),
+        run, size=size, framing=Framing(min_confidence, edge.value, align, level),
         policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
     ))  # fmt: skip
     if figures is not None:

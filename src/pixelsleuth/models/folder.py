@@ -31,7 +31,7 @@ DETECTIVE_FILE = "detective.safetensors"
 VAE_FILE = "vae.safetensors"
 #: What travels of a store's settings where it has them: pictures and videos have some, volumes others.
 PREPROCESSING = (
-    "size", "crop", "margin", "min_confidence", "edge", "align", "pick",
+    "size", "crop", "margin", "min_confidence", "edge", "align", "level", "pick",
     "channels", "standard", "frame", "trim", "keep_empty",
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ class ModelConfig:
     """What travels with the weights.
 
     Attributes:
-        preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align` of the
+        preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align`, `level` of the
             training pictures (see sources.faces.Framing), and how video frames were picked (`pick`); of volumes
             `standard`, `frame`, `trim`, `keep_empty` (see sources.slices.SliceFraming).
         vqvae: architecture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,8 @@ def prepare_images(
         size: side of the stored square in pixels.
         crop: `face` (MTCNN, largest face) or `none` (largest centred square).
         group_by_folder: a picture's folder is its group (a person, a video), kept within one split.
-        not_near: a store whose training pictures' near-duplicates are left out and counted.
+        not_near: a store whose near-duplicates are left out and counted: of a training picture those in its other splits,
+            of any other picture those among its training pictures.
 
     Raises:
         PixelsleuthError: no picture found, or the store was made with other settings.
@@ -94,11 +95,12 @@ def prepare_images(
     if not jobs:
         raise PixelsleuthError(f"no picture found below {', '.join(map(str, sources))}; give a folder of images")
     settings = _settings(jobs, size, crop, framing) | {"pick": "even", "group_by_folder": group_by_folder}
-    near = np.zeros(0, np.uint64)
+    near = Apart()
     if not_near is not None:
         with Store(not_near) as other:
-            near = other.table["phash"][other.rows("train")]
-        settings |= {"not_near": str(not_near), "not_near_count": len(near)}
+            phash, learned = other.table["phash"], other.table["split"] == "train"
+            near = Apart(phash[learned], phash[~learned])
+        settings |= {"not_near": str(not_near), "not_near_count": len(phash)}
     return _prepared(jobs, store, settings, PART, workers, progress, near)
 
 
@@ -145,20 +147,21 @@ def prepare_videos(
     settings = _settings(jobs, size, "face", framing)
     settings |= {"pick": policy.pick, "policy": asdict(policy), "every_fake": every_fake}
     settings |= {"origins": [list(asdict(job.origin).values()) for job in jobs]}
-    return _prepared(jobs, store, settings, VIDEO_PART, workers, progress, np.zeros(0, np.uint64))
+    return _prepared(jobs, store, settings, VIDEO_PART, workers, progress, Apart())
 
 
 def _settings(jobs: Sequence[_Job], size: int, crop: str, framing: Framing) -> dict[str, Any]:
     return {
         "format": FORMAT, "size": size, "crop": crop, "margin": faces.MARGIN,
         "min_confidence": framing.min_confidence, "edge": framing.edge, "align": framing.align,
+        "level": framing.level,
         "files": [[job.source, job.relative] for job in jobs],
     }  # fmt: skip
 
 
 def _prepared(
     jobs: Sequence[_Job], store: Path, settings: dict[str, Any], part_size: int, workers: int, progress: Progress,
-    near: np.ndarray,
+    near: Apart,
 ) -> Summary:  # fmt: skip
     # As it will be read back, or a store would never equal its own settings.
     settings = json.loads(json.dumps(settings))
@@ -289,16 +292,29 @@ _NUMBERS = {
 }  # fmt: skip
 
 
-def _write_part(path: Path, rows: list[dict[str, Any]], size: int, near: np.ndarray) -> None:
+@dataclass(frozen=True)
+class Apart:
+    """Perceptual hashes, (n,) uint64 each, that pictures must keep apart from: of training pictures and of others."""
+
+    trained: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    def near(self, phash: np.uint64, split: str) -> bool:
+        others = self.held_out if split == "train" else self.trained
+        return bool(len(others) and distances(np.array([phash]), others).min() <= NEAR)
+
+
+def _write_part(path: Path, rows: list[dict[str, Any]], size: int, apart: Apart) -> None:
     skipped = [row["skip"] for row in rows if "skip" in row]
-    kept = [row for row in rows if "skip" not in row]
-    if len(near) and kept:
-        apart = distances(np.array([row["phash"] for row in kept], np.uint64), near).min(1)
-        sentence = f"within {NEAR} bits of a training picture's perceptual hash"
-        skipped += [
-            (row["job"].relative, "near_duplicate", sentence) for row, d in zip(kept, apart, strict=True) if d <= NEAR
-        ]
-        kept = [row for row, d in zip(kept, apart, strict=True) if d > NEAR]
+    kept = []
+    sentence = f"within {NEAR} bits of a perceptual hash on the other side of training"
+    for row in rows:
+        if "skip" in row:
+            continue
+        if apart.near(row["phash"], row["job"].origin.split):
+            skipped.append((row["job"].relative, "near_duplicate", sentence))
+        else:
+            kept.append(row)
     origins = [row["job"].origin for row in kept]
     columns = {
         "path": [row["job"].relative for row in kept],

@@ -30,7 +30,7 @@ NEAR = 4
 #: Columns of text.
 TEXT_COLUMNS = ("path", "sha256", "label", "split", "group", "level", "parts", "source", "method")
 #: Settings that older stores do not have, and what they were made with.
-_SINCE = {"edge": "inside", "align": False, "pick": "even"}
+_SINCE = {"edge": "inside", "align": False, "level": False, "pick": "even"}
 
 
 @dataclass

@@ -72,9 +72,21 @@ def altered_parts(stem: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def names_of_root(root: Path) -> tuple[str, ...]:
-    """The last names of a folder that tell of its pictures: of `set/val/real` both `val` and `real`."""
+    """The last names of a folder that tell of its pictures: of `set/val/real` both `val` and `real`, of
+    `set/val/real/SOURCE` all three."""
     parts = root.resolve().parts
-    return parts[-2:] if parts[-1].lower() in _LABEL_WORDS else parts[-1:]
+    depth = next((d for d in (1, 2) if parts[-d].lower() in _LABEL_WORDS), 0)
+    return parts[-depth - 1 :]
+
+
+def source_of(root: Path | str) -> str:
+    """The name of a source of pictures: the last name of its folder that is neither a split nor a label.
+
+    >>> source_of("data/faces_world/calib/real/fairface"), source_of("data/faces_dfdc/train")
+    ('fairface', 'faces_dfdc')
+    """
+    names = [n for n in Path(root).parts if n.lower() not in _SPLIT_WORDS and n.lower() not in _LABEL_WORDS]
+    return names[-1] if names else str(root)
 
 
 def drawn_split(key: str) -> str:
