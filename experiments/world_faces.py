@@ -2,10 +2,10 @@
 
     python experiments/world_faces.py CLONES OUT
 
-CLONES holds one clone a repository, named OWNER+NAME/repo (bare or not). OUT gets one folder a source, `OUT/SOURCE/train`,
-and `OUT/manifest.csv`. Which files are taken depends on their own bytes alone: the lowest SHA-256 first. Files that
-PIXELSLEUTH_SHARED's data hold in a split other than train are left out here; their near-duplicates later, by
-`pixelsleuth prepare --not-near`. None of the pictures may be committed or passed on.
+CLONES holds one clone a repository, named OWNER+NAME/repo (bare or not). OUT gets one folder a source,
+`OUT/SOURCE/train`, and `OUT/manifest.csv`. Which files are taken depends on their own bytes alone: the lowest SHA-256
+first. Files that PIXELSLEUTH_SHARED's data hold in a split other than train are left out here; their near-duplicates
+later, by `pixelsleuth prepare --not-near`. None of the pictures may be committed or passed on.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def listed(source: Source, clone: Path) -> Iterator[tuple[str, bytes]]:
     chosen = [(about.split()[2], path) for about, path in rows
               if path.lower().endswith(SUFFIXES) and source.wanted(PurePosixPath(path))]  # fmt: skip
     with subprocess.Popen([*git, "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
-        assert reader.stdin is not None and reader.stdout is not None
+        assert reader.stdin is not None
+        assert reader.stdout is not None
         for blob, path in chosen:
             reader.stdin.write(f"{blob}\n".encode())
             reader.stdin.flush()

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region, SliceFinding
+from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Note, Region, SliceFinding
 from tests.conftest import shape_picture
 from tests.servers import serving
 
@@ -84,7 +84,7 @@ def test_records_of_every_kind_are_of_the_described_type(detector: Detector) -> 
     face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.5, 0.0, {"score": 0.1}, (region,))
     frame = FrameFinding(0, 0.0, 0, face.face, 0.0, 0.5)
     for finding in (
-        replace(plain, faces=(face,), regions=(region,), notes=("turned upright",)),
+        replace(plain, faces=(face,), regions=(region,), notes=(Note("rotated_by_exif", "turned upright"),)),
         replace(plain, kind="video", frames=(frame,), timeline_file="a.png"),
         replace(plain, kind="volume", slices=(SliceFinding(3, 0.1, 0.5),), regions=(replace(region, depth=(1, 2)),)),
     ):

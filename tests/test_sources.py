@@ -43,7 +43,7 @@ def test_odd_files_are_read_and_the_change_is_noted(name: str, tmp_path: Path) -
     picture = read_picture(tmp_path / name)
     assert picture.pixels.dtype == np.uint8
     assert picture.pixels.shape[2] == 3
-    assert any(ODD[name] in note for note in picture.notes) or ODD[name] == ""
+    assert any(ODD[name] in note.sentence for note in picture.notes) or ODD[name] == ""
 
 
 def test_exif_rotation_is_undone() -> None:

@@ -53,7 +53,7 @@ def test_some_voxels_that_are_no_numbers_are_background(tmp_path: Path) -> None:
     values[values == 0] = np.nan
     volume = read_volume(write(tmp_path / "a.nii", values))
     assert np.isfinite(volume.values).all()
-    assert "no numbers" in volume.notes[0]
+    assert "no numbers" in volume.notes[0].sentence
 
 
 def test_a_huge_header_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:

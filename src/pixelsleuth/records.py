@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +27,19 @@ RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
     "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes", "seconds", "version",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was done to an input to read it, or what limits a finding.
+
+    Attributes:
+        code: one word a thing, stable for programs: `rotated_by_exif`, `colour_profile`, ...
+        sentence: the same for people.
+    """
+
+    code: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -210,7 +223,7 @@ class Finding:
             and `regions` are then those of the first still.
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
-        notes: what was done to read the input, one sentence each.
+        notes: what was done to read the input, or what limits the finding.
     """
 
     path: str
@@ -229,7 +242,7 @@ class Finding:
     stills: tuple[Still, ...] = ()
     slices: tuple[SliceFinding, ...] = ()
     affine: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     seconds: float = 0.0
     version: str = ""
     heatmap: np.ndarray | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelsleuth.errors import InputError
+from pixelsleuth.records import Note
 
 #: Decoded pixels; a 12,000 x 8,000 scan passes, a decompression bomb does not.
 MAX_PIXELS = 100_000_000
@@ -38,13 +39,13 @@ class Picture:
         pixels: (H, W, 3) uint8 RGB, upright (EXIF rotation applied).
         sha256: of the encoded bytes, hexadecimal.
         encoded: the bytes as they were read.
-        notes: what was done to read it, one sentence each (first frame taken, CMYK converted, ...).
+        notes: what was done to read it (first frame taken, CMYK converted, ...).
     """
 
     pixels: np.ndarray
     sha256: str
     encoded: bytes
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -83,7 +84,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     Raises:
         InputError: `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
     """
-    notes: list[str] = []
+    notes: list[Note] = []
     with warnings.catch_warnings():
         # The limit below is ours; Pillow's own warning would only repeat it.
         warnings.simplefilter("ignore")
@@ -113,7 +114,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
             )
         try:
             if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "TIFF"):
-                notes.append(f"animated or multi-page, first of {getattr(image, 'n_frames', 1)} frames taken")
+                count = getattr(image, "n_frames", 1)
+                notes.append(Note("first_frame", f"animated or multi-page, first of {count} frames taken"))
                 image.seek(0)
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -125,29 +127,29 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
                 ) from error
             raise InputError("corrupt", f"the pixels cannot be decoded ({error}); copy it again") from error
         if upright is not image and upright.size != (width, height):
-            notes.append("rotated upright by EXIF")
+            notes.append(Note("rotated_by_exif", "rotated upright by EXIF"))
         pixels = _to_rgb(upright, notes)
     return Picture(pixels, hashlib.sha256(data).hexdigest(), data, tuple(notes))
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> np.ndarray:
+def _to_rgb(image: Image.Image, notes: list[Note]) -> np.ndarray:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
         values = np.asarray(image)
         if image.mode == "F":
             values = np.nan_to_num(values, nan=0.0)
             span = float(values.max() - values.min())
             grey = ((values - values.min()) / span * 255 if span > 0 else values * 0).astype(np.uint8)
-            notes.append("floating-point picture scaled to 8 bits")
+            notes.append(Note("reduced_to_8_bits", "floating-point picture scaled to 8 bits"))
         else:
             grey = np.clip(values.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-            notes.append("16-bit picture reduced to 8 bits")
+            notes.append(Note("reduced_to_8_bits", "16-bit picture reduced to 8 bits"))
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "CMYK":
-        notes.append("CMYK converted to RGB without a colour profile")
+        notes.append(Note("colours_converted", "CMYK converted to RGB without a colour profile"))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         if np.asarray(rgba)[..., 3].min() < 255:
-            notes.append("transparency laid on white")
+            notes.append(Note("transparency", "transparency laid on white"))
         ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         image = Image.alpha_composite(ground, rgba)
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))

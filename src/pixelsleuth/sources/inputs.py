@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.records import Box, Face
+from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.dicom import holds_series
 from pixelsleuth.sources.faces import Framing
@@ -83,7 +83,7 @@ class Prepared:
     source: bytes | np.ndarray | None
     shape: tuple[int, int]
     tracks: tuple[tuple[Look, ...], ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def main(self) -> Look:
@@ -176,7 +176,7 @@ def _prepared_video(video: Video, how: Preparation, whole_without_face: bool) ->
             raise
         return _whole_frames(video, how, WHOLE_FRAMES, 0.0)
     looks = tuple(tuple(_sighted(s, how) for s in track.sightings) for track in tracks)
-    notes = (*video.notes, f"{seen} of {len(video):,} frames looked at")
+    notes = (*video.notes, Note("frames_seen", f"{seen} of {len(video):,} frames looked at"))
     return Prepared(video.path, video.sha256, "video", None, tracks[0].sightings[0].shape, looks, notes)
 
 

@@ -74,8 +74,8 @@ def prepare_images(
         size: side of the stored square in pixels.
         crop: `face` (MTCNN, largest face) or `none` (largest centred square).
         group_by_folder: a picture's folder is its group (a person, a video), kept within one split.
-        not_near: a store whose near-duplicates are left out and counted: of a training picture those in its other splits,
-            of any other picture those among its training pictures.
+        not_near: a store whose near-duplicates are left out and counted: of a training picture those in its other
+            splits, of any other picture those among its training pictures.
 
     Raises:
         PixelsleuthError: no picture found, or the store was made with other settings.

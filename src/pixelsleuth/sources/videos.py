@@ -17,6 +17,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
+from pixelsleuth.records import Note
 from pixelsleuth.sources.images import MAX_PIXELS
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
@@ -34,14 +35,14 @@ class Video:
         sha256: of the file's bytes.
         stamps: (n,) presentation times of its frames in units of `unit`, ascending.
         unit: seconds a stamp.
-        notes: what was found odd, one sentence each.
+        notes: what was found odd.
     """
 
     path: str
     sha256: str
     stamps: np.ndarray
     unit: float
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -95,7 +96,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
         digest = sha256_of(path)
     except OSError as error:
         raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
-    notes: list[str] = []
+    notes: list[Note] = []
     try:
         # A path is never read as an address: the protocol is named.
         with av.open(f"file:{path}", metadata_errors="ignore") as container:
@@ -120,7 +121,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
     return Video(str(path), digest, stamps, unit, tuple(notes))
 
 
-def _stamps(container: Any, stream: Any, digest: str, notes: list[str]) -> np.ndarray:
+def _stamps(container: Any, stream: Any, digest: str, notes: list[Note]) -> np.ndarray:
     import av
 
     found: list[int] = []
@@ -134,10 +135,10 @@ def _stamps(container: Any, stream: Any, digest: str, notes: list[str]) -> np.nd
                     "too_long", f"the video has more than {MAX_FRAMES:,} frames; cut out the part in question", digest
                 )
     except av.error.FFmpegError as error:
-        notes.append(f"reading stopped after {len(found):,} frames ({error.strerror})")
+        notes.append(Note("stopped_early", f"reading stopped after {len(found):,} frames ({error.strerror})"))
     declared = stream.frames
     if declared and len(found) < declared:
-        notes.append(f"{len(found):,} of {declared:,} frames are there; the end is missing")
+        notes.append(Note("end_missing", f"{len(found):,} of {declared:,} frames are there; the end is missing"))
     return np.unique(np.array(found, np.int64))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of, whole_file
+from pixelsleuth.records import Note
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 #: Voxels of one volume; whole-body CT passes, a header that announces terabytes does not.
@@ -37,7 +38,7 @@ class Volume:
         orientation: (3, 2), the file's axes and directions in terms of RAS, as nibabel writes them.
         affine: (4, 4) float64 of the file, not of `values`.
         sha256: of the file's bytes; of a series of files, of their hashes.
-        notes: what was done to read it, one sentence each.
+        notes: what was done to read it.
     """
 
     path: str
@@ -45,7 +46,7 @@ class Volume:
     values: np.ndarray
     orientation: np.ndarray
     affine: np.ndarray
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def is_volume(path: Path | str) -> bool:
@@ -137,14 +138,14 @@ def _checked(path: str, sha256: str, image: Any) -> Volume:
         raise InputError(
             "too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed"
         )
-    notes = []
+    notes: list[Note] = []
     finite = np.isfinite(values)
     if not finite.all():
         share = 1 - float(finite.mean())
         if share > MOST_NOT_FINITE:
             raise InputError("not_finite", f"{share:.0%} of the voxels are no numbers; export it again")
         values = np.where(finite, values, values[finite].min())
-        notes.append(f"{share:.2%} of the voxels are no numbers; they count as background")
+        notes.append(Note("not_a_number", f"{share:.2%} of the voxels are no numbers; they count as background"))
     if float(values.max() - values.min()) < 1e-12:
         raise InputError("no_contrast", f"every voxel is {float(values.flat[0]):g}; there is nothing to judge")
     return Volume(path, sha256, values, orientation, affine, tuple(notes))

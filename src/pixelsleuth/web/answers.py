@@ -70,6 +70,11 @@ class FrameRecord(_Answer):
     heatmap: str | None
 
 
+class NoteAnswer(_Answer):
+    code: str
+    sentence: str
+
+
 class SliceRecord(_Answer):
     index: int
     score: float
@@ -95,7 +100,7 @@ class Record(_Answer):
     frames: list[FrameRecord]
     slices: list[SliceRecord]
     timeline: str | None
-    notes: list[str]
+    notes: list[NoteAnswer]
     seconds: float
     version: str
 
