@@ -41,8 +41,8 @@ class ModelConfig:
     """What travels with the weights.
 
     Attributes:
-        preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align`, `level` of
-            the training pictures (see sources.faces.Framing), and how video frames were picked (`pick`); of volumes
+        preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align`,
+            `level` of the training pictures (see sources.faces.Framing), how frames were picked (`pick`); of volumes
             `standard`, `frame`, `trim`, `keep_empty` (see sources.slices.SliceFraming).
         vqvae: architecture.
         priors: architectures, the default one first.
