@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation.pixels import centre_prior
 from pixelsleuth.scoring.complexity import local_sharpness
-from pixelsleuth.scoring.examine import Examiner, joined_examinations
+from pixelsleuth.scoring.examine import Examiner, Squares, joined_examinations
 from pixelsleuth.training.lessons import BATCH, Lessons, lessons_of
 
 
@@ -82,7 +82,7 @@ def scores_of(examiner: Examiner, lessons: Lessons, rows: np.ndarray, which: int
         picked = rows[start : start + BATCH]
         close = None if lessons.close is None else lessons.close[picked, which]
         keys = [f"{row:064x}" for row in picked]
-        parts.append(examiner.examine(lessons.pixels[picked, which], keys, maps=False, close=close))
+        parts.append(examiner.examine(Squares(lessons.pixels[picked, which], close), keys, maps=False))
     return joined_examinations(parts).scores
 
 

@@ -19,7 +19,7 @@ from pixelsleuth.evaluation.protocol import sharpness_sigmas
 from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.scoring.examine import Examiner, fitted_scores, settings_from_tree, stacked
 from pixelsleuth.sources.anomalies import blurred
-from pixelsleuth.sources.faces import cut_pair, find_faces, whole_picture
+from pixelsleuth.sources.faces import cut_views, find_faces, whole_picture
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.training.fitting import joined
 
@@ -48,8 +48,8 @@ def main() -> None:
             if condition == "equal sharpness":
                 pixels = blurred(pixels, sigma[path])
             faces = find_faces(pixels)
-            squares.append(cut_pair(pixels, faces[0].box if faces else whole_picture(pixels), examiner.sizes))
-        parts = [examiner.evidence(*stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
+            squares.append(cut_views(pixels, faces[0].box if faces else whole_picture(pixels), examiner.sizes))
+        parts = [examiner.evidence(stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
         found[condition] = fitted_scores(joined(parts), settings)
     rows = []
     names = list(found["as they are"])

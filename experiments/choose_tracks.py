@@ -19,7 +19,7 @@ from detective_kinds import LANDMARK_KINDS, dfdc_pairs, edited_by_landmarks
 
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
 from pixelsleuth.models.folder import find_model, load_model
-from pixelsleuth.scoring.examine import COMBINED, DETECTIVE, Examiner, fitted_scores, settings_from_tree
+from pixelsleuth.scoring.examine import COMBINED, DETECTIVE, Examiner, Squares, fitted_scores, settings_from_tree
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.fitting import joined
 from pixelsleuth.training.forging import Forged, forge
@@ -78,7 +78,7 @@ def tracks(examiner: Examiner, forged: Forged) -> tuple[np.ndarray, np.ndarray]:
     for k in range(2):
         for i in range(0, len(forged.pixels), 32):
             close = None if forged.close is None else forged.close[i : i + 32, k]
-            parts.append(examiner.evidence(forged.pixels[i : i + 32, k], close))
+            parts.append(examiner.evidence(Squares(forged.pixels[i : i + 32, k], close)))
     scores = fitted_scores(joined(parts), examiner.settings)
     return scores[COMBINED], scores[f"{DETECTIVE}_adjusted"]
 

@@ -186,8 +186,8 @@ def cut_pairs(
     pairs: list[list[np.ndarray]], masks: list[np.ndarray], boxes: list[Box], kind: str, size: int, scale: int
 ) -> Forged:
     """Whole pictures and masks cut to the squares at `boxes`."""
-    sizes = (size, scale * size)
-    cut = [[faces.cut_pair(p, box, sizes) for p in pair] for pair, box in zip(pairs, boxes, strict=True)]
+    sizes = faces.Sizes(size, scale * size)
+    cut = [[faces.cut_views(p, box, sizes)[:2] for p in pair] for pair, box in zip(pairs, boxes, strict=True)]
     close = np.stack([[near for _, near in pair] for pair in cut]) if scale > 1 else None
     return Forged(
         np.stack([[square for square, _ in pair] for pair in cut]),

@@ -18,6 +18,7 @@ from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig,
 from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
+from pixelsleuth.scoring.examine import Squares
 from pixelsleuth.sources import anomalies
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.images import encode_jpeg
@@ -244,7 +245,7 @@ def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -
 def test_squares_of_the_wrong_size_are_refused(detector: Detector) -> None:
     size = detector.examiner.size
     with pytest.raises(ValueError, match=f"expected {2 * size} px squares, got {size} px"):
-        detector.examiner.examine(np.zeros((1, size, size, 3), np.uint8), ["0" * 64])
+        detector.examiner.examine(Squares(np.zeros((1, size, size, 3), np.uint8)), ["0" * 64])
 
 
 def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_path: Path) -> None:

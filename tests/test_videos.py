@@ -250,8 +250,8 @@ def test_faces_of_one_picture_are_judged_each(faces_detector: Detector) -> None:
     assert finding.p_value == pytest.approx(min(1.0, 2 * min(face.p_value for face in finding.faces)))
     assert finding.score == max(face.score for face in finding.faces)
     for face in finding.faces:
-        square, close = stacked([faces.cut_pair(both, face.face.box, faces_detector.examiner.sizes)])
-        alone = faces_detector.examiner.examine(square, ["0" * 64], maps=False, close=close)
+        views = stacked([faces.cut_views(both, face.face.box, faces_detector.examiner.sizes)])
+        alone = faces_detector.examiner.examine(views, ["0" * 64], maps=False)
         assert face.score == pytest.approx(alone.scores[faces_detector.calibration.score][0], abs=1e-4)
     # Both faces are on the map.
     assert (finding.heatmap[:, :256] > 0).any()

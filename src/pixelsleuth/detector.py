@@ -22,9 +22,9 @@ from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
-from pixelsleuth.scoring.judgement import Judgement, judgement
+from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
 from pixelsleuth.scoring.scans import SliceExaminer
-from pixelsleuth.sources.faces import Framing, Pair, drawn_back
+from pixelsleuth.sources.faces import Framing, Sizes, Views, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
@@ -240,20 +240,23 @@ class Detector:
         self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True
     ) -> Examination:
         """All squares of several inputs, `batch` at a time, in order of input, track and time."""
-        squares = [(look.square, look.close) for item in inputs for track in item.tracks for look in track]
+        squares = [look.views for item in inputs for track in item.tracks for look in track]
         return self._chunked(squares, _keys(inputs), maps, every_score, batch, restore)
 
     def _chunked(
-        self, squares: Sequence[Pair], keys: Sequence[str], maps: bool, every_score: bool, batch: int,
+        self, squares: Sequence[Views], keys: Sequence[str], maps: bool, every_score: bool, batch: int,
         restore: bool = True,
     ) -> Examination:  # fmt: skip
         needed = restore or self.examiner.settings.default_map == "restoration"
         parts = []
         for i in range(0, len(squares), batch):
-            pixels, close = stacked(squares[i : i + batch])
             parts.append(
                 self.examiner.examine(
-                    pixels, keys[i : i + batch], maps=maps, restorations=needed, every_score=every_score, close=close
+                    stacked(squares[i : i + batch]),
+                    keys[i : i + batch],
+                    maps=maps,
+                    restorations=needed,
+                    every_score=every_score,
                 )
             )
         return joined_examinations(parts)
@@ -274,7 +277,11 @@ class Detector:
         self, item: Prepared, rows: Sequence[range], scores: np.ndarray, rate: float, encoding: str = "original"
     ) -> Judgement:
         p_looks = [[self.calibration.p_value(scores[k], encoding) for k in track] for track in rows]
-        return judgement(p_looks, item.kind, rate)
+        limits = [
+            limit_of(track[0].face, track[0].views.square) if item.kind == "image" and track[0].face.landmarks else None
+            for track in item.tracks
+        ]
+        return judgement(p_looks, item.kind, rate, limits)
 
     def _of_picture(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
         """The finding of a picture, its maps drawn where they were made."""
@@ -342,7 +349,7 @@ class Detector:
     ) -> tuple[Finding, FaceFinding]:  # fmt: skip
         """Maps of the frames of one track that are numbered in `order`, the most unusual first."""
         looks = [item.tracks[best][k] for k in order]
-        squares, keys = [(look.square, look.close) for look in looks], [_key(item, look) for look in looks]
+        squares, keys = [look.views for look in looks], [_key(item, look) for look in looks]
         mapped = self._chunked(squares, keys, True, False, batch, restore)
         raw = mapped.maps[self.examiner.settings.default_map]
         before = sum(len(track) for track in item.tracks[:best])
@@ -426,7 +433,7 @@ def _key(item: Prepared, look: Look) -> str:
     return hashlib.sha256(f"{item.sha256} {look.index} {box.as_list()}".encode()).hexdigest()
 
 
-def _reencoded(item: Prepared, sizes: tuple[int, int], encoding: str) -> list[Pair]:
+def _reencoded(item: Prepared, sizes: Sizes, encoding: str) -> list[Views]:
     """The squares of an input after a mild re-encoding: of the whole picture, or of each frame around the face."""
     if item.kind == "video":
         around = [look.surroundings for track in item.tracks for look in track]

@@ -163,7 +163,9 @@ def text_restoration_maps(
     for start in range(0, len(paths), TEXT_BATCH):
         how = detector.preparation()
         items = [prepare(path, how, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
-        image = torch.from_numpy(np.stack([item.main.square for item in items])).permute(0, 3, 1, 2).float().div(255)
+        image = (
+            torch.from_numpy(np.stack([item.main.views.square for item in items])).permute(0, 3, 1, 2).float().div(255)
+        )
         image = image.to(detector.examiner.device)
         with torch.no_grad():
             codes = model.vqvae.encode(image)

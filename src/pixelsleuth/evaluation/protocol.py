@@ -154,7 +154,7 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
     found = set()
     for path in paths:
         try:
-            square = prepare(path, detector.preparation(), whole_without_face=True).main.square
+            square = prepare(path, detector.preparation(), whole_without_face=True).main.views.square
         except InputError:
             continue
         if len(known) and distances(np.array([perceptual_hash(square)]), known).min() <= NEAR:

@@ -1,8 +1,9 @@
-"""The detective: a light network taught on self-made forgeries, normal images only.
+"""The detective: a network taught on self-made forgeries, normal images only; it says how likely each place, and the
+image, was altered. Face X-ray (Li et al. 2020) and self-blended images (Shiohara & Yamasaki 2022) teach in this way.
 
-It sees the image, what the VQ-VAE could not reconstruct of it, the prior's surprise, and how much fine detail each
-place holds, and says how likely each place, and the image, was altered. Face X-ray (Li et al. 2020) and self-blended
-images (Shiohara & Yamasaki 2022) teach in this way; here the forger also owns a VQ-VAE and a prior.
+The light one sees the image, what the VQ-VAE could not reconstruct of it, the prior's surprise, and how much fine
+detail each place holds; it is learnt from nothing, on scans or faces. The deep one sees the image alone, through a
+trunk that has learnt from photographs before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelsleuth.models.backbone import CHANNELS, EfficientNetLite
 from pixelsleuth.models.vqvae import Residual
 from pixelsleuth.records import Surprise
 
@@ -30,6 +32,9 @@ class DetectiveConfig:
     """Architecture of a detective.
 
     Attributes:
+        kind: `light`, or `deep` (EfficientNet-lite0; of what follows it has `size` and `pretrained` alone).
+        size: of a deep one, side of the square it sees in pixels.
+        pretrained: of a deep one, whether its training begins with the weights learnt on ImageNet.
         width: channels at half the image's resolution; twice and three times as many below.
         residual, surprise: whether it sees them.
         scale: how many times the side of what the VQ-VAE sees it sees of the same square; the grids of the network, and
@@ -48,12 +53,23 @@ class DetectiveConfig:
     channels: int = 3
     mirror: bool = False
     atlas: bool = False
+    kind: str = "light"
+    size: int = 192
+    pretrained: bool = True
 
     def __post_init__(self) -> None:
+        if self.kind not in ("light", "deep"):
+            raise ValueError(f"detective.kind: expected 'light' or 'deep', got {self.kind!r}")
+        if self.size % 32:
+            raise ValueError(f"detective.size: expected a multiple of 32, got {self.size}")
         if self.scale not in (1, 2):
             raise ValueError(f"detective.scale: expected 1 or 2, got {self.scale}")
         if self.channels not in (1, 3):
             raise ValueError(f"detective.channels: expected 1 or 3, got {self.channels}")
+
+    def seen(self, size: int) -> int:
+        """Side in pixels of the squares it sees where the VQ-VAE sees `size`."""
+        return self.size if self.kind == "deep" else size * self.scale
 
     @property
     def cell(self) -> int:
@@ -132,6 +148,88 @@ class Detective(nn.Module):
         about = torch.stack([flat.logsumexp(1) - 7, top], 1)
         pooled = torch.cat([deep.float().mean((2, 3)), deep.float().amax((2, 3)), about], 1)
         return places, self.whole(pooled)[:, 0].float()
+
+
+#: Pixels of what the deep detective sees for one of its map's, in each direction.
+DEEP_STRIDE = 8
+
+
+class DeepDetective(nn.Module):
+    """See the module's text."""
+
+    def __init__(self, config: DetectiveConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = 64
+        self.trunk = EfficientNetLite()
+        self.near = nn.Conv2d(CHANNELS[0], width, 1)
+        self.middle = nn.Conv2d(CHANNELS[1], width, 1)
+        self.deep = nn.Conv2d(CHANNELS[2], width, 1)
+        self.join = Residual(width)
+        self.place = nn.Conv2d(width, 1, 1)
+        self.dropout = nn.Dropout(0.2)
+        self.whole = nn.Linear(CHANNELS[2] + 2, 1)
+
+    def forward(
+        self,
+        image: Tensor,
+        made: Tensor | None = None,
+        surprise: Surprise | None = None,
+        close: Tensor | None = None,
+        usual: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """How likely it was altered, in logits; as `Detective.forward`, of which only the image is looked at.
+
+        Args:
+            image: (B, 3, H, W) float32 in [0, 1], not looked at where `close` is given.
+            close: (B, 3, S, S), the same square at the detective's size.
+
+        Returns:
+            (B, S / 8, S / 8) logits of places, and (B,) of images.
+        """
+        places, deep = self._places(image if close is None else close)
+        return places, self._verdict(places.flatten(1), deep.mean((2, 3)))
+
+    def windows(self, near: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of squares looked at from near, at twice the size: each of nine windows of the detective's own size,
+        which overlap by half, is judged alone, from features that are computed once.
+
+        Args:
+            near: (B, 3, 2 S, 2 S) float32 in [0, 1].
+
+        Returns:
+            (B, 2 S / 8, 2 S / 8) logits of places, and (B, 9) of windows.
+        """
+        places, deep = self._places(near)
+        side, step = places.shape[1] // 2, places.shape[1] // 4
+        cells, stride = deep.shape[2] // 2, deep.shape[2] // 4
+        means = F.avg_pool2d(deep, cells, stride).flatten(2)
+        found = []
+        for number in range(9):
+            y, x = (step * (number // 3), step * (number % 3))
+            part = places[:, y : y + side, x : x + side].flatten(1)
+            found.append(self._verdict(part, means[:, :, number]))
+        return places, torch.stack(found, 1)
+
+    def _places(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H / 8, W / 8) logits, and the trunk's last features (B, 1280, H / 32, W / 32) float32."""
+        near, middle, deep = self.trunk(image)
+        size = near.shape[2:]
+        joined = self.near(near)
+        for layer, features in ((self.middle, middle), (self.deep, deep)):
+            joined = joined + F.interpolate(layer(features), size, mode="bilinear", align_corners=False)
+        return self.place(self.join(joined))[:, 0].float(), deep.float()
+
+    def _verdict(self, places: Tensor, mean: Tensor) -> Tensor:
+        """(B,) logits from logits of places (B, n) and the mean features (B, 1280)."""
+        top = places.topk(max(1, places.shape[1] // 32), dim=1).values.mean(1)
+        about = torch.stack([places.mean(1), top], 1) / 4
+        return self.whole(torch.cat([self.dropout(mean), about], 1))[:, 0].float()
+
+
+def build_detective(config: DetectiveConfig) -> Detective | DeepDetective:
+    """A new detective with random weights."""
+    return DeepDetective(config) if config.kind == "deep" else Detective(config)
 
 
 def local_detail(image: Tensor, cell: int) -> Tensor:

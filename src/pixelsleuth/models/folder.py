@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
 from pixelsleuth.files import sha256_of, whole_file, write_text
-from pixelsleuth.models.detective import Detective, DetectiveConfig
+from pixelsleuth.models.detective import DeepDetective, Detective, DetectiveConfig, build_detective
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Context, PriorConfig
@@ -75,14 +75,14 @@ class Model:
     vqvae: VQVAE
     priors: dict[str, Any]
     sha256: str
-    detective: Detective | None = None
+    detective: Detective | DeepDetective | None = None
     vae: VAE | None = None
 
     @property
     def close_size(self) -> int:
         """Side in pixels of the squares the detective sees; the VQ-VAE's own where there is none."""
         detective = self.config.detective
-        return self.config.vqvae.size * (detective.scale if detective else 1)
+        return detective.seen(self.config.vqvae.size) if detective else self.config.vqvae.size
 
     def encode(self, image: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Codes of an image; `scalars` (B, n) of its context reach the VQ-VAE if it was built for them."""
@@ -213,7 +213,7 @@ def load_model(folder: Path) -> Model:
                 f"{folder}: the detective is for {config.detective.channels} channels, the VQ-VAE for "
                 f"{config.vqvae.channels}"
             )
-        detective = Detective(config.detective)
+        detective = build_detective(config.detective)
         names.append(DETECTIVE_FILE)
         load_network(detective, folder / names[-1])
     vae = None

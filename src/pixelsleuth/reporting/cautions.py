@@ -21,6 +21,7 @@ _WORDS = {
     "log_jpeg_bytes": ("plainer", "busier"),
     "log_contrast": ("of lower contrast", "of higher contrast"),
     "brightness": ("darker", "brighter"),
+    "colour": ("less colourful", "more colourful"),
 }
 
 
@@ -56,8 +57,8 @@ def unusual_features(square: np.ndarray | None, settings: ScoreSettings) -> list
     fitted = next(iter(settings.adjusted.values()), None)
     if square is None or fitted is None:
         return []
-    z = (complexity(square) - np.array(fitted.mean)) / np.array(fitted.scale)
-    return list(zip(FEATURES, z.tolist(), strict=True))
+    z = (complexity(square)[: len(fitted.mean)] - np.array(fitted.mean)) / np.array(fitted.scale)
+    return list(zip(FEATURES, z.tolist(), strict=False))
 
 
 def _deviation(name: str, z: float) -> str:

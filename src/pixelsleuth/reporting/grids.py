@@ -127,7 +127,7 @@ def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
     how, found, reason = detector.preparation(), [], "there is none"
     for source in sources:
         try:
-            found.append(prepare(source, how, whole_without_face=True).main.square)
+            found.append(prepare(source, how, whole_without_face=True).main.views.square)
         except InputError as error:
             reason = error.sentence
     if not found:

@@ -73,7 +73,7 @@ def story_of(
         raise PixelsleuthError(f"{finding.path}: {reason}")
     prepared = prepare(source, detector.preparation())
     (look,) = next(track for track in prepared.tracks if track[0].face.box == finding.square)
-    steps = picture_steps(detector.examiner, look.square, prepared.sha256, prior)
+    steps = picture_steps(detector.examiner, look.views.square, prepared.sha256, prior)
     name = detector.examiner.settings.default_map
     return _story(detector, steps, name, finding.raw_maps[name], finding)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from pixelsleuth.sources.images import encode_jpeg
 
-FEATURES = ("log_laplacian_variance", "log_jpeg_bytes", "log_contrast", "brightness")
+#: Models fitted before colour was among them use the first four.
+FEATURES = ("log_laplacian_variance", "log_jpeg_bytes", "log_contrast", "brightness", "colour")
 
 
 def laplacian_variance(pixels: np.ndarray) -> float:
@@ -36,6 +37,7 @@ def complexity(pixels: np.ndarray) -> np.ndarray:
             np.log(jpeg_bytes(pixels)),
             np.log(luma.std() + 1.0),
             luma.mean() / 255,
+            float((pixels.max(2).astype(np.int16) - pixels.min(2)).mean()) / 64,
         ]
     )
 
@@ -68,6 +70,7 @@ class Adjustment:
 
     def __call__(self, score: np.ndarray, features: np.ndarray) -> np.ndarray:
         """(n,) scores and (n, F) features -> (n,) scores less what complexity explains, in units of spread."""
+        features = features[:, : len(self.mean)]
         expected = _design((features - np.array(self.mean)) / np.array(self.scale)) @ np.array(self.weights)
         return (score - expected) / self.spread
 

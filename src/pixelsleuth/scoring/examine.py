@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelsleuth.errors import ModelError
+from pixelsleuth.models.detective import DeepDetective, Detective
 from pixelsleuth.models.folder import Model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import Adjustment, complexity, local_sharpness
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores
-from pixelsleuth.sources.faces import Pair
+from pixelsleuth.sources.faces import Sizes, Views
 
 #: Shares of normal codes below the text's thresholds: sample-wise and for restoration.
 LAMBDA_S_QUANTILE = 0.98
@@ -36,6 +37,11 @@ CENTRE_SMOOTHNESS = "decoded_centre_smoothness"
 #: The detective's logit of the image: how likely it was altered.
 DETECTIVE = "detective_logit"
 DETECTIVE_MAP = "detective"
+#: The largest logit of the windows that a deep detective sees from near; not a number where the input has no such
+#: detail.
+DETECTIVE_NEAR = "detective_near"
+#: The detective's adjusted logit, and where there is a view from near the sum of both, brought to the same spread.
+DETECTIVE_VIEWS = "detective_views"
 #: The combined score of the codes and the detective's, summed likewise.
 BOTH_TRACKS = "both_tracks"
 #: Stouffer's method (1949): sum of several scores, each in units of its spread, over the root of their number.
@@ -56,6 +62,7 @@ class ScoreSettings:
         tracks: names that `BOTH_TRACKS` is made of, likewise; none without a detective.
         restorations: S of the default prior in `detect`.
         sign: of volumes: 1 where anomalies are brighter in this sequence, -1 darker, 0 either.
+        views_spread: standard deviation of the sum of the detective's two adjusted views; 0: there is one view alone.
     """
 
     default: str = "masked_nll_minus_entropy_adjusted"
@@ -68,6 +75,7 @@ class ScoreSettings:
     tracks: tuple[str, ...] = ()
     restorations: int = 4
     sign: int = 0
+    views_spread: float = 0.0
 
     def as_tree(self) -> dict[str, Any]:
         return asdict(self)
@@ -98,6 +106,8 @@ class Evidence:
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment.
         altered: the detective's (B, H / 4, W / 4) logits of places and (B,) logits of images; None without one.
         complexity: (B, F) float64, the features of `complexity`.
+        near: of a deep detective, the rows (k,) that were looked at from near, (k, h, w) logits of their places and
+            (k, 9) of their windows; None where there are none.
     """
 
     codes: Tensor
@@ -107,6 +117,22 @@ class Evidence:
     smoothness: np.ndarray
     complexity: np.ndarray
     altered: tuple[Tensor, Tensor] | None = None
+    near: tuple[np.ndarray, Tensor, Tensor] | None = None
+
+
+class Squares(NamedTuple):
+    """A batch of squares as the networks see them.
+
+    Attributes:
+        square: (B, size, size, 3) uint8 RGB.
+        close: the same at the detective's size; None where that is the same.
+        near: (k, 2 S, 2 S, 3) uint8, those that are looked at from near, of the rows `which` (k,); None for none.
+    """
+
+    square: np.ndarray
+    close: np.ndarray | None = None
+    near: np.ndarray | None = None
+    which: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -137,54 +163,50 @@ class Examiner:
         return self.model.config.vqvae.size
 
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Sides of the squares that the VQ-VAE and the detective see, in pixels."""
-        return self.size, self.model.close_size
+    def sizes(self) -> Sizes:
+        """Sides in pixels of the views of a square."""
+        close = self.model.close_size
+        return Sizes(self.size, close, 2 * close if isinstance(self.model.detective, DeepDetective) else 0)
 
     @torch.no_grad()
     def examine(
         self,
-        pixels: np.ndarray,
+        squares: Squares,
         sha256: Sequence[str],
         maps: bool = True,
         restorations: bool = True,
         every_score: bool = True,
-        close: np.ndarray | None = None,
     ) -> Examination:
         """Examines squares as the model saw them in training.
 
         Args:
-            pixels: (B, size, size, 3) uint8 RGB.
+            squares: B of them.
             sha256: of each input's bytes; keys the random draws.
             maps: also map.
             restorations: with maps, also restore; else only the maps that need no restoration are made.
             every_score: take every score there is; else those the verdict rests on and what came with them.
-            close: the same squares at the detective's size; None where that is the same.
         """
-        image, near = self._image(pixels), self._close(pixels, close)
+        image = self._image(squares.square)
         mapping = next(iter(self.model.priors))
         kinds = set(self.model.priors) if every_score else self._judging() | ({mapping} if maps else set())
         with self._precision():
-            evidence = self._evidence(
-                image, near, pixels, kinds, rim=every_score or CENTRE_AND_RIM in self._resting_on()
-            )
+            evidence = self._evidence(image, squares, kinds, rim=every_score or CENTRE_AND_RIM in self._resting_on())
             restored = self._restored(image, evidence, sha256) if maps and restorations else None
         made: dict[str, np.ndarray] = {}
         if maps:
             made["surprise"] = surprise_map(evidence.surprise[mapping], (self.size, self.size)).cpu().numpy()
         if maps and evidence.altered is not None:
-            made[DETECTIVE_MAP] = place_map(evidence.altered[0], (self.size, self.size)).cpu().numpy()
+            made[DETECTIVE_MAP] = altered_map(evidence, (self.size, self.size)).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
         mean = None if restored is None else restored.mean.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
         return Examination(fitted_scores(evidence, self.settings), made, mean)
 
     @torch.no_grad()
-    def evidence(self, pixels: np.ndarray, close: np.ndarray | None = None) -> Evidence:
+    def evidence(self, squares: Squares) -> Evidence:
         """What `fit_scores` fits on: squares as `examine` takes them measured, nothing adjusted."""
-        image, near = self._image(pixels), self._close(pixels, close)
         with self._precision():
-            return self._evidence(image, near, pixels, set(self.model.priors), rim=True)
+            return self._evidence(self._image(squares.square), squares, set(self.model.priors), rim=True)
 
     def _resting_on(self) -> set[str]:
         """Raw scores that the verdict is made of."""
@@ -192,12 +214,14 @@ class Examiner:
         for whole, parts in ((BOTH_TRACKS, self.settings.tracks), (COMBINED, self.settings.combined)):
             if whole in names:
                 names = (names - {whole}) | set(parts)
+        if DETECTIVE_VIEWS in names:
+            names = (names - {DETECTIVE_VIEWS}) | {DETECTIVE, DETECTIVE_NEAR}
         return {name.removesuffix("_adjusted") for name in names}
 
     def _judging(self) -> set[str]:
         """Kinds of the priors that the verdict needs."""
         text = {judge_of(self.settings.lambda_s)} if TEXT_SCORE in self._resting_on() else set()
-        if self.model.detective is not None:
+        if isinstance(self.model.detective, Detective):
             text.add(judge_of(self.model.priors))
         return text | {kind for kind in self.model.priors if any(n.startswith(f"{kind}_") for n in self._resting_on())}
 
@@ -205,20 +229,19 @@ class Examiner:
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
 
-    def _close(self, pixels: np.ndarray, close: np.ndarray | None) -> Tensor | None:
+    def _close(self, squares: Squares) -> Tensor | None:
         """The squares at the detective's size. Raises ValueError where it wants another size than it is given."""
-        given = pixels if close is None else close
+        given = squares.square if squares.close is None else squares.close
         if given.shape[1] != self.model.close_size:
             raise ValueError(f"close: expected {self.model.close_size} px squares, got {given.shape[1]} px")
-        return None if close is None else self._image(close)
+        return None if squares.close is None else self._image(squares.close)
 
     def _precision(self) -> Any:
         reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
         return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
 
-    def _evidence(
-        self, image: Tensor, close: Tensor | None, pixels: np.ndarray, kinds: set[str], rim: bool
-    ) -> Evidence:
+    def _evidence(self, image: Tensor, squares: Squares, kinds: set[str], rim: bool) -> Evidence:
+        close = self._close(squares)
         vqvae, priors = self.model.vqvae, self.model.priors
         codes = vqvae.encode(image)
         grid = (int(codes.shape[1]), int(codes.shape[2]))
@@ -235,12 +258,16 @@ class Examiner:
         made = vqvae.decode(codes)
         decoded = local_sharpness(made.mean(1).cpu().numpy(), grid)
         smoothness = decoded[:, ~centre].mean(1) - decoded[:, centre].mean(1)
-        altered = None
-        if self.model.detective is not None:
+        altered = near = None
+        if isinstance(self.model.detective, DeepDetective):
+            altered = self.model.detective(image, close=close)
+            if squares.near is not None and squares.which is not None:
+                near = (squares.which, *self.model.detective.windows(self._image(squares.near)))
+        elif self.model.detective is not None:
             judged = two_way or surprise[judge_of(priors)]
             altered = self.model.detective(image, made, judged, close)
-        features = np.stack([complexity(p) for p in pixels])
-        return Evidence(codes, surprise, around, two_way, smoothness, features, altered)
+        features = np.stack([complexity(p) for p in squares.square])
+        return Evidence(codes, surprise, around, two_way, smoothness, features, altered, near)
 
     def _restored(self, image: Tensor, evidence: Evidence, sha256: Sequence[str]) -> Restored:
         kind, prior = next(iter(self.model.priors.items()))
@@ -259,10 +286,27 @@ def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
 
 
-def stacked(squares: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Squares at both sizes, as `Examiner.examine` takes a batch of them."""
-    close = [near for _, near in squares if near is not None]
-    return np.stack([square for square, _ in squares]), np.stack(close) if close else None
+def altered_map(evidence: Evidence, size: tuple[int, int]) -> Tensor:
+    """(B, H, W) float32, how likely each place was altered; where there is a view from near the mean of both."""
+    assert evidence.altered is not None
+    found = place_map(evidence.altered[0], size)
+    if evidence.near is not None:
+        which, places, _ = evidence.near
+        found[which] = (found[which] + place_map(places, size)) / 2
+    return found
+
+
+def stacked(views: Sequence[Views]) -> Squares:
+    """Views of several squares as one batch."""
+    close = [one.close for one in views if one.close is not None]
+    which = [row for row, one in enumerate(views) if one.near is not None]
+    near = [one.near for one in views if one.near is not None]
+    return Squares(
+        np.stack([one.square for one in views]),
+        np.stack(close) if close else None,
+        np.stack(near) if near else None,
+        np.array(which) if near else None,
+    )
 
 
 def joined_examinations(parts: Sequence[Examination]) -> Examination:
@@ -327,7 +371,19 @@ def raw_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndar
     scores[CENTRE_SMOOTHNESS] = evidence.smoothness
     if evidence.altered is not None:
         scores[DETECTIVE] = evidence.altered[1].double().cpu().numpy()
+    if settings.views_spread and evidence.altered is not None:
+        scores[DETECTIVE_NEAR] = near_scores(evidence)
     return scores
+
+
+def near_scores(evidence: Evidence) -> np.ndarray:
+    """(B,) float64, the largest logit of the windows seen from near; not a number without such a view."""
+    assert evidence.altered is not None
+    found = np.full(len(evidence.altered[1]), np.nan)
+    if evidence.near is not None:
+        which, _, windows = evidence.near
+        found[which] = windows.amax(1).double().cpu().numpy()
+    return found
 
 
 def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.ndarray]:
@@ -336,6 +392,14 @@ def fitted_scores(evidence: Evidence, settings: ScoreSettings) -> dict[str, np.n
     for name, adjustment in settings.adjusted.items():
         if name in scores:
             scores[f"{name}_adjusted"] = adjustment(scores[name], evidence.complexity)
+    both = (f"{DETECTIVE}_adjusted", f"{DETECTIVE_NEAR}_adjusted")
+    if all(name in scores for name in both):
+        far, near = (scores[name] for name in both)
+        scores[DETECTIVE_VIEWS] = np.where(np.isnan(near), far, (far + near) / settings.views_spread)
+        # A record holds numbers: without a view from near the detective's only one stands in its place.
+        for name in (DETECTIVE_NEAR, both[1]):
+            stand_in = scores[name.replace(DETECTIVE_NEAR, DETECTIVE)]
+            scores[name] = np.where(np.isnan(scores[name]), stand_in, scores[name])
     for whole, parts in ((COMBINED, settings.combined), (BOTH_TRACKS, settings.tracks)):
         if parts and all(name in scores for name in parts):
             scores[whole] = np.sum([scores[name] for name in parts], axis=0) / len(parts) ** 0.5

@@ -7,8 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pixelsleuth.records import Verdict
+from pixelsleuth.records import Face, Verdict
+from pixelsleuth.scoring.complexity import laplacian_variance
 
+#: Distance of the nose from the middle between the eyes, along their line, in distances between the eyes: about 1%
+#: of calibration faces are turned further; a profile has 1 or more.
+MAX_TURN = 0.75
+#: Variance of the Laplacian at 128 px: of calibration faces less than 1% are as blurred.
+MIN_SHARPNESS = 6.0
 #: A re-encoding is tried only where p is within this factor of the rate.
 NEAR_RATE = 3.0
 
@@ -21,6 +27,7 @@ class Judgement:
         rate: what they are held against.
         p_looks: of each square, by track; p_tracks: of each track; p_value: of the input.
         verdicts: of each track; verdict: of the input; with its reason.
+        counted: numbers of the tracks that the input's verdict rests on.
     """
 
     rate: float
@@ -30,11 +37,12 @@ class Judgement:
     verdicts: Sequence[Verdict]
     verdict: Verdict
     reason: dict[str, str] | None = None
+    counted: Sequence[int] = ()
 
     @property
     def decisive(self) -> int:
-        """Number of the most unusual track."""
-        return int(np.argmin(self.p_tracks))
+        """Number of the most unusual track among those that count."""
+        return min(self.counted, key=lambda number: self.p_tracks[number])
 
     @property
     def near(self) -> bool:
@@ -43,6 +51,8 @@ class Judgement:
 
     def doubted(self, again: Judgement, encoding: str) -> Judgement:
         """This judgement, with what turned over in `again`, the one of the re-encoded input, become `unsure`."""
+        if self.verdict == "unsure":
+            return self
         verdicts: list[Verdict] = [
             "unsure" if _turned(p, p_again, self.rate) else old
             for p, p_again, old in zip(self.p_tracks, again.p_tracks, self.verdicts, strict=True)
@@ -57,13 +67,53 @@ class Judgement:
         return replace(self, verdicts=verdicts, verdict="unsure", reason=reason)
 
 
-def judgement(p_looks: Sequence[Sequence[float]], kind: str, rate: float) -> Judgement:
+def judgement(
+    p_looks: Sequence[Sequence[float]], kind: str, rate: float, limits: Sequence[dict[str, str] | None] = ()
+) -> Judgement:
     """Of the p-values of an input's squares, by track: a track has twice the mean over its frames, valid under any
-    dependence (Vovk & Wang 2020); m faces or tracks have m times the smallest (Bonferroni)."""
+    dependence (Vovk & Wang 2020); m faces or tracks have m times the smallest (Bonferroni).
+
+    Args:
+        limits: of each track, why it cannot be judged surely (see `limit_of`), or None. A limited track is `unsure`,
+            and does not count beside one that is not; where all are limited, the input is `unsure`.
+    """
+    limits = limits or [None] * len(p_looks)
     p_tracks = [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
-    p_value = min(1.0, len(p_tracks) * min(p_tracks))
-    verdicts: list[Verdict] = ["anomalous" if p <= rate else "normal" for p in (*p_tracks, p_value)]
-    return Judgement(rate, p_looks, p_tracks, p_value, verdicts[:-1], verdicts[-1])
+    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_looks)))
+    p_value = min(1.0, len(counted) * min(p_tracks[number] for number in counted))
+    verdicts: list[Verdict] = [
+        "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
+    ]
+    whole: Verdict = "anomalous" if p_value <= rate else "normal"
+    found = Judgement(rate, p_looks, p_tracks, p_value, verdicts, whole, counted=counted)
+    limit = limits[found.decisive]
+    return found if limit is None else replace(found, verdict="unsure", reason=limit)
+
+
+def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:
+    """Why a face lies beyond nearly all that the model was calibrated on, as a reason with code and sentence: turned
+    away from the camera, or blurred; None where it does not.
+
+    Args:
+        square: (128, 128, 3) uint8, or of the size the VQ-VAE sees.
+    """
+    if face.landmarks:
+        left, right, nose = (np.array(p) for p in face.landmarks[:3])
+        across = right - left
+        span = max(float(across @ across), 1e-9)
+        if abs(float((nose - (left + right) / 2) @ across) / span) > MAX_TURN:
+            return {
+                "code": "turned_away",
+                "sentence": "the face is seen from the side, as hardly any that the model was calibrated on; look for "
+                "a picture that shows it from the front",
+            }
+    if laplacian_variance(square) < MIN_SHARPNESS:
+        return {
+            "code": "blurred",
+            "sentence": "the face is blurred beyond nearly all that the model was calibrated on; look for a sharper "
+            "picture",
+        }
+    return None
 
 
 def _near(p: float, rate: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,8 +33,26 @@ MIN_ROLL = 5.0
 #: Eyes, nose and mouth corners of an aligned face in a square of side 1: the template of Deng et al. 2019 (ArcFace).
 TEMPLATE = np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]) / 112
 
-#: A square at the size the VQ-VAE sees, and at the size the detective sees where that is another.
-Pair = tuple[np.ndarray, np.ndarray | None]
+#: Shortest side, in pixels of the input, of a square that is also looked at from near.
+NEAR_SIDE = 288
+
+
+class Sizes(NamedTuple):
+    """Sides in pixels of the views of one square: the VQ-VAE's, the detective's, and from near; 0: it has none."""
+
+    square: int
+    close: int
+    near: int = 0
+
+
+class Views(NamedTuple):
+    """One square as the networks see it, (size, size, 3) uint8 each: the VQ-VAE's, the detective's where that is
+    another, and from near where the input holds that much detail."""
+
+    square: np.ndarray
+    close: np.ndarray | None = None
+    near: np.ndarray | None = None
+
 
 _local = threading.local()
 
@@ -216,6 +234,14 @@ def patch(pixels: np.ndarray, box: Box) -> np.ndarray:
     return cv2.copyMakeBorder(inside, *beyond, cv2.BORDER_REFLECT_101)
 
 
+def in_patch(points: np.ndarray, box: Box) -> np.ndarray:
+    """(n, 2) points in pixels of a picture -> float32 in pixels of `patch`."""
+    middle = np.array([(box.x0 + box.x1 - 1) / 2, (box.y0 + box.y1 - 1) / 2])
+    angle = np.radians(box.angle)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return ((points - middle) @ turn + (box.width - 1) / 2).astype(np.float32)
+
+
 def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     """Cuts `box` from (H, W, 3) uint8 and scales it to (size, size, 3) uint8, antialiased."""
     crop = patch(pixels, box)
@@ -223,10 +249,18 @@ def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
     return cv2.resize(crop, (size, size), interpolation=method)
 
 
-def cut_pair(pixels: np.ndarray, box: Box, sizes: tuple[int, int]) -> Pair:
-    """`cut` at two sizes, each from the picture itself; (size, size, 3) uint8 both, the second None where it would be
-    the first again."""
-    return cut(pixels, box, sizes[0]), cut(pixels, box, sizes[1]) if sizes[1] != sizes[0] else None
+def cut_views(pixels: np.ndarray, box: Box, sizes: Sizes, near: bool | None = None) -> Views:
+    """`cut` at every size, each from the picture itself.
+
+    Args:
+        near: whether it is looked at from near; None: where the square is at least `NEAR_SIDE` wide.
+    """
+    wanted = box.width >= NEAR_SIDE if near is None else near
+    return Views(
+        cut(pixels, box, sizes.square),
+        cut(pixels, box, sizes.close) if sizes.close != sizes.square else None,
+        cut(pixels, box, sizes.near) if sizes.near and wanted else None,
+    )
 
 
 def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:

@@ -33,11 +33,11 @@ class Preparation:
     """How inputs are cut; from a model's preprocessing.
 
     Attributes:
-        sizes: sides of the square in pixels: the VQ-VAE's and the detective's.
+        sizes: sides of the square's views in pixels.
         crop: `face`, or `none`: the largest centred square.
     """
 
-    sizes: tuple[int, int]
+    sizes: faces.Sizes
     crop: str
     framing: Framing
     policy: Policy
@@ -49,18 +49,16 @@ class Look:
 
     Attributes:
         face: where it was cut, in pixels of the input; confidence 0 where it is the whole picture for want of a face.
-        square: (size, size, 3) uint8.
+        views: the square as the networks see it.
         index, time: of the frame, -1 and 0 for a picture.
         surroundings: of a frame, what lies around the square, and the square's place on it; None for a picture.
-        close: the square at the detective's size; None where that is the same.
     """
 
     face: Face
-    square: np.ndarray
+    views: faces.Views
     index: int = -1
     time: float = 0.0
     surroundings: tuple[np.ndarray, Box] | None = None
-    close: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -186,8 +184,8 @@ def _sighted(sighting: Sighting, how: Preparation) -> Look:
 
 
 def _look(face: Face, how: Preparation, pixels: np.ndarray, box: Box, **about: Any) -> Look:
-    square, close = faces.cut_pair(pixels, box, how.sizes)
-    return Look(face, square, close=close, **about)
+    # What is cut again from the surroundings of a frame must be looked at as the frame itself is.
+    return Look(face, faces.cut_views(pixels, box, how.sizes, face.box.width >= faces.NEAR_SIDE), **about)
 
 
 def _whole_frames(video: Video, how: Preparation, count: int, confidence: float) -> Prepared:

@@ -32,6 +32,9 @@ VIDEO_PART = 4
 #: The text's own threshold for faces in videos.
 VIDEO_CONFIDENCE = 0.995
 
+#: Of pictures in which no face is looked for.
+NO_LANDMARKS = np.full((5, 2), np.nan, np.float32)
+
 Progress = Callable[[int, int], None]
 
 
@@ -217,14 +220,16 @@ def _read(job: _Job) -> list[dict[str, Any]]:
 
 def _read_picture(job: _Job) -> list[dict[str, Any]]:
     picture = decode(read_bytes(job.path))
+    marks = NO_LANDMARKS
     if job.crop == "face":
         face = faces.main_face(picture.pixels, job.framing)
         box, confidence, padded = face.box, face.confidence, face.padded
+        marks = np.array(face.landmarks, np.float32)
     else:
         box, confidence, padded = faces.whole_picture(picture.pixels), 1.0, 0.0
     pixels = faces.cut(picture.pixels, box, job.size)
     row = _row(job, pixels, picture.encoded, picture.sha256, box, confidence)
-    return [row | {"place": box.as_list(), "padded": padded}]
+    return [row | {"place": box.as_list(), "padded": padded, "landmarks": marks}]
 
 
 def _read_video(job: _Job, policy: Policy) -> list[dict[str, Any]]:
@@ -252,12 +257,20 @@ def _of_sighting(job: _Job, sighting: Sighting, track: int) -> dict[str, Any]:
     return row | {
         "place": sighting.face.box.as_list(),
         "padded": sighting.face.padded,
+        "landmarks": _moved(sighting),
         "frame": sighting.index,
         "time": sighting.time,
         "track": track,
         "sharpness": sighting.quality["sharpness"],
         "motion": sighting.quality["motion"],
     }
+
+
+def _moved(sighting: Sighting) -> np.ndarray:
+    """A face's landmarks in pixels of the surroundings that are kept of the frame."""
+    there, here = sighting.face.box, sighting.box
+    marks = np.array(sighting.face.landmarks, np.float32)
+    return (marks - (there.x0, there.y0)) * (here.width / there.width) + (here.x0, here.y0)
 
 
 def _row(job: _Job, pixels: np.ndarray, encoded: bytes, sha256: str, box: Box, confidence: float) -> dict[str, Any]:
@@ -331,6 +344,7 @@ def _write_part(path: Path, rows: list[dict[str, Any]], size: int, apart: Apart)
             file[f"table/{name}"] = np.array(values, dtype=h5py.string_dtype())
         for name in ("box", "place"):
             file[f"table/{name}"] = np.array([r[name] for r in kept], np.int32).reshape(-1, 4)
+        file["table/landmarks"] = np.array([r["landmarks"] for r in kept], np.float32).reshape(-1, 5, 2)
         for name, kind in _NUMBERS.items():
             file[f"table/{name}"] = np.array([r[name] for r in kept], kind)
         file.attrs["skipped"] = json.dumps(skipped)

@@ -28,6 +28,8 @@ def reencoded(pixels: np.ndarray, box: Box, encoding: str) -> tuple[np.ndarray, 
     return small, Box(x0, y0, x0 + side, y0 + side, box.angle)
 
 
-def cut_reencoded(pixels: np.ndarray, box: Box, sizes: tuple[int, int], encoding: str) -> faces.Pair:
-    """The square at `box` of the picture after a mild re-encoding, as `faces.cut_pair` gives it."""
-    return faces.cut_pair(*reencoded(pixels, box, encoding), sizes)
+def cut_reencoded(pixels: np.ndarray, box: Box, sizes: faces.Sizes, encoding: str) -> faces.Views:
+    """The square at `box` of the picture after a mild re-encoding, as `faces.cut_views` gives it: from near where the
+    picture itself is looked at from near, whatever its size after it."""
+    small, place = reencoded(pixels, box, encoding)
+    return faces.cut_views(small, place, sizes, box.width >= faces.NEAR_SIDE)

@@ -22,12 +22,14 @@ class Sampler:
 
     Args:
         groups: a group's name for each of n rows; "" is a group of its own.
-        stage: its `batch` and `groups`.
+        stage: its `batch`, `groups` and `balance`.
         seed: of the permutations.
+        sources: the name of each row's source, for `balance`.
     """
 
-    def __init__(self, groups: Sequence[str], stage: Stage, seed: int) -> None:
+    def __init__(self, groups: Sequence[str], stage: Stage, seed: int, sources: Sequence[str] = ()) -> None:
         self.count, self.batch, self.seed = len(groups), stage.batch, seed
+        self.weights = balanced(sources, stage.balance) if stage.balance < 1 and len(set(sources)) > 1 else None
         self.per_batch = stage.groups
         if self.count == 0:
             raise PixelsleuthError("no normal training pictures; the store needs rows of split 'train'")
@@ -44,17 +46,27 @@ class Sampler:
             self.steps_per_epoch = max(1, self.count // self.batch)
 
     def rows(self, step: int) -> np.ndarray:
-        """Row numbers of the batch at `step`; within an epoch no row stands twice."""
+        """Row numbers of the batch at `step`; within an epoch no row stands twice, unless sources are balanced."""
         epoch, place = divmod(step, self.steps_per_epoch)
         generator = np.random.default_rng((self.seed, epoch))
         if not self.per_batch:
-            order = generator.permutation(self.count)
+            if self.weights is None:
+                order = generator.permutation(self.count)
+            else:
+                order = generator.choice(self.count, self.count, p=self.weights)
             return order[place * self.batch : (place + 1) * self.batch]
         order = generator.permutation(len(self.members))[place * self.per_batch : (place + 1) * self.per_batch]
         each = self.batch // self.per_batch
         generator = np.random.default_rng((self.seed, epoch, place))
         picks = [generator.permutation(self.members[group])[:each] for group in order]
         return np.sort(np.concatenate(picks))
+
+
+def balanced(sources: Sequence[str], power: float) -> np.ndarray:
+    """(n,) probabilities of rows, such that a source of m rows is drawn in proportion to m to the `power`."""
+    _, place, count = np.unique(np.array(sources), return_inverse=True, return_counts=True)
+    weights = count[place].astype(np.float64) ** (power - 1)
+    return weights / weights.sum()
 
 
 class Steps(Dataset):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_model, save_config
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
@@ -23,17 +24,22 @@ from pixelsleuth.scoring.examine import (
     COMBINED,
     DETECTIVE,
     DETECTIVE_MAP,
+    DETECTIVE_NEAR,
+    DETECTIVE_VIEWS,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
     TWO_WAY,
     Evidence,
     Examiner,
     ScoreSettings,
+    Squares,
     judge_of,
+    near_scores,
     raw_scores,
     settings_from_tree,
     stacked,
 )
+from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.store import Store
@@ -43,6 +49,8 @@ FIT_ON = 3000
 #: Calibration pictures that maps are made of, drawn at random: restorations are what calibration spends its time on.
 MOST_MAPS = 1000
 BATCH = 32
+#: Fewest training pictures with a view from near that its adjustment is fitted on.
+FEWEST_NEAR = 100
 #: Fewest calibration pictures: with them a rate of 5% can be promised.
 FEWEST = 19
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
@@ -58,7 +66,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     examiner = Examiner(model, ScoreSettings())
     parts = []
     for start in range(0, len(rows), BATCH):
-        parts.append(examiner.evidence(*_squares(store, rows[start : start + BATCH], examiner)))
+        parts.append(examiner.evidence(_squares(store, rows[start : start + BATCH], examiner)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
     nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
@@ -68,6 +76,8 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
     )
     scores = raw_scores(whole, settings)
+    if isinstance(model.detective, DeepDetective):
+        scores[DETECTIVE_NEAR] = near_scores(whole)
     kind = judge_of(model.priors)
     # Mirror images mean something only to networks that were taught with them.
     if kind == "pixelsnail" and model.config.training["settings"]["prior_stage"]["augment"] != "none":
@@ -79,6 +89,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     ]
     try:
         settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
+        settings = _fitted_views(settings, scores, whole.complexity)
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
         return replace(settings, default=f"{kind}_local_max")
@@ -87,18 +98,32 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         settings = replace(settings, default=COMBINED, combined=chosen)
         if model.detective is None:
             return settings
-        return replace(
-            settings, default=BOTH_TRACKS, tracks=(COMBINED, f"{DETECTIVE}_adjusted"), default_map=DETECTIVE_MAP
-        )
+        track = DETECTIVE_VIEWS if settings.views_spread else f"{DETECTIVE}_adjusted"
+        return replace(settings, default=BOTH_TRACKS, tracks=(COMBINED, track), default_map=DETECTIVE_MAP)
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
 
 
-def _squares(store: Store, rows: np.ndarray, examiner: Examiner) -> tuple[np.ndarray, np.ndarray | None]:
-    """Stored pictures at both sizes, as an examiner takes them."""
-    size, close = examiner.sizes
-    return store.pixels(rows), store.pixels(rows, close) if close != size else None
+def _fitted_views(settings: ScoreSettings, scores: dict[str, np.ndarray], features: np.ndarray) -> ScoreSettings:
+    """The adjustment of the view from near, and the spread of both views' sum, on the pictures that have one; unchanged
+    where they are too few."""
+    there = np.isfinite(scores[DETECTIVE_NEAR]) if DETECTIVE_NEAR in scores else np.zeros(0, bool)
+    if there.sum() < FEWEST_NEAR:
+        return settings
+    near = fit_adjustment(scores[DETECTIVE_NEAR][there], features[there])
+    far = settings.adjusted[f"{DETECTIVE}"]
+    both = far(scores[DETECTIVE][there], features[there]) + near(scores[DETECTIVE_NEAR][there], features[there])
+    return replace(settings, adjusted={**settings.adjusted, DETECTIVE_NEAR: near}, views_spread=float(both.std()))
+
+
+def _squares(store: Store, rows: np.ndarray, examiner: Examiner) -> Squares:
+    """Stored pictures as an examiner takes them."""
+    sizes = examiner.sizes
+    close = store.pixels(rows, sizes.close) if sizes.close != sizes.square else None
+    which = np.array([i for i, row in enumerate(rows) if sizes.near and store.box(int(row)).width >= NEAR_SIDE], int)
+    near = store.pixels(rows[which], sizes.near) if len(which) else None
+    return Squares(store.pixels(rows), close, near, which if len(which) else None)
 
 
 def joined(parts: list[Evidence]) -> Evidence:
@@ -120,7 +145,20 @@ def joined(parts: list[Evidence]) -> Evidence:
             torch.cat([p.altered[0] for p in parts if p.altered is not None]),
             torch.cat([p.altered[1] for p in parts if p.altered is not None]),
         ),
+        _joined_near(parts),
     )
+
+
+def _joined_near(parts: list[Evidence]) -> tuple[np.ndarray, torch.Tensor, torch.Tensor] | None:
+    first, found = 0, []
+    for part in parts:
+        if part.near is not None:
+            found.append((part.near[0] + first, *part.near[1:]))
+        first += len(part.smoothness)
+    if not found:
+        return None
+    which, places, windows = zip(*found, strict=True)
+    return np.concatenate(which), torch.cat(places), torch.cat(windows)
 
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
@@ -195,21 +233,19 @@ def calibrate(
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             sha = store.table["sha256"][batch].tolist()
-            pixels, close = _squares(store, batch, examiner)
             found = examiner.examine(
-                pixels, sha, maps=start < MOST_MAPS, restorations=restore, every_score=False, close=close
+                _squares(store, batch, examiner), sha, maps=start < MOST_MAPS, restorations=restore, every_score=False
             )
             scores["original"].append(found.scores[settings.default])
             if found.maps:
                 maps.append(found.maps[settings.default_map])
             originals = [decode(store.encoded(int(row))).pixels for row in batch]
             for name in REENCODINGS:
-                squares = [
+                views = [
                     cut_reencoded(p, store.box(int(row)), examiner.sizes, name)
                     for p, row in zip(originals, batch, strict=True)
                 ]
-                pixels, close = stacked(squares)
-                again = examiner.examine(pixels, sha, maps=False, every_score=False, close=close)
+                again = examiner.examine(stacked(views), sha, maps=False, every_score=False)
                 scores[name].append(again.scores[settings.default])
             progress(min(start + BATCH, len(rows)), len(rows))
         sources = Counter(f"{Path(s).parent.name}/{Path(s).name}" for s in store.table["source"][rows])

@@ -185,7 +185,7 @@ def _model_made(
     return dict(zip(which, decoded, strict=True))
 
 
-def _made(job: _Job) -> tuple[list[faces.Pair], np.ndarray]:
+def _made(job: _Job) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], np.ndarray]:
     """The picture and its forgery, at the store's size and the detective's, and the mask at the store's."""
     cv2.setNumThreads(1)
     generator = np.random.default_rng(job.seed)
@@ -216,7 +216,7 @@ def _made(job: _Job) -> tuple[list[faces.Pair], np.ndarray]:
         both = equally_sharp(*both)
     quality = int(generator.integers(75, 97))
     whole = Box(0, 0, *shape)
-    pairs = [faces.cut_pair(jpeg_round_trip(pixels, quality), whole, job.sizes) for pixels in both]
+    pairs = [faces.cut_views(jpeg_round_trip(pixels, quality), whole, faces.Sizes(*job.sizes))[:2] for pixels in both]
     size = job.sizes[0]
     where = cv2.resize(edited.mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
     return pairs, where > 0.5

@@ -6,35 +6,44 @@ import logging
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from pixelsleuth.files import whole_file
-from pixelsleuth.models.detective import Detective
+from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
+from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps
 from pixelsleuth.training.lessons import Lessons
+from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
-from pixelsleuth.training.stages import DetectiveStage, log_every
+from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
 
 
-def steps_of(sampler: Sampler, stage: Stage) -> int:
+def steps_of(sampler: Sampler | Numbered, stage: Stage) -> int:
     """Optimiser steps of a stage: its epochs, at least one step."""
     return max(1, math.ceil(stage.epochs * sampler.steps_per_epoch))
 
 
 def fit(
-    module: L.LightningModule, source: Any, sampler: Sampler, steps: int, work: Path, progress: bool
+    module: L.LightningModule, source: Any, sampler: Any, steps: int, work: Path, progress: bool, workers: int = 0
 ) -> dict[str, float]:
-    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed."""
+    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed.
+
+    Args:
+        sampler: a `Sampler`, or what has its `rows` and `batch`.
+        workers: processes that make batches ahead; 0: they are made in between.
+    """
     work.mkdir(parents=True, exist_ok=True)
     # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
     last = work / "last.ckpt"
@@ -56,7 +65,7 @@ def fit(
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
     )
-    loader = _Chunks(source, sampler, steps, trainer)
+    loader = _Chunks(source, sampler, steps, trainer, workers)
     began, started_at = time.perf_counter(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -80,6 +89,26 @@ def fit_detective(
     steps = steps_of(sampler, stage)
     speed = fit(DetectiveStage(network, lessons, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
     # A pair is two images.
+    return speed | {"images_per_second": 2 * speed["images_per_second"]}
+
+
+def fit_deep_detective(
+    network: DeepDetective, store: Store, rows: np.ndarray, stage: Stage, shares: Mapping[str, float], work: Path,
+    seed: int, progress: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """Teaches a deep detective on pairs forged as they are needed, an epoch being as many pairs as there are `rows`,
+    from its last checkpoint in `work` if there is one; the network gets the averaged weights.
+
+    Returns:
+        The speed in images, two a pair, and the seconds.
+    """
+    settings = PairSettings(network.config.size, DEEP_STRIDE, shares, seed)
+    source = PairSource(store.path, rows, settings)
+    sampler = Numbered(Sampler([""] * len(rows), stage, seed, store.sources(rows)))
+    steps = steps_of(sampler, stage)
+    module = DeepDetectiveStage(network, stage, steps, seed)
+    speed = fit(module, source, sampler, steps, work, progress, workers=1)
+    network.load_state_dict(module.averaged.module.state_dict())
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 
 
@@ -112,11 +141,13 @@ class _Keep(Callback):
 class _Chunks(L.LightningDataModule):
     """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
 
-    def __init__(self, source: Any, sampler: Sampler, steps: int, trainer: L.Trainer) -> None:
+    def __init__(self, source: Any, sampler: Any, steps: int, trainer: L.Trainer, workers: int) -> None:
         super().__init__()
-        self.source, self.sampler, self.steps, self.owner = source, sampler, steps, trainer
+        self.source, self.sampler, self.steps, self.owner, self.workers = source, sampler, steps, trainer, workers
 
     def train_dataloader(self) -> Any:
         first = self.owner.global_step
         count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
-        return DataLoader(Steps(self.source, self.sampler, first, count), batch_size=None, num_workers=0)
+        ahead = {"prefetch_factor": 4} if self.workers else {}
+        data = Steps(self.source, self.sampler, first, count)
+        return DataLoader(data, batch_size=None, num_workers=self.workers, **ahead)

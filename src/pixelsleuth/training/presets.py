@@ -16,6 +16,7 @@ from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vae import VAEConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.face_edits import SHARES
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Stage:
         augment: `none`, `flip`, `faces` (flip, brightness .3, hue .2, rotation 10 degrees), or `scans` (flip, elastic,
             scale 6%, rotation 5 degrees, brightness, noise).
         precision: Lightning's name; bf16 is used only where the processor has it.
+        balance: a source of m pictures is drawn in proportion to m to this power; 1: as often as it has pictures.
         most_images: use only the first of the training pictures, 0: all.
     """
 
@@ -45,6 +47,7 @@ class Stage:
     clip_norm: float = 1.0
     augment: str = "flip"
     precision: str = "bf16-mixed"
+    balance: float = 1.0
     most_images: int = 0
 
 
@@ -67,10 +70,12 @@ class Settings:
         priors: the default prior first; its kind names its file and scores.
         detective: architecture of the network taught on self-made forgeries.
         detective_stage: how it is taught, a batch counting pairs; 0 epochs: the model has none.
-        forgeries: kinds it is taught on (sources.anomalies.KINDS; of volumes sources.lesions.KINDS).
+        forgeries: kinds it is taught on (sources.anomalies.KINDS; of a deep one sources.face_edits.SHARES, drawn as
+            often as it says there; of volumes sources.lesions.KINDS).
         pairs: training pictures that a forgery is made of; of slices, which are few, each is taken several times.
         vae, vae_stage: a plain VAE that `evaluate` compares with; 0 epochs: the model has none.
         sign: of volumes: 1 where anomalies are brighter in this sequence, as lesions on FLAIR are, -1 darker, 0 either.
+        init: a model (a bundled name or a folder) whose VQ-VAE and priors are trained on; "": they begin at random.
     """
 
     preset: str = "fast"
@@ -90,6 +95,7 @@ class Settings:
     sign: int = 0
     vae: VAEConfig = field(default_factory=VAEConfig)
     vae_stage: Stage = field(default_factory=lambda: Stage(epochs=0))
+    init: str = ""
 
 
 _PAPER_VQVAE = VQVAEConfig("paper", 128, 3, 128, 256, (16, 32, 64, 256), None)
@@ -113,6 +119,17 @@ _MOOD_STAGE = replace(_PAPER_STAGE, epochs=600, groups=8, augment="none")
 
 PRESETS: dict[str, Settings] = {
     "fast": Settings(),
+    # Faces of many origins, drawn in proportion to the root of how many there are, and the deep detective.
+    "faces": Settings(
+        "faces",
+        vqvae_stage=Stage(epochs=4, balance=0.5),
+        prior_stage=Stage(epochs=4, balance=0.5),
+        detective=DetectiveConfig(kind="deep"),
+        detective_stage=Stage(
+            epochs=1.75, batch=12, learning_rate=4e-4, augment="none", precision="32-true", balance=0.5
+        ),
+        forgeries=tuple(SHARES),
+    ),
     # Slices of volumes on a CPU: few scans, so many passes over random views of them.
     "scans": Settings(
         "scans",

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of, write_text
-from pixelsleuth.models.detective import Detective
+from pixelsleuth.models.backbone import imagenet_weights
+from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
 from pixelsleuth.models.folder import (
     DETECTIVE_FILE,
     PREPROCESSING,
     VAE_FILE,
     ModelConfig,
     build_prior,
+    find_model,
     load_model,
     load_network,
     prior_file,
@@ -35,13 +37,14 @@ from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
 from pixelsleuth.scoring.examine import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
-from pixelsleuth.training.loop import fit, fit_detective, steps_of
+from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.scan_fitting import fit_slices
 from pixelsleuth.training.scan_forging import forge_slices
@@ -84,13 +87,14 @@ def train(
         vqvae = VQVAE(settings.vqvae).to(memory_format=torch.channels_last)
         stage = settings.vqvae_stage
         chosen = rows[: stage.most_images] if stage.most_images else rows
-        sampler = Sampler(store.table["group"][chosen].tolist(), stage, settings.seed)
+        sampler = Sampler(store.table["group"][chosen].tolist(), stage, settings.seed, store.sources(chosen))
         steps = steps_of(sampler, stage)
         module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
         vqvae_path = folder / "vqvae.safetensors"
         if vqvae_path.exists():
             load_network(vqvae, vqvae_path)
         else:
+            _begun(vqvae, settings.init, vqvae_path.name)
             say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
             scalars = settings.vqvae.context
 
@@ -115,6 +119,7 @@ def train(
             torch.manual_seed(settings.seed + 1 + number)
             prior = build_prior(config).to(memory_format=torch.channels_last)
             if not path.exists():
+                _begun(prior, settings.init, path.name)
                 figures[config.kind] = _fit_prior(prior, codes, store, learned, settings, number, work, progress, say)
                 figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
                 write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
@@ -152,6 +157,12 @@ def train(
         save_scores(folder, fitted)
 
 
+def _begun(network: nn.Module, init: str, file: str) -> None:
+    """Gives a network the weights of the model that the run begins with, if it begins with one."""
+    if init:
+        load_network(network, find_model(init)[0] / file)
+
+
 def _fit_vae(
     folder: Path, store: Store, rows: np.ndarray, settings: Settings, work: Path, progress: bool
 ) -> dict[str, float]:
@@ -179,8 +190,12 @@ def _teach(
 ) -> dict[str, float]:  # fmt: skip
     """Forges pairs with the networks that are trained, once, and teaches the detective; gives its figures."""
     torch.manual_seed(settings.seed)
-    detective = Detective(settings.detective).to(memory_format=torch.channels_last)
-    if not (folder / DETECTIVE_FILE).exists():
+    detective = build_detective(settings.detective).to(memory_format=torch.channels_last)
+    if isinstance(detective, DeepDetective) and not (folder / DETECTIVE_FILE).exists():
+        figures = _taught_deep(detective, store, settings, work, progress, say)
+        write_text(work / "detective.json", json.dumps(figures))
+        save_network(detective, folder / DETECTIVE_FILE)
+    elif isinstance(detective, Detective) and not (folder / DETECTIVE_FILE).exists():
         if not (work / "lessons/mask.npy").exists():
             model = load_model(folder)
             rows = store.rows("train")
@@ -205,6 +220,25 @@ def _teach(
     return found
 
 
+def _taught_deep(
+    detective: DeepDetective, store: Store, settings: Settings, work: Path, progress: bool, say: Callable[[str], None]
+) -> dict[str, float]:
+    """Teaches a deep detective on the training faces whose landmarks are known; gives its figures."""
+    rows = store.rows("train")
+    rows = rows[[store.landmarks(int(row)) is not None for row in rows]]
+    if len(rows) < 2:
+        raise PixelsleuthError(
+            f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
+            "it again, or take --preset fast"
+        )
+    if settings.detective.pretrained:
+        detective.trunk.load_state_dict(imagenet_weights())
+    stage = settings.detective_stage
+    say(f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces")
+    shares = {kind: SHARES[kind] for kind in settings.forgeries}
+    return fit_deep_detective(detective, store, rows, stage, shares, work / "detective", settings.seed, progress)
+
+
 def _check(store: Store, settings: Settings) -> None:
     if store.size != settings.vqvae.size:
         raise PixelsleuthError(
@@ -224,7 +258,10 @@ def _check(store: Store, settings: Settings) -> None:
         raise PixelsleuthError(
             f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
         )
-    kinds = LESIONS if store.holds_volumes else KINDS
+    deep = settings.detective.kind == "deep"
+    if deep and settings.detective_stage.epochs and (store.holds_volumes or store.settings["crop"] != "face"):
+        raise PixelsleuthError("detective.kind: a deep detective judges faces; expected 'light' for this store")
+    kinds = tuple(SHARES) if deep else LESIONS if store.holds_volumes else KINDS
     unknown = sorted(set(settings.forgeries) - set(kinds))
     if unknown and settings.detective_stage.epochs:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
@@ -333,7 +370,7 @@ def _fit_prior(
     work: Path, progress: bool, say: Callable[[str], None],
 ) -> dict[str, float]:  # fmt: skip
     stage, kind = settings.prior_stage, settings.priors[number].kind
-    sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed + 1 + number)
+    sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed + 1 + number, store.sources(rows))
     steps = steps_of(sampler, stage)
     module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
     say(f"{kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
