@@ -35,6 +35,8 @@ def card_of(folder: Path) -> str:
             f"- Detective: {sum(p.numel() for p in model.detective.parameters()):,} parameters, taught on "
             f"{taught['pairs']:,} pairs of a normal image and a forgery made of it: {', '.join(taught['forgeries'])}"
         )
+    if data.get("detective"):
+        lines.append("- The detective's faces: " + ", ".join(f"{k} {v:,}" for k, v in data["detective"].items()))
     for stage, figures in training["figures"].items():
         if isinstance(figures, dict):
             lines.append(f"- Figures of {stage}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
@@ -49,10 +51,29 @@ def card_of(folder: Path) -> str:
             f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
             f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
         )
+        lines += _left_out(calibration)
     licence = folder / "LICENSE-WEIGHTS"
     if licence.is_file():
         lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(calibration: Calibration) -> list[str]:
+    """A table of false alarms on each source where it is ranked against the others, as Markdown."""
+    rates = calibration.about.get("left_out")
+    if not rates:
+        return []
+    names = list(next(iter(rates.values())))
+    lines = [
+        "", "## False alarms on a source that was left out", "",
+        "Share of a source's untouched images that would be called anomalous if the model had been calibrated on the "
+        "other sources alone.", "",
+        "| source | " + " | ".join(f"promised {float(name):.0%}" for name in names) + " |",
+        "| --- |" + " --- |" * len(names),
+    ]  # fmt: skip
+    return lines + [
+        f"| {source} | " + " | ".join(f"{v:.1%}" for v in row.values()) + " |" for source, row in rates.items()
+    ]
 
 
 def write_card(folder: Path) -> None:

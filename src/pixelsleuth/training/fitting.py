@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_model, save_config
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.calibration import Calibration, map_quantiles, save_calibration
+from pixelsleuth.scoring.calibration import Calibration, conformal_p, map_quantiles, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.examine import (
     BOTH_TRACKS,
@@ -43,6 +44,7 @@ from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.store import Store
+from pixelsleuth.training.data import balanced
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
@@ -51,6 +53,8 @@ MOST_MAPS = 1000
 BATCH = 32
 #: Fewest training pictures with a view from near that its adjustment is fitted on.
 FEWEST_NEAR = 100
+#: Most calibration pictures of one source where there are several.
+MOST_OF_SOURCE = 500
 #: Fewest calibration pictures: with them a rate of 5% can be promised.
 FEWEST = 19
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
@@ -62,7 +66,7 @@ ADJUSTED = ("mean_nll", "nll_minus_entropy", "top_sixteenth")
 def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[[int, int], None]) -> ScoreSettings:
     """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
     `rows`, pictures that the networks were trained on."""
-    rows = rows[np.linspace(0, len(rows) - 1, min(FIT_ON, len(rows))).astype(int)]
+    rows = _fitted_on(store, rows)
     examiner = Examiner(model, ScoreSettings())
     parts = []
     for start in range(0, len(rows), BATCH):
@@ -103,6 +107,16 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
+
+
+def _fitted_on(store: Store, rows: np.ndarray) -> np.ndarray:
+    """At most `FIT_ON` of the rows; of several sources each in proportion to the root of its size."""
+    if len(rows) <= FIT_ON:
+        return rows
+    sources = store.sources(rows)
+    if len(set(sources)) == 1:
+        return rows[np.linspace(0, len(rows) - 1, FIT_ON).astype(int)]
+    return np.sort(np.random.default_rng(0).choice(rows, FIT_ON, replace=False, p=balanced(sources, 0.5)))
 
 
 def _fitted_views(settings: ScoreSettings, scores: dict[str, np.ndarray], features: np.ndarray) -> ScoreSettings:
@@ -200,6 +214,30 @@ def check_calibration_rows(store: Store) -> np.ndarray:
     return rows
 
 
+def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
+    """The rows, of several sources at most `MOST_OF_SOURCE` each, those with the lowest SHA-256: one large source would
+    otherwise speak for all."""
+    sources = np.array(store.sources(rows))
+    if len(set(sources.tolist())) == 1:
+        return rows
+    kept = []
+    for name in sorted(set(sources.tolist())):
+        here = rows[sources == name]
+        kept.append(here[np.argsort(store.table["sha256"][here])][:MOST_OF_SOURCE])
+    return np.sort(np.concatenate(kept))
+
+
+def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
+    against the other sources alone: what to expect of a source that was not there."""
+    found = {}
+    for name in sorted(set(sources.tolist())):
+        others = np.sort(scores[sources != name])
+        p = np.array([conformal_p(others, float(score)) for score in scores[sources == name]])
+        found[name] = {f"{rate:g}": round(float((p <= rate).mean()), 4) for rate in (0.01, 0.05, 0.1)}
+    return found
+
+
 def calibrate(
     folder: Path,
     store_path: Path,
@@ -226,7 +264,7 @@ def calibrate(
             raise PixelsleuthError(
                 f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
-        rows = np.random.default_rng(0).permutation(check_calibration_rows(store))
+        rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
         maps: list[np.ndarray] = []
         restore = settings.default_map == "restoration"
@@ -248,8 +286,11 @@ def calibrate(
                 again = examiner.examine(stacked(views), sha, maps=False, every_score=False)
                 scores[name].append(again.scores[settings.default])
             progress(min(start + BATCH, len(rows)), len(rows))
-        sources = Counter(f"{Path(s).parent.name}/{Path(s).name}" for s in store.table["source"][rows])
+        sources = store.sources(rows)
     quantiles = map_quantiles(np.concatenate(maps))
+    about: dict[str, Any] = {"images": len(rows), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
+    if len(set(sources)) > 1:
+        about["left_out"] = left_out_rates(np.concatenate(scores["original"]), np.array(sources))
     calibration = Calibration(
         settings.default,
         {name: np.sort(np.concatenate(values)) for name, values in scores.items()},
@@ -257,7 +298,7 @@ def calibrate(
         np.zeros(0),
         dtype,
         model.sha256,
-        {"images": len(rows), "sources": dict(sources), "maps": sum(map(len, maps))},
+        about,
     )
     largest = np.sort([float(calibration.excess(m).max()) for block in maps for m in block])
     calibration = replace(calibration, largest=largest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,14 @@ def train(
         if vqvae_path.exists():
             load_network(vqvae, vqvae_path)
         else:
-            _begun(vqvae, settings.init, vqvae_path.name)
+            kept = _begun(vqvae, settings.init, vqvae_path.name) and not stage.epochs
             say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
             scalars = settings.vqvae.context
 
             def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                 return store.pixels(chosen[picked]), scalars_of(store, chosen[picked], scalars)
 
-            speed = fit(module, source, sampler, steps, work / "vqvae", progress)
+            speed = {} if kept else fit(module, source, sampler, steps, work / "vqvae", progress)
             figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
             write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
             save_network(vqvae, vqvae_path)
@@ -119,8 +120,12 @@ def train(
             torch.manual_seed(settings.seed + 1 + number)
             prior = build_prior(config).to(memory_format=torch.channels_last)
             if not path.exists():
-                _begun(prior, settings.init, path.name)
-                figures[config.kind] = _fit_prior(prior, codes, store, learned, settings, number, work, progress, say)
+                begun = _begun(prior, settings.init, path.name)
+                figures[config.kind] = {}
+                if settings.prior_stage.epochs or not begun:
+                    figures[config.kind] = _fit_prior(
+                        prior, codes, store, learned, settings, number, work, progress, say
+                    )
                 figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
                 write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
                 save_network(prior, path)
@@ -134,6 +139,8 @@ def train(
             "splits": store.summary().by_split,
         }
         data["sources"] = [Path(source).parent.name + "/" + Path(source).name for source in data["sources"]]
+        if settings.detective.kind == "deep" and settings.detective_stage.epochs:
+            data["detective"] = dict(sorted(Counter(store.sources(rows)).items()))
         training = {
             "settings": as_tree(settings),
             "figures": figures,
@@ -157,10 +164,11 @@ def train(
         save_scores(folder, fitted)
 
 
-def _begun(network: nn.Module, init: str, file: str) -> None:
-    """Gives a network the weights of the model that the run begins with, if it begins with one."""
+def _begun(network: nn.Module, init: str, file: str) -> bool:
+    """Gives a network the weights of the model that the run begins with; whether it begins with one."""
     if init:
         load_network(network, find_model(init)[0] / file)
+    return bool(init)
 
 
 def _fit_vae(
