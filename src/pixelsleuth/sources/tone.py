@@ -90,7 +90,8 @@ def rgb(frame: Any, by_ffmpeg: bool, say: Callable[[Note], None]) -> np.ndarray:
 
 def written_by_ffmpeg(metadata: dict[str, str]) -> bool:
     """Whether FFmpeg's muxer wrote a file: it names itself, or gives 512 as the minor version of MP4."""
-    return metadata.get("encoder", "").startswith(("Lavf", "Lavc")) or metadata.get("minor_version") == "512"
+    told = {name.lower(): value for name, value in metadata.items()}
+    return told.get("encoder", "").startswith(("Lavf", "Lavc")) or told.get("minor_version") == "512"
 
 
 def _codes(frame: Any, layout: str, matrix: int | None) -> np.ndarray:

@@ -275,13 +275,13 @@ def _say_of_track(track: _Track, container: str, notes: list[Note]) -> None:
     """What is odd about the times of a track's frames."""
     shown, declared = len(track.stamps), track.stream.frames
     read = shown + track.hidden
-    # MP4's index tells what its edit lists leave; that of other containers grows as they are read.
-    listed = len(track.stream.index_entries) if "mov" in container.split(",") else declared
-    if declared and listed < declared and read >= listed:
+    # MP4's index has all that its edit lists leave; that of other containers grows as they are read.
+    whole = "mov" in container.split(",") and read >= len(track.stream.index_entries)
+    if shown < declared and whole:
         notes.append(
             Note("edit_list", f"its edit list shows {shown:,} of {declared:,} frames; players, too, show these")
         )
-    elif declared and shown < declared:
+    elif shown < declared:
         notes.append(Note("end_missing", f"{shown:,} of {declared:,} frames are there; the end is missing"))
     gaps = np.diff(np.unique(np.array(track.stamps, np.int64)))
     if len(gaps) > 1 and np.percentile(gaps, 95) > UNEVEN * max(float(np.median(gaps)), 1.0):
