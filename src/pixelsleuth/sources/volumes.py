@@ -14,9 +14,10 @@ from pixelsleuth.files import whole_file
 from pixelsleuth.records import Note
 from pixelsleuth.sources.scanfiles import Opened, open_file
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 #: Of files that hold a whole volume, or half of a pair.
 VOLUME_SUFFIXES = (
-    ".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz", ".nrrd", ".nhdr",
+    *NIFTI_SUFFIXES, ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz", ".nrrd", ".nhdr",
 )  # fmt: skip
 #: Fewest slices: of fewer no volume can be told from a picture.
 MIN_SLICES = 3
