@@ -89,7 +89,11 @@ class RecordWriter:
 
     def write(self, record: dict[str, Any]) -> None:
         if self.kind == "jsonl":
-            self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            try:
+                self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            except UnicodeEncodeError:
+                # A file's name need not be text, nor the terminal know every letter; escapes bring both back.
+                self._stream.write(json.dumps(record) + "\n")
         elif self._table:
             self._table.writerow(_flat(record))
         else:
@@ -137,5 +141,7 @@ def written_behind(
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Nested fields as JSON text, so that every format has the same columns."""
-    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
+    """Nested fields as JSON text, so that every format has the same columns; bytes of a name that are no text are
+    escaped."""
+    flat = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
+    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in flat.items()}

@@ -133,8 +133,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
     Raises:
         InputError: `unsupported_format`, `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
     """
-    found = format_of(data[: formats.HEAD], name)
-    _check_format(found, data)
+    found = format_of(data[: formats.HEAD])
+    if not found.name:
+        # Its bytes say nothing: no reader will take it, but its name may say what it was meant to be.
+        claimed = format_of(b"", name)
+        found = formats.UNKNOWN if claimed.readable else claimed
+    check_format(found, data)
     notes: list[Note] = []
     with warnings.catch_warnings():
         # The limits below are ours; Pillow's own warnings would only repeat them.
@@ -153,14 +157,16 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
     return Picture(pixels, hashlib.sha256(data).hexdigest(), data, tuple(notes))
 
 
-def _check_format(found: Format, data: bytes) -> None:
+def check_format(found: Format, data: bytes) -> None:
+    """Raises InputError where a file's format is none that is read as a picture: `unsupported_kind`, `not_an_image`, or
+    `unsupported_format`, which names it and says what to do."""
     if found.kind == "image" and found.readable:
         return
     if found.kind in ("video", "volume") and found.readable:
         what = "a video" if found.kind == "video" else "a scan"
         raise InputError("unsupported_kind", f"expected a picture, got {what} ({found.name}); give it to `detect`")
-    if not found.name or found is formats.TEXT:
-        if not any(data[: formats.HEAD]):
+    if not found.name or found.plain:
+        if data and not any(data[: formats.HEAD]):
             told = "the bytes are all zero: it was not copied whole; copy it again from its source"
         else:
             told = f"expected {formats.READ}; the bytes are none of these"
@@ -182,8 +188,6 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
         if found is formats.TIFF:
             return _tiff_beyond_pillow(data, max_pixels, notes)
         _refuse_rare_jpeg(found, data)
-        if not data.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"\0\0\0", b"BM", b"\xff\x4f", b"P")):
-            raise InputError("not_an_image", f"expected {formats.READ}; the bytes are none of these") from None
         raise InputError(
             "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
         ) from None
@@ -197,6 +201,13 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
         return _in_srgb(Image.fromarray(pixels), image, found, data, notes)
     many = _colours_of_many_bits(image, found, data, notes)
     return _in_srgb(many if many is not None else image, image, found, data, notes)
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture whose pixels are not decoded yet, for what its header tells. Raises InputError, or what Pillow does."""
+    found = format_of(data[: formats.HEAD])
+    check_format(found, data)
+    return _opened(found, data)
 
 
 def _opened(found: Format, data: bytes) -> Image.Image:
