@@ -260,6 +260,9 @@ def test_a_cover_is_not_the_video(tmp_path: Path) -> None:
     assert read(video).shape[:2] == (96, 160)
     (note,) = [note for note in video.notes if note.code == "other_tracks"]
     assert "cover or thumbnail of 400 x 400" in note.sentence
+    # Nor where the video, too, has one frame only.
+    still = open_video(write_tracks(tmp_path / "w.mp4", [numbered_frames(1)], cover))
+    assert read(still).shape[:2] == (96, 160)
 
 
 def test_the_largest_track_that_moves_is_judged(tmp_path: Path) -> None:
