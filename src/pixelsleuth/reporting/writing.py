@@ -89,11 +89,7 @@ class RecordWriter:
 
     def write(self, record: dict[str, Any]) -> None:
         if self.kind == "jsonl":
-            try:
-                self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-            except UnicodeEncodeError:
-                # A file's name need not be text, nor the terminal know every letter; escapes bring both back.
-                self._stream.write(json.dumps(record) + "\n")
+            self._stream.write(_line(record, getattr(self._stream, "encoding", None) or "utf-8") + "\n")
         elif self._table:
             self._table.writerow(_flat(record))
         else:
@@ -138,6 +134,16 @@ def written_behind(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _line(record: dict[str, Any], encoding: str) -> str:
+    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text.encode(encoding, "strict")
+    except UnicodeEncodeError:
+        # A file's name need not be text, nor does a terminal know every letter; JSON's escapes bring both back.
+        return json.dumps(record)
+    return text
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
