@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -398,6 +399,41 @@ def test_a_video_with_one_key_frame_is_decoded_once(tmp_path: Path, monkeypatch:
     )
     assert [frame.index for frame in frames_at(video, [400, 900, 1400, 1900])] == [400, 900, 1400, 1900]
     assert len(counted) < 2000
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not count threads in /proc")
+def test_reading_leaves_no_threads_and_frames_behind(tmp_path: Path) -> None:
+    paths = [write_interlaced(tmp_path / "a.mp4"), write_video(tmp_path / "b.mp4", face_frames(6))]
+
+    def threads() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Threads"))
+
+    def read_all() -> int:
+        return sum(len(list(frames_at(video := open_video(path), range(len(video))))) for path in paths)
+
+    read_all()
+    gc.disable()
+    try:
+        before = threads()
+        assert sum(read_all() for _ in range(4)) == 64
+        assert threads() <= before
+    finally:
+        gc.enable()
+
+
+def test_whatever_demuxing_fails_with_is_a_reason(tmp_path: Path) -> None:
+    # Too short to be probed: FFmpeg's end of file is no OSError in Python.
+    path = tmp_path / "v.flv"
+    path.write_bytes(b"FLV\x01\x05\0\0\0\x09\0\0\0\0")
+    with pytest.raises(InputError) as caught:
+        open_video(path)
+    assert caught.value.code in ("not_a_video", "no_video_stream")
+    cut = tmp_path / "v.ts"
+    cut.write_bytes(write_coded(tmp_path / "w.ts", [patches()] * 2, Coding()).read_bytes()[:376])
+    with pytest.raises(InputError) as caught:
+        open_video(cut)
+    assert caught.value.code in ("not_a_video", "no_video_stream", "no_frames")
 
 
 # --- the shared files ---

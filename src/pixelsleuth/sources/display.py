@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -25,16 +26,38 @@ LEANING = 1.0
 _DEINTERLACERS = ("bwdif", "yadif")
 
 
-def display_matrix(frame: Any) -> tuple[float, float, float, float] | None:
-    """(a, b, c, d) of a PyAV frame's display matrix, by which a point goes to (a x + c y, b x + d y); None: none."""
-    from av.sidedata.sidedata import Type
+@dataclass(frozen=True)
+class SideData:
+    """What travels beside a stream's frames.
 
-    found = frame.side_data.get(Type.DISPLAYMATRIX)
-    raw = bytes(found) if found is not None else b""
-    if len(raw) < 36:
-        return None
-    a, b, _, c, d, *_ = struct.unpack("=9i", raw[:36])
-    return a / 65536, b / 65536, c / 65536, d / 65536
+    Attributes:
+        rotation: of the frame that it was read from, in degrees as PyAV says it.
+        matrix: (a, b, c, d) of the display matrix, by which a point goes to (a x + c y, b x + d y); None: none.
+        dolby: Dolby Vision's own metadata is there.
+    """
+
+    rotation: float
+    matrix: tuple[float, float, float, float] | None
+    dolby: bool
+
+    @classmethod
+    def of(cls, frame: Any, known: SideData | None) -> SideData:
+        """Of a PyAV frame; what is `known` of the stream's frames holds until a frame is turned otherwise.
+
+        A frame and its side data hold each other until the garbage collector comes, with all pixels and threads, so
+        that it is not asked of every frame.
+        """
+        from av.sidedata.sidedata import Type
+
+        if known is not None and known.rotation == frame.rotation:
+            return known
+        beside = frame.side_data
+        raw = bytes(found) if (found := beside.get(Type.DISPLAYMATRIX)) is not None else b""
+        matrix = None
+        if len(raw) >= 36:
+            a, b, _, c, d, *_ = struct.unpack("=9i", raw[:36])
+            matrix = (a / 65536, b / 65536, c / 65536, d / 65536)
+        return cls(frame.rotation, matrix, beside.get(Type.DOVI_RPU_BUFFER) is not None)
 
 
 def upright(pixels: np.ndarray, matrix: tuple[float, float, float, float] | None, say: Say) -> np.ndarray:
@@ -123,6 +146,8 @@ class _Deinterlacer:
         self._unit = unit
         self._key = _key(frame)
         self._graph = Graph()
+        # A graph and its nodes hold each other until the garbage collector comes; threads must not wait for it.
+        self._graph.threads = 1
         nodes = (
             self._graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=unit),
             self._graph.add(name, "mode=send_frame:parity=auto:deint=interlaced"),

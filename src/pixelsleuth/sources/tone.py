@@ -56,19 +56,18 @@ _TO_709 = {
 _LUMA_2020 = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
 
-def rgb(frame: Any, by_ffmpeg: bool, say: Callable[[Note], None]) -> np.ndarray:
+def rgb(frame: Any, by_ffmpeg: bool, dolby: bool, say: Callable[[Note], None]) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a decoded PyAV frame; what had to be done is said.
 
     Args:
         by_ffmpeg: FFmpeg's muxer wrote the file; decides on the matrix of an untagged frame.
+        dolby: Dolby Vision's metadata stands beside the frame.
 
     Raises:
         InputError: `unsupported_colour`.
     """
-    from av.sidedata.sidedata import Type
-
     transfer, primaries = frame.color_trc, frame.color_primaries
-    if transfer not in (_PQ, _HLG) and frame.side_data.get(Type.DOVI_RPU_BUFFER) and frame.colorspace not in _KNOWN:
+    if dolby and transfer not in (_PQ, _HLG) and frame.colorspace not in _KNOWN:
         # Profile 5: the base layer is IPT with its own curve, and only Dolby's metadata brings it back.
         raise InputError(
             "unsupported_colour",
@@ -95,9 +94,9 @@ def written_by_ffmpeg(metadata: dict[str, str]) -> bool:
 
 
 def _codes(frame: Any, layout: str, matrix: int | None) -> np.ndarray:
-    if matrix is None:
-        return frame.to_ndarray(format=layout)
-    return frame.to_ndarray(format=layout, src_colorspace=matrix)
+    # One thread is as fast, and none outlives a frame that waits for the garbage collector.
+    told = {} if matrix is None else {"src_colorspace": matrix}
+    return frame.to_ndarray(format=layout, threads=1, **told)
 
 
 def _matrix(frame: Any, by_ffmpeg: bool, say: Callable[[Note], None]) -> int | None:

@@ -154,6 +154,8 @@ def open_video(path: str | os.PathLike[str]) -> Video:
         InputError: `missing`, `unreadable`, `not_a_file`, `empty`, `not_a_video`, `no_video_stream`,
             `unsupported_codec`, `encrypted`, `no_frames`, `too_many_pixels` or `too_long`.
     """
+    import av
+
     path = Path(path)
     try:
         if not path.is_file():
@@ -178,8 +180,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
             unit = Fraction(track.stream.time_base or 1)
             index = track.stream.index
             by_ffmpeg = tone.written_by_ffmpeg(container.metadata)
-    except (OSError, ValueError) as error:
-        # PyAV's errors are of many classes; all that have to do with the file are of these two.
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise InputError(
             "not_a_video", f"no video can be read from it ({why}); it may be cut off or be of another kind", digest
@@ -301,10 +302,11 @@ def frames_at(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
     Raises:
         InputError: `missing` or `unreadable`, where the file has vanished since; `unsupported_colour`.
     """
-    wanted = [int(video.stamps[i]) for i in indices]
+    import av
+
     try:
         container = _opened(video.path)
-    except OSError as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             "missing", f"the video can no longer be read ({error.strerror}); was it moved?", video.sha256
         ) from error
@@ -314,22 +316,32 @@ def frames_at(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
         # Decoders refuse larger frames before they have memory for them; a stream may change its size on the way.
         stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         decoding = _Decoding(container, stream, video)
-        given = -1
-        at = 0
-        while at < len(wanted):
-            if indices[at] - max(given, 0) > SEEK_FROM:
-                decoding.seek(wanted[at])
-            found = decoding.until(wanted[at])
-            if found is None:
-                # The stream ended: what is wanted beyond cannot be decoded.
-                return
-            stamp, frame = found
-            index = min(bisect_left(video.stamps, stamp), len(video) - 1)
-            if index > given:
-                given = index
-                yield Frame(index, video.time(index), _shown(frame, stream, video))
-            while at < len(wanted) and wanted[at] <= stamp:
-                at += 1
+        try:
+            yield from _given(decoding, stream, video, indices)
+        finally:
+            decoding.close()
+
+
+def _given(decoding: _Decoding, stream: Any, video: Video, indices: Sequence[int]) -> Iterator[Frame]:
+    wanted = [int(video.stamps[i]) for i in indices]
+    beside: display.SideData | None = None
+    given = -1
+    at = 0
+    while at < len(wanted):
+        if indices[at] - max(given, 0) > SEEK_FROM:
+            decoding.seek(wanted[at])
+        found = decoding.until(wanted[at])
+        if found is None:
+            # The stream ended: what is wanted beyond cannot be decoded.
+            return
+        stamp, frame = found
+        index = min(bisect_left(video.stamps, stamp), len(video) - 1)
+        if index > given:
+            given = index
+            beside = display.SideData.of(frame, beside)
+            yield Frame(index, video.time(index), _shown(frame, beside, stream, video))
+        while at < len(wanted) and wanted[at] <= stamp:
+            at += 1
 
 
 class _Decoding:
@@ -344,13 +356,23 @@ class _Decoding:
     def _begun(self) -> Iterator[tuple[int, Any]]:
         return display.whole_frames(self._decoded(), self._video.unit, self._video.say)
 
+    def close(self) -> None:
+        """Lets go of the frames; else this and its generator hold each other, and with them the decoder's threads."""
+        self._frames = iter(())
+
     def seek(self, stamp: int) -> None:
         """Goes on from the last key frame before a frame, unless that has been passed already."""
+        import av
+
         keys = self._video.keys
         place = bisect_right(keys, stamp) - 1
         if place < 0 or (self._last is not None and keys[place] <= self._last):
             return
-        self._container.seek(stamp, stream=self._stream, backward=True)
+        try:
+            self._container.seek(stamp, stream=self._stream, backward=True)
+        except (av.error.FFmpegError, OSError):
+            # Decoding on takes longer and gives the same.
+            return
         self._frames = self._begun()
 
     def until(self, stamp: int) -> tuple[int, Any] | None:
@@ -364,10 +386,10 @@ class _Decoding:
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         import av
 
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             try:
                 frames = packet.decode()
-            except av.error.FFmpegError:
+            except (av.error.FFmpegError, ValueError):
                 # A damaged packet costs its own frames, not the video.
                 continue
             for frame in frames:
@@ -378,16 +400,23 @@ class _Decoding:
                 if stamp is not None and pixels <= MAX_FRAME_PIXELS:
                     yield stamp, frame
             if self._left < 0:
-                self._video.say(Note(
-                    "stopped_early", f"decoding stopped after {MAX_DECODED:.0e} pixels; cut out the part in question"
-                ))  # fmt: skip
+                sentence = f"decoding stopped after {MAX_DECODED:.0e} pixels; cut out the part in question"
+                self._video.say(Note("stopped_early", sentence))
                 return
 
+    def _packets(self) -> Iterator[Any]:
+        import av
 
-def _shown(frame: Any, stream: Any, video: Video) -> np.ndarray:
+        try:
+            yield from self._container.demux(self._stream)
+        except (av.error.FFmpegError, OSError) as error:
+            self._video.say(Note("stopped_early", f"reading stopped on the way ({error.strerror})"))
+
+
+def _shown(frame: Any, beside: display.SideData, stream: Any, video: Video) -> np.ndarray:
     try:
-        pixels = tone.rgb(frame, video.by_ffmpeg, video.say)
+        pixels = tone.rgb(frame, video.by_ffmpeg, beside.dolby, video.say)
     except InputError as error:
         raise InputError(error.code, error.sentence, video.sha256) from None
     pixels = display.squared(pixels, stream.sample_aspect_ratio, MAX_FRAME_PIXELS, video.say)
-    return np.ascontiguousarray(display.upright(pixels, display.display_matrix(frame), video.say))
+    return np.ascontiguousarray(display.upright(pixels, beside.matrix, video.say))
