@@ -9,7 +9,6 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,15 @@ import numpy as np
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Note
+from pixelsleuth.sources.dicompixels import (
+    INSTALL,
+    LOSSY,
+    NotUnpacked,
+    Unpacker,
+    inflates_too_far,
+    stored_values,
+    syntax_of,
+)
 from pixelsleuth.sources.formats import DICOM, head_of, sniffed
 from pixelsleuth.sources.scanfiles import MAX_BYTES, Opened, check_shape, unknown_side
 
@@ -43,7 +51,20 @@ TILT_FROM = 2.0
 #: Names of files left out that are told.
 TOLD = 4
 _INDEX = "1.2.840.10008.1.3.10"
-_INSTALL = "needs more packages; run `pip install 'pixelsleuth[dicom]'`"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pydicom warns of every value that is not as the standard says; what matters of it becomes a note or a reason."""
+    logger = logging.getLogger("pydicom")
+    before = logger.level
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class _File:
         if self.header is None:
             return "unreadable"
         name = _name_of(self.sop_class).removesuffix(" Storage")
-        return name or str(self.header.get("Modality", "")) or "no pictures"
+        return name or _text(self.header, "Modality") or "no pictures"
 
 
 @dataclass(frozen=True)
@@ -154,6 +175,7 @@ def series_in(folder: Path) -> list[tuple[str, list[Path]]]:
     return listed
 
 
+@_quiet()
 def list_folder(folder: Path) -> Listing:
     """Sorts the DICOM files of one folder into series.
 
@@ -169,7 +191,7 @@ def list_folder(folder: Path) -> Listing:
         if one.pictures and one.what != "index":
             pictures.append(one)
         elif one.what == "unreadable" or "Image Storage" in _name_of(one.sop_class):
-            cut.append((one.path, str(one.header.get("SeriesInstanceUID", "")) if one.header is not None else ""))
+            cut.append((one.path, _text(one.header, "SeriesInstanceUID") if one.header is not None else ""))
         else:
             left_out[one.path] = one.what
     stacks = _stacks(pictures)
@@ -179,6 +201,7 @@ def list_folder(folder: Path) -> Listing:
     return Listing(tuple(_named(folder, whole or stacks)), left_out, tuple(cut))
 
 
+@_quiet()
 def open_series(path: Path) -> Opened:
     """Opens one series: a folder that holds one, a name of `series_in`, or one file.
 
@@ -205,7 +228,7 @@ def open_series(path: Path) -> Opened:
         names = ", ".join(one.name for one in chosen[:TOLD])
         raise InputError("several_series", f"expected one DICOM series, got {len(chosen)}; give one of {names}")
     for damaged, of in found.cut:
-        if of in ("", chosen[0].uid, str(chosen[0].heads[0].header.get("SeriesInstanceUID", ""))):
+        if of in ("", chosen[0].uid, _text(chosen[0].heads[0].header, "SeriesInstanceUID")):
             raise _cut_off(damaged)
     notes = [Note("left_out", f"left out: {_counted(found.left_out)}")] if found.left_out else []
     return _open_stack(chosen[0], notes)
@@ -252,22 +275,8 @@ def _pydicom() -> Any:
     try:
         import pydicom
     except ImportError:
-        raise InputError("needs_extra", f"DICOM {_INSTALL}") from None
+        raise InputError("needs_extra", f"DICOM {INSTALL}") from None
     return pydicom
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """pydicom warns of every value that is not as the standard says; what matters of it becomes a note or a reason."""
-    logger = logging.getLogger("pydicom")
-    before = logger.level
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(before)
 
 
 def _name_of(uid: str) -> str:
@@ -279,22 +288,32 @@ def _name_of(uid: str) -> str:
 def _header(path: Path) -> _File:
     pydicom = _pydicom()
     try:
-        if path.stat().st_size > MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES or inflates_too_far(path):
             return _File(path, None, "")
-        with _quiet():
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            sop_class = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
-            # Every element is looked at lazily: one that is damaged would raise wherever it is asked for.
-            header.get("Modality"), header.get("ImageType"), header.get("Rows"), header.get("Columns")
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        sop_class = _text(header, "SOPClassUID") or _text(header.file_meta, "MediaStorageSOPClassUID")
         return _File(path, header, sop_class)
     except Exception:
         # A parser fed with damaged bytes raises what it will.
         return _File(path, None, "")
 
 
+def _value(header: Any, keyword: str) -> Any:
+    """An element's value; None where there is none, or where it is damaged: it is decoded when it is asked for."""
+    try:
+        return header.get(keyword)
+    except Exception:
+        return None
+
+
+def _text(header: Any, keyword: str) -> str:
+    value = _value(header, keyword)
+    return "" if value is None else str(value).strip()
+
+
 def _whole(header: Any, keyword: str, default: int) -> int:
     try:
-        return int(header.get(keyword, default) or default)
+        return int(_value(header, keyword) or default)
     except (TypeError, ValueError, OverflowError):
         return default
 
@@ -302,7 +321,7 @@ def _whole(header: Any, keyword: str, default: int) -> int:
 def _numbers(header: Any, keyword: str, count: int) -> np.ndarray | None:
     """So many finite numbers of an element; None where it has not got them."""
     try:
-        value = header.get(keyword)
+        value = _value(header, keyword)
         found = np.atleast_1d(np.asarray(value if value is not None else [], np.float64))
     except (TypeError, ValueError, OverflowError):
         return None
@@ -313,7 +332,7 @@ def _stacks(pictures: Sequence[_File]) -> list[Stack]:
     """Groups files by series, size and direction; a file of many frames is a group of its own."""
     groups: list[tuple[str, tuple[int, ...], np.ndarray | None, list[_File]]] = []
     for one in pictures:
-        uid = str(one.header.get("SeriesInstanceUID", ""))
+        uid = _text(one.header, "SeriesInstanceUID")
         size = tuple(_whole(one.header, k, 1) for k in ("Rows", "Columns", "SamplesPerPixel"))
         turn = _numbers(one.header, "ImageOrientationPatient", 6)
         same = next((g for g in groups if one.pictures == 1 and g[3][0].pictures == 1 and (uid, size) == g[:2]
@@ -325,9 +344,9 @@ def _stacks(pictures: Sequence[_File]) -> list[Stack]:
     found = []
     for uid, size, _, files in groups:
         header = files[0].header
-        kinds = {str(part).upper() for part in np.atleast_1d(header.get("ImageType") or [])}
+        kinds = {str(part).upper() for part in np.atleast_1d(_value(header, "ImageType") or [])}
         scout = "LOCALIZER" in kinds or "SCOUT" in kinds
-        modality = str(header.get("Modality", ""))
+        modality = _text(header, "Modality")
         count = sum(file.pictures for file in files)
         what = "scout" if scout else f"{modality or 'DICOM'} series of {count}"
         sections = not scout and modality not in NOT_SECTIONS and size[2] == 1
@@ -375,8 +394,8 @@ def _open_stack(stack: Stack, notes: list[Note]) -> Opened:
     first = heads[0].header
     rows, columns, samples = (_whole(first, k, 1) for k in ("Rows", "Columns", "SamplesPerPixel"))
     count = sum(one.pictures for one in heads)
-    photometric = str(first.get("PhotometricInterpretation", "MONOCHROME2")).strip()
-    modality = str(first.get("Modality", ""))
+    photometric = _text(first, "PhotometricInterpretation") or "MONOCHROME2"
+    modality = _text(first, "Modality")
     if samples != 1 or not photometric.startswith("MONOCHROME"):
         raise InputError("not_scalar", f"expected one number a voxel, got {photometric or samples}: a colour picture")
     if modality in NOT_SECTIONS:
@@ -406,7 +425,7 @@ def _without_copies(heads: Sequence[_File]) -> tuple[list[_File], int]:
     seen: set[str] = set()
     kept = []
     for one in heads:
-        uid = str(one.header.get("SOPInstanceUID") or one.path)
+        uid = _text(one.header, "SOPInstanceUID") or str(one.path)
         if uid not in seen:
             seen.add(uid)
             kept.append(one)
@@ -423,7 +442,7 @@ def _of_frame(header: Any, number: int, sequence: str) -> Any:
 def _items(header: Any, sequence: str) -> list[Any]:
     from pydicom.sequence import Sequence as Items
 
-    found = header.get(sequence)
+    found = _value(header, sequence)
     return list(found) if isinstance(found, Items) else []
 
 
@@ -520,114 +539,44 @@ def _instance(heads: Sequence[_File], frame: _Frame) -> tuple[int, int]:
 def _values(heads: Sequence[_File], frames: Sequence[_Frame], shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
     """(frames, rows, columns) float32 in the order of `frames`, and the hash of the files."""
     values = np.empty(shape, np.float32)
-    hashes, at = [], 0
-    for k, one in enumerate(heads):
-        try:
-            data = one.path.read_bytes()
-        except OSError as error:
-            raise InputError("unreadable", f"{one.path.name} cannot be read ({error.strerror}); check it") from None
-        hashes.append(hashlib.sha256(data).hexdigest())
-        with _quiet():
-            try:
-                whole = _pydicom().dcmread(io.BytesIO(data), force=True)
-                stored = _stored(whole, one).reshape(one.pictures, *shape[1:])
-            except InputError:
-                raise
-            except Exception as error:
-                why = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise InputError("truncated", f"the pixels of {one.path.name} cannot be read ({why[:120]}); "
-                                 "copy it again") from None  # fmt: skip
-        for frame in frames[at : at + one.pictures]:
-            assert frame.file == k
-            scaled = stored[frame.number]
-            if (frame.slope, frame.intercept) != (1.0, 0.0):
-                scaled = scaled.astype(np.float64) * frame.slope + frame.intercept
-            values[at] = scaled
-            at += 1
+    hashes: list[str] = []
+    at = 0
+    with Unpacker() as unpacker:
+        for one in heads:
+            stored = _stored(one, hashes, unpacker).reshape(one.pictures, *shape[1:])
+            for frame in frames[at : at + one.pictures]:
+                scaled = stored[frame.number]
+                if (frame.slope, frame.intercept) != (1.0, 0.0):
+                    scaled = scaled.astype(np.float64) * frame.slope + frame.intercept
+                values[at] = scaled
+                at += 1
     if len(hashes) == 1:
         return values, hashes[0]
     return values, hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
-def _syntax(whole: Any) -> Any:
-    """How the pixels of a file are packed; of one that does not say, how its header was."""
-    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    said = whole.file_meta.get("TransferSyntaxUID") if hasattr(whole, "file_meta") else None
-    if said:
-        return UID(str(said))
-    implicit, little = whole.original_encoding
-    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-def _stored(whole: Any, one: _File) -> np.ndarray:
-    """The stored values of one file, without what the bits beyond those in use hold."""
-    from pydicom.uid import RLELossless
-
-    syntax = _syntax(whole)
-    if not any(keyword in whole for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise _cut_off(one.path)
-    if not syntax.is_compressed or syntax.is_deflated or syntax == RLELossless:
-        if "PixelData" in whole and syntax != RLELossless:
-            wanted = int(whole.Rows) * int(whole.Columns) * one.pictures * int(whole.BitsAllocated) // 8
-            if len(whole.PixelData) < wanted:
-                raise _cut_off(one.path)
-        whole.file_meta.TransferSyntaxUID = syntax
-        found = np.asarray(whole.pixel_array)
-    else:
-        found = _unpacked(whole, syntax, one)
-    bits, allocated = _whole(whole, "BitsStored", 0), _whole(whole, "BitsAllocated", 0)
-    if found.dtype.kind not in "iu" or not 0 < bits < allocated:
-        return found
-    found = found & np.asarray((1 << bits) - 1, found.dtype)
-    if _whole(whole, "PixelRepresentation", 0):
-        sign = np.asarray(1 << (bits - 1), found.dtype)
-        found = (found ^ sign) - sign
-    return found
-
-
-#: Compressed transfer syntaxes that SimpleITK unpacks; video and the newest JPEGs are none of them.
-_UNPACKED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
-_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81))
-
-
-def _unpacked(whole: Any, syntax: Any, one: _File) -> np.ndarray:
-    """Stored values of compressed pixels: SimpleITK would also scale and turn them over, so it is shown the pixels
-    alone."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import UID
-
-    if syntax not in _UNPACKED:
-        raise InputError("unsupported_format", f"the pixels of {one.path.name} are packed as {syntax.name}; unpack "
-                         "them first, for instance by `gdcmconv --raw IN OUT`")  # fmt: skip
+def _stored(one: _File, hashes: list[str], unpacker: Unpacker) -> np.ndarray:
+    """The stored values of one file; its hash is added to the others."""
+    name = one.path.name
     try:
-        import SimpleITK as sitk
-    except ImportError:
-        raise InputError(
-            "needs_extra", "compressed DICOM needs SimpleITK; run `pip install 'pixelsleuth[dicom]'`"
-        ) from None
-    bare, meta = Dataset(), FileMetaDataset()
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"):
-        bare[keyword] = whole[keyword]
-    bare.SamplesPerPixel, bare.PhotometricInterpretation = 1, "MONOCHROME2"
-    single = one.pictures == 1
-    kind = UID("1.2.840.10008.5.1.4.1.1.7" + ("" if single else f".{3 if int(whole.BitsAllocated) > 8 else 2}"))
-    if not single:
-        bare.NumberOfFrames = one.pictures
-    meta.MediaStorageSOPClassUID = bare.SOPClassUID = kind
-    meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID = UID("2.25.1")
-    meta.TransferSyntaxUID = syntax
-    bare.file_meta = meta
-    with tempfile.TemporaryDirectory() as folder:
-        name = os.path.join(folder, "one.dcm")
-        bare.save_as(name, enforce_file_format=True)
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        try:
-            image = sitk.ReadImage(name, imageIO="GDCMImageIO")
-        except RuntimeError:
-            raise InputError("truncated", f"the pixels of {one.path.name}, packed as {syntax.name}, are damaged; copy "
-                             "it again") from None  # fmt: skip
-    return np.asarray(sitk.GetArrayFromImage(image))
+        data = one.path.read_bytes()
+    except OSError as error:
+        raise InputError("unreadable", f"{name} cannot be read ({error.strerror}); check it") from None
+    hashes.append(hashlib.sha256(data).hexdigest())
+    try:
+        found = stored_values(_pydicom().dcmread(io.BytesIO(data), force=True), one.pictures, unpacker)
+    except InputError:
+        raise
+    except NotUnpacked as error:
+        raise InputError("unsupported_format", f"the pixels of {name} are packed as {error}; unpack them first, for "
+                         "instance by `gdcmconv --raw IN OUT`") from None  # fmt: skip
+    except Exception as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError("truncated", f"the pixels of {name} cannot be read ({why[:120]}); copy it again") from None
+    rows, columns = (_whole(one.header, keyword, 1) for keyword in ("Rows", "Columns"))
+    if found.size != one.pictures * rows * columns:
+        raise _cut_off(one.path)
+    return found
 
 
 def _both_ends(header: Any, frame: _Frame) -> float:
@@ -651,8 +600,8 @@ def _turned_over(values: np.ndarray) -> list[Note]:
 def _packing_notes(heads: Sequence[_File]) -> list[Note]:
     notes = []
     first = heads[0]
-    said = str(first.header.get("LossyImageCompression", "")).strip() == "01"
-    if said or _syntax(first.header) in _LOSSY:
+    said = _text(first.header, "LossyImageCompression") == "01"
+    if said or syntax_of(first.header) in LOSSY:
         told = "its pixels were compressed with loss, which may hide small things or make them"
         notes.append(Note("lossy_compression", told))
     with open(first.path, "rb") as file:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import logging
 import math
 import os
 import stat
@@ -148,7 +149,8 @@ def _hash_of(path: Path) -> str:
 
 def _beside(path: Path, suffixes: Sequence[str]) -> Path | None:
     """The other file of a pair, its suffix in upper or lower case."""
-    bare = next(path.name[: -len(s)] for s in reversed(_HEADERS + _IMAGES) if path.name.lower().endswith(s))
+    lower = path.name.lower()
+    bare = next((path.name[: -len(s)] for s in reversed(_HEADERS + _IMAGES) if lower.endswith(s)), path.stem)
     wanted = {bare + suffix for suffix in suffixes} | {bare + suffix.upper() for suffix in suffixes}
     return next((path.with_name(name) for name in sorted(wanted) if path.with_name(name).is_file()), None)
 
@@ -178,11 +180,16 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Readers warn of headers that they mend; what matters of it becomes a note."""
-    from nibabel.imageglobals import LoggingOutputSuppressor
+    from nibabel.imageglobals import logger
 
-    with LoggingOutputSuppressor(), warnings.catch_warnings(), np.errstate(all="ignore"):
+    before = logger.level
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        yield
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(before)
 
 
 def _reader_of(head: bytes) -> Any:

@@ -25,6 +25,8 @@ MIN_SLICES = 3
 MIN_SIDE = 16
 #: Share of voxels that may be no number: some pipelines write the background so.
 MOST_NOT_FINITE = 0.9
+#: Millimetres that an affine may say, and values that a voxel may have: greater ones are damage.
+MOST_MM, MOST_VALUE = 1e7, 1e30
 #: Degrees between a scan's axes and the body's from which it is told; heads are tilted by less than that anyway.
 OBLIQUE_FROM = 10.0
 #: Axial slices are thick from this many mm, where that is this many times their pixels' side.
@@ -92,10 +94,11 @@ def _checked(path: str, opened: Opened) -> Volume:
     import nibabel
 
     affine = opened.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    turned = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < MOST_MM
+    orientation = nibabel.orientations.io_orientation(affine) if turned else np.full((3, 2), np.nan)
+    if np.isnan(orientation).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError("wrong_affine", "its affine cannot be inverted: which way is up is not known; mend its header")
     values = opened.load()
-    orientation = nibabel.orientations.io_orientation(affine)
     values = np.ascontiguousarray(nibabel.orientations.apply_orientation(values, orientation), np.float32)
     if values.shape[2] < MIN_SLICES:
         raise InputError("too_few_slices", f"{values.shape[2]} axial slices, at least {MIN_SLICES} are needed")
@@ -104,7 +107,8 @@ def _checked(path: str, opened: Opened) -> Volume:
             "too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed"
         )
     notes = [*opened.notes, *_lie(affine, orientation)]
-    finite = np.isfinite(values)
+    # Beyond that the arithmetic of standard scores overflows.
+    finite = np.abs(values) < MOST_VALUE
     if not finite.all():
         share = 1 - float(finite.mean())
         if share > MOST_NOT_FINITE:
