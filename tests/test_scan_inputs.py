@@ -318,9 +318,9 @@ def test_voxel_sizes_that_none_can_have_are_told(tmp_path: Path, size: float) ->
 
 def test_infinite_voxels_are_background(tmp_path: Path) -> None:
     values = scan()
-    values[0, 0, :3] = np.inf, -np.inf, np.nan
+    values[0, 0, :4] = np.inf, -np.inf, np.nan, 1e38
     volume = read_volume(write(tmp_path / "a.nii.gz", values))
-    assert np.isfinite(volume.values).all()
+    assert np.abs(volume.values).max() < 300
     assert codes_of(volume) == {"not_a_number"}
 
 
@@ -436,6 +436,20 @@ def test_frames_of_an_enhanced_file_lie_where_they_say(tmp_path: Path, order: tu
     assert refusal(twice).code == "not_3d"
 
 
+def test_frames_without_places_are_taken_as_stored(tmp_path: Path) -> None:
+    values = scan()
+    path = write_enhanced(tmp_path / "all.dcm", values, range(6))
+    whole = pydicom.dcmread(path)
+    del whole.PerFrameFunctionalGroupsSequence
+    # One place for the file is none for its frames.
+    whole.ImagePositionPatient, whole.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    whole.save_as(path)
+    volume = read_volume(path)
+    assert np.array_equal(volume.values, values)
+    assert "orientation_unknown" in codes_of(volume)
+    assert np.allclose(nibabel.affines.voxel_sizes(volume.affine), (1.5, 1.5, 9))
+
+
 def test_what_lies_beside_a_series_is_named(tmp_path: Path) -> None:
     values, folder = scan(), tmp_path / "s"
     write_series(folder, values)
@@ -472,7 +486,7 @@ def test_every_series_of_a_folder_is_an_input(tmp_path: Path) -> None:
     # The same series number in another direction, as some scanners write reformatted slices.
     sagittal = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
     write_series(
-        tmp_path / "s", scan(3, (18, 19, 17)), How(series="1.2.4", turn=sagittal, step=(4.0, 0, 0)), prefix="c"
+        tmp_path / "s", scan(3, (24, 20, 17)), How(series="1.2.4", turn=sagittal, step=(4.0, 0, 0)), prefix="c"
     )
     assert refusal(tmp_path / "s").code == "several_series"
     found = [str(item) for item in find_inputs(tmp_path)]
@@ -481,7 +495,7 @@ def test_every_series_of_a_folder_is_an_input(tmp_path: Path) -> None:
     assert all(kind_of(name) == "volume" for name in found)
     assert np.array_equal(read_volume(found[0]).values, one)
     assert np.array_equal(read_volume(found[1]).values, other)
-    assert read_volume(found[2]).values.shape == (17, 18, 19)
+    assert read_volume(found[2]).values.shape == (17, 24, 20)
     assert refusal(Path(f"{tmp_path}/s#1.2.9")).code == "missing"
 
 
@@ -500,6 +514,19 @@ def test_volumes_in_time_copies_and_holes(tmp_path: Path) -> None:
     for length, code in ((300, "truncated"), (len(whole) - 200, "truncated"), (0, "uneven_slices")):
         paths[3].write_bytes(whole[:length])
         assert refusal(folder).code == code
+
+
+def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", scan())
+    write_report(tmp_path / "s/re\nport.dcm")
+    assert all(note.sentence.isprintable() for note in read_volume(tmp_path / "s").notes)
+    odd = write_report(tmp_path / "odd.dcm")
+    odd.write_bytes(odd.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.88.11", b"1.2.840.10008.5.1.4.1.1\n88.11"))
+    assert refusal(odd).sentence.isprintable()
+    (tmp_path / "no\nscan.nii").write_text("text")
+    finding = Detector.load("brain_t1").detect(tmp_path / "no\nscan.nii", max_false_alarm=0.1)
+    assert finding.reason is not None
+    assert finding.reason["sentence"].isprintable()
 
 
 def test_pictures_that_are_no_sections(tmp_path: Path) -> None:

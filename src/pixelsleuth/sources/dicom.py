@@ -262,7 +262,7 @@ def _counted(left_out: dict[Path, str]) -> str:
     """`report.dcm (Basic Text SR), 000.dcm and 2 more (scout)`"""
     by_kind: dict[str, list[str]] = {}
     for path, what in sorted(left_out.items()):
-        by_kind.setdefault(what, []).append(path.name)
+        by_kind.setdefault(what, []).append(_one_line(path.name))
     told = [f"{n[0]}{f' and {len(n) - 1} more' if len(n) > 1 else ''} ({what})" for what, n in by_kind.items()]
     return ", ".join(told[:TOLD]) + (f" and {len(told) - TOLD} other kinds" if len(told) > TOLD else "")
 
@@ -308,7 +308,12 @@ def _value(header: Any, keyword: str) -> Any:
 
 def _text(header: Any, keyword: str) -> str:
     value = _value(header, keyword)
-    return "" if value is None else str(value).strip()
+    return "" if value is None else _one_line(str(value)).strip()
+
+
+def _one_line(text: str) -> str:
+    """For sentences: names and damaged elements may hold anything."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _whole(header: Any, keyword: str, default: int) -> int:

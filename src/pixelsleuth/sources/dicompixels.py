@@ -24,8 +24,8 @@ INSTALL = "needs more packages; run `pip install 'pixelsleuth[dicom]'`"
 #: Compressed transfer syntaxes that SimpleITK unpacks; video and the newest JPEGs are none of them.
 _UNPACKED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
 LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81))
-#: Seconds that one file may take to be unpacked, and bytes of memory.
-MOST_SECONDS, MOST_MEMORY = 120.0, 6 << 30
+#: Seconds that one file may take to be unpacked, as many again for every so many voxels, and bytes of memory.
+MOST_SECONDS, VOXELS_A_TIME, MOST_MEMORY = 20.0, 20_000_000, 6 << 30
 #: The other process finds its modules where this one does.
 _START = "import sys; sys.path[:] = sys.argv[1].split({!r}); from pixelsleuth.sources.dicompixels import serve; serve()"
 
@@ -61,7 +61,7 @@ class Unpacker:
 
         Raises:
             InputError: `needs_extra` where SimpleITK is not installed.
-            ValueError: they are damaged, or take longer than `MOST_SECONDS`.
+            ValueError: they are damaged, or take too long.
         """
         if importlib.util.find_spec("SimpleITK") is None:
             raise InputError("needs_extra", f"compressed DICOM {INSTALL}")
@@ -77,7 +77,8 @@ class Unpacker:
         assert self._process.stdout is not None
         path = Path(self._folder.name) / "one.dcm"
         bare.save_as(path, enforce_file_format=True)
-        watch = threading.Timer(MOST_SECONDS, self._process.kill)
+        voxels = int(bare.Rows) * int(bare.Columns) * int(bare.get("NumberOfFrames", 1))
+        watch = threading.Timer(MOST_SECONDS * (1 + voxels // VOXELS_A_TIME), self._process.kill)
         watch.start()
         try:
             print(path, file=self._process.stdin, flush=True)
