@@ -436,6 +436,20 @@ def test_whatever_demuxing_fails_with_is_a_reason(tmp_path: Path) -> None:
     assert caught.value.code in ("not_a_video", "no_video_stream", "no_frames")
 
 
+def test_a_track_that_comes_unannounced_ends_the_reading(tmp_path: Path) -> None:
+    # Flash Video: the type of one packet turned from picture to sound, of which the head says nothing.
+    content = bytearray(write_coded(tmp_path / "v.flv", face_frames(400, 64), Coding(options=())).read_bytes())
+    tags, at = [], 13
+    while at < len(content):
+        tags.append(at)
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    content[tags[-5]] = 8
+    (tmp_path / "v.flv").write_bytes(content)
+    video = open_video(tmp_path / "v.flv")
+    assert "stopped_early" in codes_of(video)
+    assert len(list(frames_at(video, [0, 100]))) == 2
+
+
 # --- the shared files ---
 
 

@@ -181,9 +181,10 @@ def open_video(path: str | os.PathLike[str]) -> Video:
             index = track.stream.index
             by_ffmpeg = tone.written_by_ffmpeg(container.metadata)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            "not_a_video", f"no video can be read from it ({why}); it may be cut off or be of another kind", digest
+            "not_a_video",
+            f"no video can be read from it ({_why(error)}); it may be cut off or be of another kind",
+            digest,
         ) from error
     stamps, keys = (np.unique(np.array(times, np.int64)) for times in (track.stamps, track.keys))
     video = Video(str(path), digest, stamps, unit, index, keys, by_ffmpeg)
@@ -198,6 +199,13 @@ def _opened(path: str | os.PathLike[str]) -> Any:
     # A path is never read as an address: the protocol is named. Nor does the file lead to others.
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
     return av.open(f"file:{os.fspath(path)}", metadata_errors="ignore", options=options)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        # A stream may bring a track on its way that its head did not announce; PyAV does not know it then.
+        return "a track comes that was not announced"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _is_cover(stream: Any) -> bool:
@@ -233,8 +241,8 @@ def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[No
                 raise InputError(
                     "too_long", f"the video has more than {MAX_FRAMES:,} frames; cut out the part in question", digest
                 )
-    except av.error.FFmpegError as error:
-        notes.append(Note("stopped_early", f"reading stopped after {total:,} frames ({error.strerror})"))
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        notes.append(Note("stopped_early", f"reading stopped after {total:,} frames ({_why(error)})"))
 
 
 def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes: list[Note]) -> _Track:
@@ -409,8 +417,8 @@ class _Decoding:
 
         try:
             yield from self._container.demux(self._stream)
-        except (av.error.FFmpegError, OSError) as error:
-            self._video.say(Note("stopped_early", f"reading stopped on the way ({error.strerror})"))
+        except (av.error.FFmpegError, OSError, IndexError) as error:
+            self._video.say(Note("stopped_early", f"reading stopped on the way ({_why(error)})"))
 
 
 def _shown(frame: Any, beside: display.SideData, stream: Any, video: Video) -> np.ndarray:
