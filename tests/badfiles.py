@@ -27,8 +27,8 @@ BAD = {
     "missing.jpg": "missing",
     "pipe.jpg": "not_a_file",
     "dangling.jpg": "missing",
-    "script.eps": "not_an_image",
-    "vector.svg": "not_an_image",
+    "script.eps": "unsupported_format",
+    "vector.svg": "unsupported_format",
 }
 #: name -> a word of the note
 ODD = {

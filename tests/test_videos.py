@@ -272,10 +272,10 @@ def test_a_decoder_that_fails_gives_a_reason(
 ) -> None:
     path = write_video(tmp_path / "v.mp4", face_frames(4))
 
-    def failing(frame):
+    def failing(*_):
         raise ValueError("no such format")
 
-    monkeypatch.setattr(videos, "_upright", failing)
+    monkeypatch.setattr(videos, "_shown", failing)
     finding = faces_detector.detect(path)
     assert finding.verdict == "not_applicable"
     assert finding.reason == {

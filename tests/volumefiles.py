@@ -64,16 +64,24 @@ def bad_volumes(folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     keep("not_finite", np.full(values.shape, np.nan, np.float32))
     keep("not_3d", np.stack([values] * 3, -1))
+    keep("not_scalar", values.astype(np.complex64))
     keep("too_few_slices", values[:, :, :1])
     keep("wrong_affine", values, np.diag([0.0, 1, 1, 1]))
     keep("no_contrast", np.zeros_like(values))
     whole = gzip.compress(nibabel.Nifti1Image(values, LPS).to_bytes())
     (folder / "truncated.nii.gz").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.nii.gz").write_bytes(b"")
+    (folder / "corrupt.nii.gz").write_bytes(whole[:-6] + bytes([whole[-6] ^ 1]) + whole[-5:])
     (folder / "text.nii").write_text("this is no volume")
+    (folder / "meta.mha").write_text("ObjectType = Image\nNDims = 3\n")
+    nibabel.save(nibabel.Nifti1Pair(values, LPS), folder / "alone.img")
+    (folder / "alone.hdr").unlink()
     return found | {
         "truncated": folder / "truncated.nii.gz",
+        "corrupt": folder / "corrupt.nii.gz",
         "empty": folder / "empty.nii.gz",
         "not_a_volume": folder / "text.nii",
+        "unsupported_format": folder / "meta.mha",
+        "missing_pair": folder / "alone.img",
         "missing": folder / "vanished.nii.gz",
     }

@@ -25,7 +25,7 @@ from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinatio
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
 from pixelsleuth.scoring.scans import SliceExaminer
 from pixelsleuth.sources.faces import Framing, Sizes, Views, drawn_back
-from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, kind_of, path_of, prepare
+from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, check_kind, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
 
@@ -177,12 +177,16 @@ class Detector:
                 yield replace(finding, max_false_alarm=rate, seconds=time.perf_counter() - began)
 
     def _read_scan(self, scanner: Scanner, source: Input) -> Scan | Finding:
-        if kind_of(source) == "volume":
-            return scanner.read(os.fspath(source))  # type: ignore[arg-type]
-        sentence = f"{self.name} judges volumes (.nii, .nii.gz, a folder of DICOM), not pictures or videos"
+        try:
+            check_kind(source, "volumes")
+        except InputError as error:
+            return self._not_read(source, error)
+        return scanner.read(os.fspath(source))  # type: ignore[arg-type]
+
+    def _not_read(self, source: Input, error: InputError) -> Finding:
         return Finding(
-            path_of(source), None, kind_of(source), self._identity(), "not_applicable",
-            reason={"code": "unsupported_kind", "sentence": sentence}, version=__version__,
+            path_of(source), error.sha256, kind_of(source), self._identity(), "not_applicable",
+            reason={"code": error.code, "sentence": error.sentence}, version=__version__,
         )  # fmt: skip
 
     def preparation(self, policy: Policy | None = None) -> Preparation:
@@ -202,15 +206,7 @@ class Detector:
         try:
             return prepare(source, how, whole_without_face)
         except InputError as error:
-            return Finding(
-                path=path_of(source),
-                sha256=error.sha256,
-                kind=kind_of(source),
-                model=self._identity(),
-                verdict="not_applicable",
-                reason={"code": error.code, "sentence": error.sentence},
-                version=__version__,
-            )
+            return self._not_read(source, error)
 
     def _judge(
         self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, restore: bool, every_score: bool,

@@ -24,9 +24,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8 to `path`, whole or not at all."""
+    """Writes `text` as UTF-8 to `path`, whole or not at all; bytes of a file's name that are no text are escaped."""
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sha256_of(path: Path) -> str:

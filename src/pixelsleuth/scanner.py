@@ -133,7 +133,9 @@ class Scanner:
         return tuple(sorted(found, key=lambda r: r.p_value))
 
     def _refused(self, path: Any, code: str, sentence: str, sha256: str | None = None) -> Finding:
+        # Names of files, and what damaged headers hold, need not be of one line.
+        told = "".join(c if c.isprintable() else " " for c in sentence)
         return Finding(
             os.fspath(path), sha256, "volume", self.identity, "not_applicable",
-            reason={"code": code, "sentence": sentence}, version=__version__,
+            reason={"code": code, "sentence": told}, version=__version__,
         )  # fmt: skip

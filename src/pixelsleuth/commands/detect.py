@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +16,13 @@ from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, con
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 
+if TYPE_CHECKING:
+    from pixelsleuth.sources.inputs import Refused
+
 #: Findings that are told on the terminal, a line each; of more the records tell.
 MOST_TOLD = 20
+#: Names of what is left out of folders that are told.
+MOST_NAMED = 12
 
 
 class Format(str, Enum):
@@ -73,6 +79,7 @@ def detect(
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
+    leftovers: list[str] = []
     made = Report(Judge.of(detector, model), "pixelsleuth " + shlex.join(sys.argv[1:])) if report else None
     told = 0
 
@@ -85,7 +92,11 @@ def detect(
             made.add(finding)
 
     found = detector.detect_many(
-        _listed(inputs), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy
+        _listed(inputs, leftovers),
+        max_false_alarm=max_false_alarm,
+        heatmap=heatmap,
+        batch_size=batch_size,
+        policy=policy,
     )
     try:
         with bar() as shown:
@@ -101,6 +112,8 @@ def detect(
     console.print(
         ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
     )
+    if leftovers:
+        say(_left_out(leftovers))
     if path is not None and out is not None:
         written = f"records: {path}" + (f", report: {out / 'report.html'}" if made else "")
         say(written)
@@ -110,9 +123,21 @@ def detect(
         raise typer.Exit(1)
 
 
+def _left_out(names: list[str]) -> str:
+    """One line about what in the folders is no input."""
+    shown = ", ".join(_printable(name) for name in names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    one = "file that is" if len(names) == 1 else "files that are"
+    return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
+
+
+def _printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
 def _told(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
-    name = "".join(c if c.isprintable() else "?" for c in Path(finding.path).name)
+    name = _printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
     if finding.p_value is None:
         return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
@@ -121,16 +146,26 @@ def _told(finding: Finding) -> str:
     return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
 
 
-def _listed(inputs: list[str]) -> Iterator[str]:
-    """Inputs in order: a folder gives its images and videos, `-` the lines of standard input."""
-    from pixelsleuth.sources.inputs import find_inputs, kind_of
+def _listed(inputs: list[str], leftovers: list[str]) -> Iterator[str | Refused]:
+    """Inputs in order: a folder gives all that is in it, `-` the lines of standard input."""
+    from pixelsleuth.sources.inputs import Refused, find_inputs
 
     for item in inputs:
         if item == "-":
-            yield from (line.rstrip("\n") for line in sys.stdin if line.strip())
-        elif Path(item).is_dir() and kind_of(item) != "volume":
-            found = list(find_inputs(Path(item)))
+            # Bytes: a name need not be text.
+            lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+            yield from (os.fsdecode(line) for line in lines if line.strip())
+        elif _is_folder(item):
+            # A list: what this run writes into a folder is none of its inputs.
+            found = list(find_inputs(Path(item), leftovers))
             # A folder without any is an input like any other that cannot be judged: it gets a record.
-            yield from map(str, found or [Path(item)])
+            yield from (one if isinstance(one, Refused) else str(one) for one in found or [Path(item)])
         else:
             yield item
+
+
+def _is_folder(item: str) -> bool:
+    try:
+        return Path(item).is_dir()
+    except (OSError, ValueError):
+        return False

@@ -25,13 +25,15 @@ def mood(
 ) -> None:
     """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
     from pixelsleuth.detector import Detector
-    from pixelsleuth.sources.volumes import is_volume
+    from pixelsleuth.sources.volumes import NIFTI_SUFFIXES
     from pixelsleuth.submission import write_pixels, write_sample
 
     detector = Detector.load(model)
     if detector.scanner is None:
         raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
-    paths = sorted(path for path in folder.iterdir() if is_volume(path)) if folder.is_dir() else []
+    # What is written is NIfTI, under the name of what was read.
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    paths = [path for path in found if path.name.lower().endswith(NIFTI_SUFFIXES)]
     if not paths:
         raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
     write = write_sample if mode is Mode.sample else write_pixels

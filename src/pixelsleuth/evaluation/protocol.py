@@ -135,7 +135,7 @@ def inputs_of(root: Path, option: str, label: str) -> list[Path]:
     if root.suffix.lower() == ".csv":
         found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
     else:
-        found = list(find_inputs(root)) if root.is_dir() else [root]
+        found = [item for item in find_inputs(root) if isinstance(item, Path)] if root.is_dir() else [root]
     if not found:
         raise PixelsleuthError(f"{option} {root}: expected pictures or videos, found none")
     return found

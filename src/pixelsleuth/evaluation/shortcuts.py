@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.sources.anomalies import blurred
-from pixelsleuth.sources.images import decode, read_bytes
+from pixelsleuth.sources.formats import HEAD, JPEG, format_of
+from pixelsleuth.sources.images import decode, opened, read_bytes
 from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.videos import frames_at, open_video
 
@@ -52,15 +51,15 @@ def probe(path: Path, size: int = 128, sigma: float = 0.0) -> Probe:
     picture = decode(data)
     height, width = picture.pixels.shape[:2]
     small = cv2.resize(blurred(picture.pixels, sigma), (size, size), interpolation=cv2.INTER_AREA)
-    image = Image.open(io.BytesIO(data))
-    tables = getattr(image, "quantization", None) or {}
+    jpeg = format_of(data[:HEAD]) is JPEG
+    tables = getattr(opened(data), "quantization", None) or {} if jpeg else {}
     return Probe(
         **_looks(small),
         file_bytes=float(len(data)),
         width=float(width),
         height=float(height),
         quantisation=float(np.mean(tables[0])) if 0 in tables else 0.0,
-        is_jpeg=float(image.format == "JPEG"),
+        is_jpeg=float(jpeg),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from pixelsleuth.sources.images import opened
+
 #: What is shown of EXIF; a camera writes hundreds of fields.
 _EXIF = (
     "Make", "Model", "LensModel", "Software", "DateTime", "DateTimeOriginal", "DateTimeDigitized", "Artist",
@@ -55,7 +57,7 @@ def picture_facts(data: bytes) -> FileFacts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM"))
+            image = opened(data)
             rows.append(("format", f"{image.format}, {image.width} x {image.height} pixels, {image.mode}"))
             if image.format == "JPEG":
                 found = getattr(image, "quantization", {})
@@ -110,10 +112,10 @@ def volume_facts(path: str | os.PathLike[str]) -> FileFacts:
     """Facts of a NIfTI file's header; of a folder how many files it holds."""
     import nibabel
 
-    if os.path.isdir(path):
-        return FileFacts((("files", f"{len(os.listdir(path)):,}"),))
     rows = []
     try:
+        if os.path.isdir(path):
+            return FileFacts((("files", f"{len(os.listdir(path)):,}"),))
         rows.append(("bytes", f"{os.path.getsize(path):,}"))
         image = nibabel.Nifti1Image.from_filename(os.fspath(path))
         shape = " x ".join(f"{n}" for n in image.shape)

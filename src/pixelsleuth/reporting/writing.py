@@ -89,7 +89,7 @@ class RecordWriter:
 
     def write(self, record: dict[str, Any]) -> None:
         if self.kind == "jsonl":
-            self._stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._stream.write(_line(record, getattr(self._stream, "encoding", None) or "utf-8") + "\n")
         elif self._table:
             self._table.writerow(_flat(record))
         else:
@@ -136,6 +136,18 @@ def written_behind(
             yield waiting.popleft().result()
 
 
+def _line(record: dict[str, Any], encoding: str) -> str:
+    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text.encode(encoding, "strict")
+    except UnicodeEncodeError:
+        # A file's name need not be text, nor does a terminal know every letter; JSON's escapes bring both back.
+        return json.dumps(record)
+    return text
+
+
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Nested fields as JSON text, so that every format has the same columns."""
-    return {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
+    """Nested fields as JSON text, so that every format has the same columns; bytes of a name that are no text are
+    escaped."""
+    flat = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
+    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in flat.items()}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.records import Box, Face
+from pixelsleuth.records import Box, Face, Note
 
 #: Share of the longer box side added to it. 0: data sets of tight crops leave no room for more.
 MARGIN = 0.0
@@ -98,19 +98,20 @@ def _detector() -> Any:
     return _local.mtcnn
 
 
-def find_faces(pixels: np.ndarray, framing: Framing | None = None) -> list[Face]:
+def find_faces(pixels: np.ndarray, framing: Framing | None = None, scale: float | None = None) -> list[Face]:
     """All faces that are sure enough, largest first.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         framing: `Framing()` unless given.
+        scale: of the copy that is searched, in (0, 1]; by `DETECTION_SIDE` unless given.
 
     Returns:
         Faces whose `box` is the square to cut, in pixels of the input. Paper: Zhang et al. 2016 (MTCNN).
     """
     framing = framing or Framing()
     height, width = pixels.shape[:2]
-    scale = min(1.0, DETECTION_SIDE / max(height, width))
+    scale = scale or min(1.0, DETECTION_SIDE / max(height, width))
     small = pixels
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -185,18 +186,28 @@ def whole_picture(pixels: np.ndarray) -> Box:
     return square_inside(width / 2, height / 2, min(height, width), height, width)
 
 
-def judged_faces(pixels: np.ndarray, framing: Framing | None = None) -> list[Face]:
+def judged_faces(pixels: np.ndarray, framing: Framing | None = None, notes: list[Note] | None = None) -> list[Face]:
     """The faces that are large enough to judge, at most `MAX_FACES`, largest first.
 
+    Args:
+        notes: told here: how a face was found that the first look missed, and faces that are left out.
+
     Raises:
-        InputError: `no_face`, or `face_too_small` where every square's side is under `MIN_FACE` px.
+        InputError: `no_face`, `face_fills_picture` (and none is found), or `face_too_small` where every square's side
+            is under `MIN_FACE` px.
     """
     framing = framing or Framing()
+    said = notes if notes is not None else []
     faces = find_faces(pixels, framing)
+    if not faces:
+        from pixelsleuth.sources.retries import found_again
+
+        faces = found_again(pixels, framing, said)
     if not faces:
         raise InputError(
             "no_face",
-            f"no face was found with confidence of at least {framing.min_confidence}; crop closer to the face",
+            f"no face was found with confidence of at least {framing.min_confidence}; use a picture with a whole face, "
+            f"at least {MIN_FACE} px wide and with some room around it",
         )
     large = [face for face in faces if face.box.width >= MIN_FACE]
     if not large:
@@ -204,6 +215,11 @@ def judged_faces(pixels: np.ndarray, framing: Framing | None = None) -> list[Fac
             "face_too_small",
             f"the largest face is {faces[0].box.width} px wide, at least {MIN_FACE} are needed; use a larger picture",
         )
+    if len(large) < len(faces):
+        told = f"{len(faces) - len(large)} of {len(faces)} faces are under {MIN_FACE} px wide and are not judged"
+        said.append(Note("small_faces_left_out", told))
+    if len(large) > MAX_FACES:
+        said.append(Note("most_faces", f"{len(large)} faces found, the {MAX_FACES} largest are judged"))
     return large[:MAX_FACES]
 
 

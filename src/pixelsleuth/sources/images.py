@@ -1,21 +1,29 @@
-"""Reading one picture safely, as (H, W, 3) uint8 RGB."""
+"""Reading one picture safely, as (H, W, 3) uint8 RGB, upright and in sRGB."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import re
+import stat
 import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Note
+from pixelsleuth.sources import colour, formats
+from pixelsleuth.sources.colour import CodePoints
+from pixelsleuth.sources.depths import to_8_bits
+from pixelsleuth.sources.formats import IMAGE_SUFFIXES, Format, format_of
 
 #: Decoded pixels; a 12,000 x 8,000 scan passes, a decompression bomb does not.
 MAX_PIXELS = 100_000_000
@@ -23,12 +31,20 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
 #: Smallest side of a picture that can hold a face or a scan worth judging.
 MIN_SIDE = 32
+#: Pages of one file that are looked at to find the largest.
+MAX_PAGES = 1000
+#: High byte that 16-bit colours must reach; else they fill fewer bits than they have, and are read again in full.
+FEW_BITS = 64
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jfif"})
-
-# Formats beyond these are refused: plugins such as EPS start other programs.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+# Formats beyond these are never opened: plugins such as EPS start other programs. HEIC has no plugin of Pillow's own.
+_PILLOW = {
+    "JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "WebP": "WEBP", "BMP": "BMP", "TIFF": "TIFF", "PNM": "PPM",
+    "AVIF": "AVIF", "JPEG 2000": "JPEG2000",
+}  # fmt: skip
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_CUT_OFF = re.compile(r"truncated|incomplete|unexpected end|end.of.file|\beof\b|not enough data|bitstream length", re.I)
+#: Tags of TIFF.
+_BITS, _SUBFILE, _SUB_IFDS, _DNG, _WIDTH, _HEIGHT = 258, 254, 330, 50706, 256, 257
 
 
 @dataclass(frozen=True)
@@ -36,7 +52,7 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB, upright (EXIF rotation applied).
+        pixels: (H, W, 3) uint8 RGB, upright (turned as the file says), in sRGB.
         sha256: of the encoded bytes, hexadecimal.
         encoded: the bytes as they were read.
         notes: what was done to read it (first frame taken, CMYK converted, ...).
@@ -54,20 +70,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         InputError: `missing`, `unreadable`, `not_a_file`, `empty` or `too_large`.
     """
-    path = Path(path)
+    size = checked_file(path)
+    if size > MAX_BYTES:
+        raise InputError("too_large", f"the file has {size:,} bytes, the limit is {MAX_BYTES:,}; re-encode it smaller")
     try:
-        if path.is_dir():
-            raise InputError("not_a_file", "expected a picture, got a folder")
-        if not path.is_file():
-            if path.exists():
-                raise InputError("not_a_file", "expected a regular file, got a device, pipe or socket")
-            raise InputError("missing", "no such file; check the path, or it was moved while the run went on")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(
-                "too_large", f"the file has {size:,} bytes, the limit is {MAX_BYTES:,}; re-encode it smaller"
-            )
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("missing", "no such file; it was moved or deleted while the run went on") from error
     except OSError as error:
         raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
     if not data:
@@ -75,98 +84,477 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decodes a picture's bytes to upright RGB.
-
-    16-bit pictures are brought to 8 bits by their high byte, CMYK is converted, transparency is laid on
-    white, and of an animation the first frame is taken; each is noted.
+def checked_file(path: str | os.PathLike[str]) -> int:
+    """The size in bytes of what must be a regular file and readable; nothing is opened that could block.
 
     Raises:
-        InputError: `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
+        InputError: `missing`, `unreadable` or `not_a_file`.
     """
+    path = Path(path)
+    link = path.is_symlink()
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        told = "no such file; check the path, or it was moved while the run went on"
+        if link:
+            told = f"a link to {_shown(os.readlink(path))}, which does not exist; give the file itself"
+        raise InputError("missing", told) from error
+    except ValueError as error:
+        raise InputError("missing", f"no file can have this name ({error})") from error
+    except OSError as error:
+        told = f"the file cannot be read ({error.strerror}); check its permissions"
+        if link:
+            told = f"a link that cannot be followed ({error.strerror}); give the file itself"
+        raise InputError("unreadable", told) from error
+    if stat.S_ISDIR(found.st_mode):
+        if link:
+            raise InputError("not_a_file", "a link to a folder that is not read again through it; give the folder")
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise InputError("unreadable", "the folder cannot be listed; check its permissions")
+        raise InputError("not_a_file", "expected a picture, got a folder without anything that could be judged")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError("not_a_file", "expected a regular file, got a device, pipe or socket")
+    return found.st_size
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)[:200]
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
+    """Decodes a picture's bytes to upright RGB in sRGB.
+
+    Of a file of several pages the largest is taken, of an animation the first; more than 8 bits are scaled to 8,
+    colours are converted by profile, transparency is laid on white. Each is noted.
+
+    Args:
+        name: of the file, of help only where its bytes are of no known format.
+
+    Raises:
+        InputError: `unsupported_format`, `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
+    """
+    found = format_of(data[: formats.HEAD])
+    if not found.name:
+        # Its bytes say nothing: no reader will take it, but its name may say what it was meant to be.
+        claimed = format_of(b"", name)
+        found = formats.UNKNOWN if claimed.readable else claimed
+    check_format(found, data)
     notes: list[Note] = []
     with warnings.catch_warnings():
-        # The limit below is ours; Pillow's own warning would only repeat it.
+        # The limits below are ours; Pillow's own warnings would only repeat them.
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        except UnidentifiedImageError as error:
-            if data.startswith(_MAGIC):
-                raise InputError(
-                    "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
-                ) from error
-            raise InputError(
-                "not_an_image", "expected JPEG, PNG, WebP, BMP, TIFF, GIF or PPM; the bytes are none of these"
-            ) from error
+            pixels = _decoded(found, data, max_pixels, notes)
+        except InputError:
+            raise
         except Image.DecompressionBombError as error:
             raise InputError("too_many_pixels", f"{error}; scale it down") from error
-        except (OSError, ValueError, SyntaxError, struct.error) as error:
-            raise InputError("corrupt", f"the header cannot be read ({error}); copy it again") from error
-        width, height = image.size
-        if width * height > max_pixels:
-            raise InputError(
-                "too_many_pixels",
-                f"{width} x {height} has {width * height:,} pixels, the limit is {max_pixels:,}; scale it down",
-            )
-        if min(width, height) < MIN_SIDE:
-            raise InputError(
-                "too_small", f"the picture is {width} x {height}, at least {MIN_SIDE} px on a side are needed"
-            )
-        try:
-            if getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "WEBP", "PNG", "TIFF"):
-                count = getattr(image, "n_frames", 1)
-                notes.append(Note("first_frame", f"animated or multi-page, first of {count} frames taken"))
-                image.seek(0)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
+        except MemoryError as error:
+            raise InputError("too_many_pixels", "there is not enough memory to decode it; scale it down") from error
         except Exception as error:
-            text = str(error).lower()
-            if "truncated" in text or "incomplete" in text or "unexpected end" in text or "eof" in text:
-                raise InputError(
-                    "truncated", "the picture ends before its data does; copy it again from its source"
-                ) from error
-            raise InputError("corrupt", f"the pixels cannot be decoded ({error}); copy it again") from error
-        if upright is not image and upright.size != (width, height):
-            notes.append(Note("rotated_by_exif", "rotated upright by EXIF"))
-        pixels = _to_rgb(upright, notes)
+            # What a decoder makes of a broken file is not foreseeable.
+            raise _broken(error) from error
     return Picture(pixels, hashlib.sha256(data).hexdigest(), data, tuple(notes))
 
 
-def _to_rgb(image: Image.Image, notes: list[Note]) -> np.ndarray:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        values = np.asarray(image)
-        if image.mode == "F":
-            values = np.nan_to_num(values, nan=0.0)
-            span = float(values.max() - values.min())
-            grey = ((values - values.min()) / span * 255 if span > 0 else values * 0).astype(np.uint8)
-            notes.append(Note("reduced_to_8_bits", "floating-point picture scaled to 8 bits"))
+def check_format(found: Format, data: bytes) -> None:
+    """Raises InputError where a file's format is none that is read as a picture: `unsupported_kind`, `not_an_image`, or
+    `unsupported_format`, which names it and says what to do."""
+    if found.kind == "image" and found.readable:
+        return
+    if found.kind in ("video", "volume") and found.readable:
+        what = "a video" if found.kind == "video" else "a scan"
+        raise InputError("unsupported_kind", f"expected a picture, got {what} ({found.name}); give it to `detect`")
+    if not found.name or found.plain:
+        if data and not any(data[: formats.HEAD]):
+            told = "the bytes are all zero: it was not copied whole; copy it again from its source"
         else:
-            grey = np.clip(values.astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-            notes.append(Note("reduced_to_8_bits", "16-bit picture reduced to 8 bits"))
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode == "CMYK":
-        notes.append(Note("colours_converted", "CMYK converted to RGB without a colour profile"))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            told = f"expected {formats.READ}; the bytes are none of these"
+        raise InputError("not_an_image", told)
+    raise InputError("unsupported_format", found.refusal)
+
+
+def _broken(error: Exception) -> InputError:
+    told = " ".join(str(error).split())[:200] or type(error).__name__
+    if _CUT_OFF.search(told):
+        return InputError("truncated", "the picture ends before its data does; copy it again from its source")
+    return InputError("corrupt", f"the pixels cannot be decoded ({_shown(told)}); copy it again")
+
+
+def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> np.ndarray:
+    try:
+        image = _opened(found, data)
+    except UnidentifiedImageError:
+        if found is formats.TIFF:
+            return _tiff_beyond_pillow(data, max_pixels, notes)
+        _refuse_rare_jpeg(found, data)
+        raise InputError(
+            "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
+        ) from None
+    if found is formats.TIFF:
+        _refuse_raw(image.tag_v2)  # type: ignore[attr-defined]
+    _choose_page(image, notes)
+    _check_size(image.size, max_pixels)
+    image.load()
+    if image.mode in _DEEP_MODES:
+        pixels = _grey_of_many_bits(image, found, data, notes)
+        return _in_srgb(Image.fromarray(pixels), image, found, data, notes)
+    many = _colours_of_many_bits(image, found, data, notes)
+    return _in_srgb(many if many is not None else image, image, found, data, notes)
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture whose pixels are not decoded yet, for what its header tells. Raises InputError, or what Pillow does."""
+    found = format_of(data[: formats.HEAD])
+    check_format(found, data)
+    return _opened(found, data)
+
+
+def _opened(found: Format, data: bytes) -> Image.Image:
+    if found is not formats.HEIC:
+        return Image.open(io.BytesIO(data), formats=[_PILLOW[found.name]])
+    from pillow_heif import HeifImageFile
+
+    try:
+        return HeifImageFile(io.BytesIO(data))
+    except SyntaxError as error:
+        told = " ".join(str(error).split())[:200]
+        if "security limit" in told.lower():
+            raise InputError("too_many_pixels", f"{_shown(told)}; scale it down") from error
+        if "unsupported" in told.lower() or "no primary" in told.lower():
+            raise InputError(
+                "unsupported_format",
+                f"this kind of HEIF is not read ({_shown(told)}); save it as JPEG or PNG in a photo program",
+            ) from error
+        raise
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise InputError(
+            "too_many_pixels",
+            f"{width} x {height} has {width * height:,} pixels, the limit is {max_pixels:,}; scale it down",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise InputError("too_small", f"the picture is {width} x {height}, at least {MIN_SIDE} px on a side are needed")
+
+
+def _choose_page(image: Image.Image, notes: list[Note]) -> None:
+    """Goes to the largest page of a TIFF; of anything else that has several pictures the first, or primary, one."""
+    count = getattr(image, "n_frames", 1)
+    if count <= 1:
+        return
+    kind = image.format
+    if kind == "TIFF":
+        sizes = []
+        for page in range(min(count, MAX_PAGES)):
+            image.seek(page)
+            # A mask of transparency belongs to another page.
+            mask = int(image.tag_v2.get(_SUBFILE, 0)) & 4  # type: ignore[attr-defined]
+            sizes.append(0 if mask else image.size[0] * image.size[1])
+        largest = int(np.argmax(sizes))
+        image.seek(largest)
+        if largest:
+            notes.append(Note("largest_page", f"the largest of {count} pages taken, number {largest + 1}"))
+            return
+        notes.append(Note("first_frame", f"animated or multi-page, first of {count} frames taken"))
+    elif kind == "HEIF":
+        notes.append(Note("first_frame", f"{count} pictures in one file, the main one taken"))
+    elif kind == "MPO":
+        notes.append(Note("first_frame", f"{count} pictures in one JPEG (MPO), the first one taken"))
+    else:
+        notes.append(Note("first_frame", f"animated or multi-page, first of {count} frames taken"))
+        image.seek(0)
+
+
+# --- depth ---
+
+
+def _grey_of_many_bits(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> np.ndarray:
+    values = np.asarray(image)
+    if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
+        values = values.astype(np.uint16)
+    if values.dtype.kind == "u":
+        values = values.astype(np.uint16)
+    said = None
+    if found is formats.TIFF:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        said = _said_by_tiff(tags)
+        if tags.get(262) == 0:
+            # White is zero: Pillow turns 8 bits over, and leaves deeper ones as they are.
+            pixels = 255 - to_8_bits(values, said, notes)
+            notes.append(Note("inverted", "the TIFF counts from white to black; turned over"))
+            return pixels
+    elif found is formats.PNG:
+        said = _said_by_png(data)
+    return to_8_bits(values, said, notes)
+
+
+def _said_by_tiff(tags: Any) -> tuple[float, float] | None:
+    """Lowest and highest value of TIFF's tags SMinSampleValue and SMaxSampleValue, or MinSampleValue and Max-."""
+    for low, high in ((340, 341), (280, 281)):
+        found = []
+        for tag in (low, high):
+            value = tags.get(tag)
+            value = value[0] if isinstance(value, tuple) and value else value
+            if isinstance(value, int | float):
+                found.append(float(value))
+        if len(found) == 2:
+            return found[0], found[1]
+        if len(found) == 1 and high in tags:
+            return 0.0, found[0]
+    return None
+
+
+def _said_by_png(data: bytes) -> tuple[float, float] | None:
+    """From 0 to the highest value of the significant bits; of a file whose values were spread over 16 bits, as they
+    should, these contradict it and it does not count."""
+    bits = _png_chunks(data).get(b"sBIT", b"")
+    return (0.0, float(2 ** bits[0] - 1)) if bits and 8 <= bits[0] < 16 else None
+
+
+def _colours_of_many_bits(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> Image.Image | None:
+    """Colours of 16 bits a channel, of which Pillow keeps the high byte; None where that is right, or there are 8."""
+    deep, said = False, None
+    if found is formats.PNG:
+        deep, said = data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"), _said_by_png(data)
+    elif found is formats.TIFF:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        deep, said = 16 in tuple(tags.get(_BITS, ())) and image.mode in ("RGB", "RGBA", "RGBX"), _said_by_tiff(tags)
+    elif found is formats.HEIC and image.info.get("bit_depth", 8) > 8:
+        notes.append(Note("reduced_to_8_bits", f"{image.info['bit_depth']}-bit picture reduced to 8 bits"))
+    elif found is formats.AVIF and _avif_is_deep(data):
+        notes.append(Note("reduced_to_8_bits", "10- or 12-bit picture reduced to 8 bits"))
+    if not deep:
+        return None
+    first = np.asarray(image)[..., :3]
+    if np.percentile(first[:: max(1, len(first) // 500)], 99.99) >= FEW_BITS or getattr(image, "tell", int)() > 0:
+        notes.append(Note("reduced_to_8_bits", "16-bit picture reduced to 8 bits, by their high byte"))
+        return None
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[:2] != first.shape[:2]:
+        return None
+    scaled = to_8_bits(values[..., :3], said, notes)[..., ::-1]
+    made = Image.fromarray(np.ascontiguousarray(scaled))
+    if values.shape[2] == 4:
+        made.putalpha(Image.fromarray((values[..., 3] >> 8).astype(np.uint8)))
+    return made
+
+
+def _avif_is_deep(data: bytes) -> bool:
+    at = data.find(b"av1C", 0, 65536)
+    return 0 <= at < len(data) - 7 and bool(data[at + 6] & 0x40)
+
+
+# --- colour ---
+
+
+def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note]) -> np.ndarray:
+    """(H, W, 3) uint8: colours converted, transparency laid on white, and then turned upright.
+
+    Args:
+        image: of 8 bits.
+        origin: as it was opened: its tags and profile.
+    """
+    _note_gain_map(origin, found, data, notes)
+    info = origin.info
+    alpha = None
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
-        if np.asarray(rgba)[..., 3].min() < 255:
-            notes.append(Note("transparency", "transparency laid on white"))
-        ground = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(ground, rgba)
+        alpha = rgba.getchannel("A")
+        image = rgba.convert("RGB")
+    elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    profile = info.get("icc_profile") or (colour.lab_profile() if image.mode == "LAB" else None)
+    before = image
+    if profile:
+        image = colour.by_profile(image, profile, notes)
+    if image is before:
+        if image.mode == "CMYK":
+            notes.append(Note("colours_converted", "CMYK converted to RGB without a colour profile"))
+        elif image.mode == "LAB":
+            image = colour.by_profile(image, colour.lab_profile(), notes)
+        points = None if profile and found is not formats.PNG else _code_points(origin, found, data)
+        if points is not None:
+            image = colour.by_code_points(image.convert("RGB"), points, notes)
+        elif found is formats.PNG and not profile and "srgb" not in info:
+            image = _by_png_gamma(image, info, notes)
+    if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
+        notes.append(Note("transparency", "transparency laid on white"))
+        rgba = image.convert("RGB")
+        rgba.putalpha(alpha)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+    return np.ascontiguousarray(np.asarray(_upright(image.convert("RGB"), origin, notes)))
+
+
+def _code_points(image: Image.Image, found: Format, data: bytes) -> CodePoints | None:
+    """Of HEIC, AVIF and PNG, where the file says them."""
+    if found is formats.HEIC:
+        told = image.info.get("nclx_profile")
+        if isinstance(told, dict):
+            return CodePoints(int(told["color_primaries"]), int(told["transfer_characteristics"]))
+    elif found is formats.AVIF:
+        at = data.find(b"colrnclx", 0, 65536)
+        if 0 <= at <= len(data) - 12:
+            return CodePoints(*struct.unpack(">HH", data[at + 8 : at + 12]))
+    elif found is formats.PNG:
+        chunk = _png_chunks(data).get(b"cICP", b"")
+        if len(chunk) == 4:
+            return CodePoints(chunk[0], chunk[1])
+    return None
+
+
+def _by_png_gamma(image: Image.Image, info: dict[Any, Any], notes: list[Note]) -> Image.Image:
+    gamma, marks = info.get("gamma"), info.get("chromaticity")
+    power = 1 / gamma if isinstance(gamma, float) and 0.1 < gamma < 10 else None
+    primaries = None
+    if isinstance(marks, tuple) and len(marks) == 8 and all(0 <= m <= 1 for m in marks):
+        white, *corners = [(marks[i], marks[i + 1]) for i in range(0, 8, 2)]
+        primaries = (*corners, white)
+    if power is None and primaries is None:
+        return image
+    return colour.by_gamma(image.convert("RGB"), power, primaries, notes)
+
+
+def _png_chunks(data: bytes) -> dict[bytes, bytes]:
+    """The small chunks of a PNG before its pixels."""
+    found: dict[bytes, bytes] = {}
+    at = 8
+    while at + 12 <= len(data) and len(found) < 200:
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        if name in (b"IDAT", b"IEND"):
+            break
+        if length <= 1024:
+            found.setdefault(name, data[at + 8 : at + 8 + length])
+        at += 12 + length
+    return found
+
+
+def _note_gain_map(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> None:
+    """Says where a file holds a second layer for screens of high range: the base picture is judged."""
+    there = False
+    if found is formats.JPEG:
+        there = any(
+            b"hdrgm:Version" in body or body.startswith(b"urn:iso:std:iso:ts:21496")
+            for _, body in getattr(image, "applist", ())
+        )
+    elif found is formats.HEIC:
+        there = any("gainmap" in str(kind) for kind in image.info.get("aux", ())) or b"tmap" in data[:256]
+    elif found is formats.AVIF:
+        there = b"tmap" in data[:256]
+    if there:
+        notes.append(Note("gain_map", "it has a gain map for screens of high range (HDR); the base picture is judged"))
+
+
+def _upright(image: Image.Image, origin: Image.Image, notes: list[Note]) -> Image.Image:
+    try:
+        told = origin.info.get("original_orientation") or origin.getexif().get(0x0112, 1)
+        here = origin.getexif().get(0x0112, 1)
+        methods = {
+            2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_90,
+        }  # fmt: skip
+    except Exception:
+        # EXIF is written by all sorts of programs; a broken block costs the turn, not the picture.
+        notes.append(Note("exif_ignored", "its EXIF block is broken; the picture is judged as it is stored"))
+        return image
+    if told in methods:
+        notes.append(Note("rotated_by_exif", "turned upright, or mirrored, as its EXIF orientation says"))
+    return image.transpose(methods[here]) if here in methods else image
+
+
+# --- TIFF and JPEG beyond Pillow ---
+
+
+def _directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The first directory of a TIFF's bytes."""
+    file = io.BytesIO(data)
+    found = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2:3] == b"+" or data[3:4] == b"+" else 8))
+    file.seek(found.next)
+    found.load(file)
+    return found
+
+
+def _refuse_raw(tags: Any) -> None:
+    """Camera raw files are TIFFs whose first page is a thumbnail and whose picture lies in a directory below it."""
+    thumbnail = int(tags.get(_SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
+    if _DNG in tags or thumbnail:
+        name = "camera raw (DNG)" if _DNG in tags else "camera raw, or a TIFF whose picture lies below a thumbnail,"
+        raise InputError("unsupported_format", f"{name} is not read; {formats.RAW.advice}")
+
+
+def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> np.ndarray:
+    """A TIFF whose kind of pixels Pillow does not know, such as three channels of floating point, by OpenCV."""
+    try:
+        tags = _directory(data)
+        width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
+        bits = tuple(tags.get(_BITS, (1,)))
+    except Exception as error:
+        raise InputError(
+            "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
+        ) from error
+    _refuse_raw(tags)
+    _check_size((width, height), max_pixels)
+    values = None
+    if len(bits) <= 4 and max(bits) <= 64:
+        try:
+            values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            values = None
+    if values is None or values.shape[:2] != (height, width):
+        raise InputError(
+            "unsupported_format",
+            f"this kind of TIFF is not read ({len(bits)} channels of {'/'.join(map(str, sorted(set(bits))))} bits, "
+            f"compression {tags.get(259, 1)}); save it as TIFF of 8 or 16 bits, or as PNG",
+        )
+    grey = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., 2::-1]
+    pixels = grey if grey.dtype == np.uint8 else to_8_bits(grey, _said_by_tiff(tags), notes)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, 2)
+    return np.ascontiguousarray(pixels)
+
+
+def _refuse_rare_jpeg(found: Format, data: bytes) -> None:
+    """Names the JPEGs that no reader of pictures takes: of 12 bits, or without loss."""
+    if found is not formats.JPEG:
+        return
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            kind = f"{data[at + 4]}-bit" if data[at + 4] != 8 else "lossless" if marker in (0xC3, 0xC7) else ""
+            if kind:
+                raise InputError("unsupported_format", f"{kind} JPEG is not read; save it as PNG or TIFF")
+            return
+        at += 2 + length
+
+
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 of a picture that a program has opened itself; its profile and orientation are not looked at."""
+    if image.mode in _DEEP_MODES:
+        grey = to_8_bits(np.asarray(image), None, [])
+        return np.repeat(grey[..., None], 3, axis=2)
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 
 def read_picture(path: str | os.PathLike[str]) -> Picture:
     """Reads and decodes one picture. Raises `InputError` as `read_bytes` and `decode` do."""
-    return decode(read_bytes(path))
+    return decode(read_bytes(path), name=Path(path).name)
 
 
 def find_images(root: Path) -> Iterator[Path]:
-    """Every file below `root` with an image's suffix, in sorted order, hidden files left out."""
+    """Every picture below `root`, in sorted order: what has a picture's suffix, or begins as one does; hidden files
+    left out."""
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not formats.is_litter(name))
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(folder) / name
+            path = Path(folder) / name
+            if not formats.is_litter(name) and (
+                path.suffix.lower() in IMAGE_SUFFIXES or (path.is_file() and formats.sniffed(path).kind == "image")
+            ):
+                yield path
 
 
 def encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:

@@ -13,16 +13,37 @@ import numpy as np
 from PIL import Image
 
 from pixelsleuth.errors import InputError
+from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box, Face, Note
-from pixelsleuth.sources import faces
-from pixelsleuth.sources.dicom import holds_series
+from pixelsleuth.sources import faces, formats
+from pixelsleuth.sources.dicom import holds_series, series_in
 from pixelsleuth.sources.faces import Framing
-from pixelsleuth.sources.images import IMAGE_SUFFIXES, MIN_SIDE, Picture, decode, read_bytes
+from pixelsleuth.sources.images import (
+    MAX_BYTES,
+    MIN_SIDE,
+    Picture,
+    check_format,
+    checked_file,
+    decode,
+    read_bytes,
+    rgb_of,
+)
+from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
-from pixelsleuth.sources.videos import VIDEO_SUFFIXES, Video, frames_at, looks_like_video, open_video
-from pixelsleuth.sources.volumes import is_volume
+from pixelsleuth.sources.videos import Video, frames_at, open_video
 
-Input = str | os.PathLike[str] | Image.Image | np.ndarray
+
+@dataclass(frozen=True)
+class Refused:
+    """Something found in a folder that is refused without being read, and why."""
+
+    path: str
+    kind: str
+    code: str
+    sentence: str
+
+
+Input = str | os.PathLike[str] | Image.Image | np.ndarray | Refused
 
 #: Frames judged as a whole where a face is wanted and none is found.
 WHOLE_FRAMES = 4
@@ -94,41 +115,136 @@ class Prepared:
         return decode(self.source).pixels if isinstance(self.source, bytes) else self.source
 
 
-def find_inputs(root: Path) -> Iterator[Path]:
-    """Every file below `root` with the suffix of a picture, a video or a volume, in sorted order, hidden files left
-    out."""
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            known = Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES or is_volume(name)
-            if known and not name.startswith("."):
-                yield Path(folder) / name
+def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path | Refused]:
+    """Everything in a folder and below, in sorted order, so that nothing vanishes: files, DICOM series (each is one
+    input), and what cannot be read.
+
+    Links to folders are followed where they lead out of `root`; within it they would only repeat what is there.
+
+    Args:
+        leftovers: gets the paths, below `root`, of what is plainly no picture, video or scan, or is hidden.
+    """
+    said = leftovers if leftovers is not None else []
+    home = os.path.realpath(root)
+    seen = {home}
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            told = f"the folder cannot be listed ({error.strerror}); check its permissions"
+            yield Refused(os.fspath(folder), "image", "unreadable", told)
+            continue
+        names, folders = [], []
+        for entry in entries:
+            path = folder / entry.name
+            inside = _is_folder(path)
+            if formats.is_litter(entry.name):
+                said.append(os.path.relpath(path, root) + ("/" if inside else ""))
+            elif not inside:
+                names.append(path)
+            elif entry.is_symlink() and _leads_back(path, home, seen):
+                told = "a link to a folder that is read already, or that it lies in; nothing is read twice"
+                yield Refused(os.fspath(path), "image", "not_a_file", told)
+            else:
+                folders.append(path)
+        yield from _found_in(folder, names, root, said)
+        waiting += reversed(folders)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _leads_back(path: Path, home: str, seen: set[str]) -> bool:
+    """Whether a link leads to where the search is, was or will be; else it is remembered."""
+    target = os.path.realpath(path)
+    for other in (home, *seen):
+        if os.path.commonpath((target, other)) in (target, other):
+            return True
+    seen.add(target)
+    return False
+
+
+def _found_in(folder: Path, names: list[Path], root: Path, leftovers: list[str]) -> Iterator[Path | Refused]:
+    kinds = {path: formats.sniffed(path) for path in names}
+    slices = [path for path, found in kinds.items() if found is formats.DICOM]
+    # One alone is a file like any other.
+    series = series_in(folder) if len(slices) > 1 else []
+    claimed = {path for _, files in series for path in files}
+    yield from (Path(name) for name, _ in series)
+    for path, found in kinds.items():
+        if path in claimed:
+            continue
+        if found.plain:
+            leftovers.append(os.path.relpath(path, root))
+        elif found.kind == "volume" and is_companion(path):
+            told = "the header of a pair; its record is that of the file beside it that holds the voxels"
+            yield Refused(os.fspath(path), "volume", "part_of_pair", told)
+        else:
+            yield path
 
 
 def path_of(source: Input) -> str:
     """An input's path as it was given, or "<array>"."""
+    if isinstance(source, Refused):
+        return source.path
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "<array>"
 
 
 def kind_of(source: Input) -> str:
     """`image`, `video` or `volume` (a folder is a DICOM series), by what the file begins with, else by its suffix; what
-    cannot be read counts as an image."""
+    is none of these counts as an image."""
+    if isinstance(source, Refused):
+        return source.kind
     if not isinstance(source, str | os.PathLike):
         return "image"
     path = Path(source)
-    if is_volume(path) or (path.is_dir() and holds_series(path)):
+    if holds_series(path):
         return "volume"
-    try:
-        if path.is_file():
-            with open(path, "rb") as file:
-                head = file.read(64)
-            if looks_like_video(head):
-                return "video"
-            if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):
-                return "image"
-    except OSError:
-        pass
-    return "video" if path.suffix.lower() in VIDEO_SUFFIXES else "image"
+    kind = formats.sniffed(path).kind
+    return "image" if kind == "other" else kind
+
+
+def check_kind(source: Input, takes: str) -> None:
+    """That an input is there, is a file, and is of a kind that a model takes.
+
+    Args:
+        takes: `pictures` (and videos) or `volumes`.
+
+    Raises:
+        InputError: what `checked_file` raises, `unsupported_kind`, or, of what no model takes, `unsupported_format`.
+    """
+    if isinstance(source, Refused):
+        raise InputError(source.code, source.sentence)
+    if not isinstance(source, str | os.PathLike):
+        if takes == "volumes":
+            raise InputError("unsupported_kind", "this model judges scans, got a picture; give --model faces")
+        return
+    volume = kind_of(source) == "volume"
+    if volume and takes == "volumes":
+        return
+    path = Path(source)
+    size = 0 if volume and not path.is_file() else checked_file(path)
+    if not volume and takes == "pictures":
+        return
+    found = formats.sniffed(path) if path.is_file() else formats.DICOM
+    # What no model takes is refused for what it is, whatever the model.
+    sha256 = sha256_of(path) if 0 < size <= MAX_BYTES else None
+    if not found.readable and found.name and not found.plain:
+        raise InputError("unsupported_format", found.refusal, sha256)
+    if takes == "pictures":
+        told = f"this model judges pictures and videos, got a scan ({found.name}); give --model one for scans, brain_t1"
+    else:
+        known = found.kind in ("image", "video") and found.name
+        got = f"a {'video' if found.kind == 'video' else 'picture'} ({found.name})" if known else "something else"
+        told = f"this model judges scans (NIfTI, MGH, NRRD, DICOM), got {got}; give --model faces for pictures"
+    raise InputError("unsupported_kind", told, sha256)
 
 
 def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -> Prepared:
@@ -140,6 +256,7 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
     Raises:
         InputError: the input cannot be read, or holds no face where one is wanted.
     """
+    check_kind(source, "pictures")
     if kind_of(source) == "video":
         assert isinstance(source, str | os.PathLike)
         try:
@@ -151,17 +268,20 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
             sentence = f"reading failed ({type(error).__name__}: {error}); look at the file"
             raise InputError("failed", sentence) from error
     path, picture = _read(source)
+    notes = list(picture.notes)
     try:
-        found = faces.judged_faces(picture.pixels, how.framing) if how.crop == "face" else [_whole(picture.pixels, 1.0)]
+        if how.crop == "face":
+            found = faces.judged_faces(picture.pixels, how.framing, notes)
+        else:
+            found = [_whole(picture.pixels, 1.0)]
     except InputError as error:
         if not whole_without_face:
             raise InputError(error.code, error.sentence, picture.sha256) from None
         found = [_whole(picture.pixels, 0.0)]
     looks = tuple((_look(face, how, picture.pixels, face.box),) for face in found)
     height, width = picture.pixels.shape[:2]
-    return Prepared(
-        path, picture.sha256, "image", picture.encoded or picture.pixels, (height, width), looks, picture.notes
-    )
+    kept = picture.encoded or picture.pixels
+    return Prepared(path, picture.sha256, "image", kept, (height, width), looks, tuple(notes))
 
 
 def _prepared_video(video: Video, how: Preparation, whole_without_face: bool) -> Prepared:
@@ -207,17 +327,20 @@ def _whole(pixels: np.ndarray, confidence: float) -> Face:
 
 def _read(source: Input) -> tuple[str, Picture]:
     path = path_of(source)
+    assert not isinstance(source, Refused)
     if isinstance(source, str | os.PathLike):
-        data = read_bytes(source)
+        name = Path(source).name
         try:
-            return path, decode(data)
+            data = read_bytes(source)
         except InputError as error:
-            code, sentence = error.code, error.sentence
-            if code == "not_an_image" and path.lower().endswith((".nii", ".nii.gz")):
-                code = "unsupported_kind"
-                sentence = "this model judges pictures and videos; give --model one that was trained on volumes"
-            raise InputError(code, sentence, hashlib.sha256(data).hexdigest()) from None
-    array = np.asarray(source.convert("RGB")) if isinstance(source, Image.Image) else source
+            if error.code == "too_large":
+                check_format(formats.sniffed(source), b"")
+            raise
+        try:
+            return path, decode(data, name=name)
+        except InputError as error:
+            raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
+    array = rgb_of(source) if isinstance(source, Image.Image) else source
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise InputError(
             "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"

@@ -341,7 +341,9 @@ def _write_part(path: Path, rows: list[dict[str, Any]], size: int, apart: Apart)
         file["encoded"] = np.concatenate([r["encoded"] for r in kept]) if kept else np.zeros(0, np.uint8)
         file["offset"] = np.cumsum([0, *(len(r["encoded"]) for r in kept)]).astype(np.int64)
         for name, values in columns.items():
-            file[f"table/{name}"] = np.array(values, dtype=h5py.string_dtype())
+            # Bytes of a name that are no text are escaped: HDF5 takes none.
+            texts = [value.encode("utf-8", "backslashreplace").decode() for value in values]
+            file[f"table/{name}"] = np.array(texts, dtype=h5py.string_dtype())
         for name in ("box", "place"):
             file[f"table/{name}"] = np.array([r[name] for r in kept], np.int32).reshape(-1, 4)
         file["table/landmarks"] = np.array([r["landmarks"] for r in kept], np.float32).reshape(-1, 5, 2)

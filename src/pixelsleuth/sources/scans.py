@@ -22,8 +22,9 @@ import numpy as np
 
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file
-from pixelsleuth.sources.dicom import holds_series
+from pixelsleuth.sources.dicom import holds_series, series_in
 from pixelsleuth.sources.preparation import Progress, Serial, open_parts
+from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
 from pixelsleuth.sources.trees import Origin, names_of_root, origin_of
@@ -49,15 +50,16 @@ class _Job:
 
 
 def find_volumes(root: Path) -> Iterator[Path]:
-    """Every NIfTI file below `root` and every folder with a DICOM series, in sorted order; hidden files and folders
-    of masks are left out."""
+    """Every file with a volume below `root` and every DICOM series, in sorted order; hidden files, folders of masks and
+    headers whose voxels lie beside them are left out."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _holds_masks(n))
-        found = [n for n in sorted(names) if not n.startswith(".") and is_volume(n)]
-        yield from (Path(folder) / name for name in found)
-        may_be_dicom = not found and any(n.lower().endswith((".dcm", ".ima")) or "." not in n for n in names)
-        if may_be_dicom and holds_series(Path(folder)):
-            yield Path(folder)
+        files = [Path(folder) / n for n in sorted(names) if not n.startswith(".")]
+        found = [path for path in files if is_volume(path) and not is_companion(path)]
+        yield from found
+        # What is named as a volume is none of a series: nothing is opened to see.
+        if len(found) < len(files) and holds_series(Path(folder)):
+            yield from (Path(name) for name, _ in series_in(Path(folder)))
 
 
 def _holds_masks(folder: str) -> bool:
@@ -113,7 +115,7 @@ def prepare_volumes(
             jobs.append(_Job(str(path), relative.as_posix(), str(source), origin, str(mask) if mask else None, framing))
     if not jobs:
         raise PixelsleuthError(
-            f"no volume found below {', '.join(map(str, sources))}; give a folder of .nii or .nii.gz"
+            f"no volume found below {', '.join(map(str, sources))}; give a folder of NIfTI, MGH, NRRD or DICOM files"
         )
     jobs = _some_calibrate(jobs)
     settings = json.loads(json.dumps({

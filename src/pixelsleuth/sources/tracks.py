@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.records import Box, Face
+from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.faces import Framing
-from pixelsleuth.sources.videos import Frame, Video, frames_at
+from pixelsleuth.sources.videos import Frame, Video, frames_at, is_black
 
 PICKS = ("even", "quality")
 #: Intersection over union of two squares from which they are one person's.
@@ -144,13 +144,18 @@ def tracks_of(
 ) -> tuple[list[Track], int]:
     """The tracks of a video, longest first, each with the frames that the policy keeps; and how many frames were seen.
 
+    Black frames, as before a fade-in, count as not seen.
+
     Raises:
         InputError: `no_frames` (none could be decoded), `no_face`, or `face_too_small`.
     """
     open_tracks: list[Track] = []
     last_seen: list[int] = []
-    seen = found_small = 0
+    seen = found_small = black = 0
     for frame, after in _looks(video, policy):
+        if is_black(frame.pixels):
+            black += 1
+            continue
         seen += 1
         found = faces.find_faces(frame.pixels, framing)[: faces.MAX_FACES]
         large = [face for face in found if face.box.width >= least_side]
@@ -173,6 +178,11 @@ def tracks_of(
                 last_seen.append(seen)
             open_tracks[taken[i]].add(_sighting(frame, face, after), policy)
             last_seen[taken[i]] = seen
+    if black:
+        video.say(Note("black_frames", f"{black} of {seen + black} frames looked at are black and were passed over"))
+    if not seen and black:
+        sentence = f"all {black} frames looked at are black; look at more frames, or cut out the part in question"
+        raise InputError("no_face", sentence, video.sha256)
     if not seen:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
     if not open_tracks:

@@ -91,7 +91,7 @@ def source_of(root: Path | str) -> str:
 
 def drawn_split(key: str) -> str:
     """A split drawn by hash of `key`, so that it never depends on the other files: 75/15/5/5 percent."""
-    share = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    share = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
     return "train" if share < 0.75 else "calib" if share < 0.90 else "val" if share < 0.95 else "test"
 
 

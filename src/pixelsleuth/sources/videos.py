@@ -1,15 +1,17 @@
-"""Reading a video frame by frame: the frames asked for, one at a time, upright.
+"""Reading a video frame by frame: the frames asked for, one at a time, as a player shows them.
 
-The file is first demuxed for the times of its frames, without decoding one, so that frames of variable rate, broken
-tails and long files are known before anything is decoded.
+The file is first demuxed for the times of its frames, without decoding one, so that the track to judge, frames of
+variable rate, broken tails and long files are known before anything is decoded. What a frame needs to be shown right
+(`display`, `tone`) is found when it is decoded, and said then.
 """
 
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,39 @@ import numpy as np
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Note
-from pixelsleuth.sources.images import MAX_PIXELS
+from pixelsleuth.sources import display, tone
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts"})
+VIDEO_SUFFIXES = frozenset({
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
+    ".3g2", ".vob", ".asf", ".ogv", ".mxf", ".qt", ".m2v", ".f4v",
+})  # fmt: skip
 #: Frames of one file: about nine hours at 30 a second.
 MAX_FRAMES = 1_000_000
+#: Pixels of a frame: 8,192 x 4,320 passes. A decoder holds many frames at once, so that this is less than a picture's.
+MAX_FRAME_PIXELS = 36_000_000
+#: Pixels decoded for one reading, wanted or not: an hour of 1,920 x 1,080 at 50 frames a second without a key frame.
+MAX_DECODED = 400_000_000_000
+#: Tracks of one file that are looked at.
+MAX_VIDEO_TRACKS = 16
 #: Frames ahead beyond which seeking is worth its decoding from a key frame.
 SEEK_FROM = 300
+#: A frame is black where none of its channels is above this, limited range's black and noise included.
+BLACK = 32
+#: Times between frames are called uneven from a longest (but for a twentieth) this many times the median.
+UNEVEN = 1.5
+
+#: What FFmpeg may take a file for. Playlists, scripts and numbered pictures would open other files.
+_DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,ivf,nut,rm,"
+    "swf,wtv,gxf,vc1,obu,av1,mp3,wav,aac,flac"
+)
+# Brands of still pictures and their sequences in MP4's box format, which the reader of pictures takes.
+_PICTURE_BRANDS = frozenset({
+    b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"MiHB", b"MiHE", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx",
+    b"hevm", b"hevs", b"avif", b"avis", b"avio", b"MA1A", b"MA1B", b"jpeg", b"jpgs", b"j2ki", b"j2is", b"jp2 ", b"jpx ",
+    b"jxl ", b"crx ",
+})  # fmt: skip
+_ENCRYPTED = frozenset({"encv", "drmi", "drmv"})
 
 
 @dataclass(frozen=True)
@@ -35,21 +63,36 @@ class Video:
         sha256: of the file's bytes.
         stamps: (n,) presentation times of its frames in units of `unit`, ascending.
         unit: seconds a stamp.
-        notes: what was found odd.
+        track: index of the stream that is read.
+        keys: presentation times of the frames at which decoding can begin, ascending.
+        by_ffmpeg: FFmpeg's muxer wrote the file.
+        found: what was found odd or had to be done so far, by code; reading frames adds to it.
     """
 
     path: str
     sha256: str
     stamps: np.ndarray
-    unit: float
-    notes: tuple[Note, ...] = ()
+    unit: Fraction
+    track: int
+    keys: np.ndarray
+    by_ffmpeg: bool
+    found: dict[str, Note] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.stamps)
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What was found odd or had to be done, of the file and of the frames read so far."""
+        return tuple(self.found.values())
+
+    def say(self, note: Note) -> None:
+        """Adds a note, the first of its code."""
+        self.found.setdefault(note.code, note)
+
     def time(self, index: int) -> float:
         """Seconds from the first frame."""
-        return float((self.stamps[index] - self.stamps[0]) * self.unit)
+        return float((self.stamps[index] - self.stamps[0]) * float(self.unit))
 
     @property
     def rate(self) -> float:
@@ -60,28 +103,56 @@ class Video:
 
 @dataclass(frozen=True)
 class Frame:
-    """`pixels` (H, W, 3) uint8 RGB, upright, of the frame at `index`, `time` seconds from the first."""
+    """`pixels` (H, W, 3) uint8 RGB, as shown, of the frame at `index`, `time` seconds from the first."""
 
     index: int
     time: float
     pixels: np.ndarray
 
 
+@dataclass
+class _Track:
+    """What demuxing finds of one stream."""
+
+    stream: Any
+    stamps: list[int] = field(default_factory=list)
+    keys: list[int] = field(default_factory=list)
+    hidden: int = 0
+    encrypted: bool = False
+
+    @property
+    def pixels(self) -> int:
+        context = self.stream.codec_context
+        return context.width * context.height if context is not None else 0
+
+
 def looks_like_video(head: bytes) -> bool:
-    """Whether a file's first bytes are those of MP4 or QuickTime, Matroska or WebM, AVI, or an MPEG stream."""
+    """Whether a file's first bytes are those of a video's container: MP4 or QuickTime (but no HEIC or AVIF picture),
+    Matroska or WebM, AVI, MPEG, MPEG transport stream (of at least 197 bytes), ASF, Flash, Ogg or MXF."""
+    if head[4:8] == b"ftyp":
+        return head[8:12] not in _PICTURE_BRANDS
     return (
-        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
-        or head.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3"))
+        head[4:8] in (b"moov", b"mdat", b"wide", b"free")
+        or head.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV\x01", b"OggS"))
+        or head.startswith((b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"\x06\x0e\x2b\x34\x02\x05\x01\x01"))
         or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
+        # Packets of 188 bytes, in .MTS each after a time of 4.
+        or (head[:1] == b"G" and head[188:189] == b"G")
+        or (head[4:5] == b"G" and head[196:197] == b"G")
     )
 
 
+def is_black(pixels: np.ndarray) -> bool:
+    """Whether a frame shows nothing, as before a fade-in; seen from every eighth pixel."""
+    return bool(pixels[::8, ::8].max() <= BLACK)
+
+
 def open_video(path: str | os.PathLike[str]) -> Video:
-    """Finds the frames of a video without decoding them.
+    """Finds the track to judge and its frames, without decoding one.
 
     Raises:
-        InputError: `missing`, `unreadable`, `not_a_file`, `empty`, `not_a_video`, `no_video_stream`, `no_frames`,
-            `too_many_pixels` or `too_long`.
+        InputError: `missing`, `unreadable`, `not_a_file`, `empty`, `not_a_video`, `no_video_stream`,
+            `unsupported_codec`, `encrypted`, `no_frames`, `too_many_pixels` or `too_long`.
     """
     import av
 
@@ -98,48 +169,137 @@ def open_video(path: str | os.PathLike[str]) -> Video:
         raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
     notes: list[Note] = []
     try:
-        # A path is never read as an address: the protocol is named.
-        with av.open(f"file:{path}", metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise InputError("no_video_stream", "the file has sound but no picture; expected a video", digest)
-            stream = container.streams.video[0]
-            width, height = stream.codec_context.width, stream.codec_context.height
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    "too_many_pixels", f"frames of {width} x {height}, the limit is {MAX_PIXELS:,} pixels", digest
-                )
-            stamps = _stamps(container, stream, digest, notes)
-            unit = float(stream.time_base or 1)
-    except av.error.FFmpegError as error:
+        with _opened(path) as container:
+            tracks = [_Track(stream) for stream in container.streams.video[:MAX_VIDEO_TRACKS] if not _is_cover(stream)]
+            if not tracks:
+                held = "a cover picture but no video" if container.streams.video else "sound or data but no picture"
+                raise InputError("no_video_stream", f"the file has {held}; expected a video", digest)
+            _demux(container, tracks, digest, notes)
+            track = _chosen(tracks, container.streams.video, digest, notes)
+            _say_of_track(track, container.format.name, notes)
+            unit = Fraction(track.stream.time_base or 1)
+            index = track.stream.index
+            by_ffmpeg = tone.written_by_ffmpeg(container.metadata)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(
             "not_a_video",
-            f"no video can be read from it ({error.strerror}); it may be cut off or be of another kind",
+            f"no video can be read from it ({_why(error)}); it may be cut off or be of another kind",
             digest,
         ) from error
-    if not len(stamps):
-        raise InputError("no_frames", "the video stream holds no frame; copy it again from its source", digest)
-    return Video(str(path), digest, stamps, unit, tuple(notes))
+    stamps, keys = (np.unique(np.array(times, np.int64)) for times in (track.stamps, track.keys))
+    video = Video(str(path), digest, stamps, unit, index, keys, by_ffmpeg)
+    for note in notes:
+        video.say(note)
+    return video
 
 
-def _stamps(container: Any, stream: Any, digest: str, notes: list[Note]) -> np.ndarray:
+def _opened(path: str | os.PathLike[str]) -> Any:
     import av
 
-    found: list[int] = []
+    # A path is never read as an address: the protocol is named. Nor does the file lead to others.
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "file"}
+    return av.open(f"file:{os.fspath(path)}", metadata_errors="ignore", options=options)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        # A stream may bring a track on its way that its head did not announce; PyAV does not know it then.
+        return "a track comes that was not announced"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _is_cover(stream: Any) -> bool:
+    from av.stream import Disposition
+
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    return bool(stream.disposition & pictures)
+
+
+def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[Note]) -> None:
+    """Finds the frames of all tracks in one pass."""
+    import av
+
+    by_index = {track.stream.index: track for track in tracks}
+    total = 0
     try:
-        for packet in container.demux(stream):
+        for packet in container.demux([track.stream for track in tracks]):
+            track = by_index[packet.stream.index]
             stamp = packet.pts if packet.pts is not None else packet.dts
-            if packet.size and stamp is not None:
-                found.append(stamp)
-            if len(found) > MAX_FRAMES:
+            if not packet.size or stamp is None:
+                continue
+            if not track.stamps:
+                track.encrypted = any(side.data_type == "encryption_info" for side in packet.iter_sidedata())
+            total += 1
+            if packet.is_keyframe:
+                track.keys.append(stamp)
+            if packet.is_discard:
+                # Needed to decode what an edit list shows, but not shown.
+                track.hidden += 1
+            else:
+                track.stamps.append(stamp)
+            if total > MAX_FRAMES:
                 raise InputError(
                     "too_long", f"the video has more than {MAX_FRAMES:,} frames; cut out the part in question", digest
                 )
-    except av.error.FFmpegError as error:
-        notes.append(Note("stopped_early", f"reading stopped after {len(found):,} frames ({error.strerror})"))
-    declared = stream.frames
-    if declared and len(found) < declared:
-        notes.append(Note("end_missing", f"{len(found):,} of {declared:,} frames are there; the end is missing"))
-    return np.unique(np.array(found, np.int64))
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        notes.append(Note("stopped_early", f"reading stopped after {total:,} frames ({_why(error)})"))
+
+
+def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes: list[Note]) -> _Track:
+    """The largest track that moves; where none does, the largest.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    best = max(tracks, key=lambda track: (len(track.stamps) > 1, bool(track.stamps), track.pixels, len(track.stamps)))
+    context = best.stream.codec_context
+    if best.encrypted or (context is not None and context.codec_tag in _ENCRYPTED):
+        raise InputError("encrypted", "the video is encrypted (DRM); expected one that any player can show", digest)
+    if not best.stamps:
+        raise InputError("no_frames", "the video stream holds no frame; copy it again from its source", digest)
+    if context is None:
+        raise InputError(
+            "unsupported_codec", "no decoder is there for the video's codec; convert it to H.264 in MP4", digest
+        )
+    if best.pixels > MAX_FRAME_PIXELS:
+        sentence = f"frames of {context.width} x {context.height}, the limit is {MAX_FRAME_PIXELS:,} pixels; scale it"
+        raise InputError("too_many_pixels", f"{sentence} down", digest)
+    others = [stream for stream in streams if stream.index != best.stream.index]
+    if others:
+        passed = ", ".join(_described(stream) for stream in others[:4])
+        notes.append(Note(
+            "other_tracks", f"{len(streams)} tracks with pictures: the largest video, {context.width} x "
+            f"{context.height}, is judged; passed over: {passed}{', ...' if len(others) > 4 else ''}",
+        ))  # fmt: skip
+    return best
+
+
+def _described(stream: Any) -> str:
+    context = stream.codec_context
+    size = f" of {context.width} x {context.height}" if context is not None else ""
+    return f"{'cover or thumbnail' if _is_cover(stream) else 'a track'}{size}"
+
+
+def _say_of_track(track: _Track, container: str, notes: list[Note]) -> None:
+    """What is odd about the times of a track's frames."""
+    shown, declared = len(track.stamps), track.stream.frames
+    read = shown + track.hidden
+    # MP4's index has all that its edit lists leave; that of other containers grows as they are read.
+    whole = "mov" in container.split(",") and read >= len(track.stream.index_entries)
+    if shown < declared and whole:
+        notes.append(
+            Note("edit_list", f"its edit list shows {shown:,} of {declared:,} frames; players, too, show these")
+        )
+    elif shown < declared:
+        notes.append(Note("end_missing", f"{shown:,} of {declared:,} frames are there; the end is missing"))
+    gaps = np.diff(np.unique(np.array(track.stamps, np.int64)))
+    if len(gaps) > 1 and np.percentile(gaps, 95) > UNEVEN * max(float(np.median(gaps)), 1.0):
+        unit = float(track.stream.time_base or 1)
+        sentence = f"frames follow each other after {gaps.min() * unit:.3g} to {gaps.max() * unit:.3g} seconds"
+        notes.append(Note("variable_frame_rate", f"{sentence}; they are picked by number, not by time"))
+
+
+# --- frames ---
 
 
 def frames_at(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
@@ -148,62 +308,123 @@ def frames_at(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
     Where a broken stream gives a later frame in a missing one's place, that one is given with its own index and time.
 
     Raises:
-        InputError: `missing` or `unreadable`, where the file has vanished since.
+        InputError: `missing` or `unreadable`, where the file has vanished since; `unsupported_colour`.
     """
     import av
 
-    wanted = [int(video.stamps[i]) for i in indices]
     try:
-        container = av.open(f"file:{video.path}", metadata_errors="ignore")
-    except (OSError, av.error.FFmpegError) as error:
+        container = _opened(video.path)
+    except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             "missing", f"the video can no longer be read ({error.strerror}); was it moved?", video.sha256
         ) from error
     with container:
-        stream = container.streams.video[0]
+        stream = container.streams[video.track]
         stream.thread_type = "AUTO"
-        given = -1
-        at = 0
-        while at < len(wanted):
-            stop = at + 1
-            # What lies near is decoded through; what lies far is sought.
-            while stop < len(wanted) and indices[stop] - indices[stop - 1] <= SEEK_FROM:
-                stop += 1
-            if indices[at] - max(given, 0) > SEEK_FROM:
-                container.seek(wanted[at], stream=stream, backward=True)
-            for stamp, frame in _decoded(container, stream):
-                if stamp < wanted[at]:
-                    continue
-                index = min(bisect_left(video.stamps, stamp), len(video) - 1)
-                if index > given:
-                    given = index
-                    yield Frame(index, video.time(index), _upright(frame))
-                while at < stop and wanted[at] <= stamp:
-                    at += 1
-                if at >= stop:
-                    break
-            else:
-                # The stream ended: what is wanted beyond cannot be decoded.
+        # Decoders refuse larger frames before they have memory for them; a stream may change its size on the way.
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+        decoding = _Decoding(container, stream, video)
+        try:
+            yield from _given(decoding, stream, video, indices)
+        finally:
+            decoding.close()
+
+
+def _given(decoding: _Decoding, stream: Any, video: Video, indices: Sequence[int]) -> Iterator[Frame]:
+    wanted = [int(video.stamps[i]) for i in indices]
+    beside: display.SideData | None = None
+    given = -1
+    at = 0
+    while at < len(wanted):
+        if indices[at] - max(given, 0) > SEEK_FROM:
+            decoding.seek(wanted[at])
+        found = decoding.until(wanted[at])
+        if found is None:
+            # The stream ended: what is wanted beyond cannot be decoded.
+            return
+        stamp, frame = found
+        index = min(bisect_left(video.stamps, stamp), len(video) - 1)
+        if index > given:
+            given = index
+            beside = display.SideData.of(frame, beside)
+            yield Frame(index, video.time(index), _shown(frame, beside, stream, video))
+        while at < len(wanted) and wanted[at] <= stamp:
+            at += 1
+
+
+class _Decoding:
+    """Frames of one stream in the order they are shown, from where it was last sought."""
+
+    def __init__(self, container: Any, stream: Any, video: Video) -> None:
+        self._container, self._stream, self._video = container, stream, video
+        self._left = MAX_DECODED
+        self._last: int | None = None
+        self._frames = self._begun()
+
+    def _begun(self) -> Iterator[tuple[int, Any]]:
+        return display.whole_frames(self._decoded(), self._video.unit, self._video.say)
+
+    def close(self) -> None:
+        """Lets go of the frames; else this and its generator hold each other, and with them the decoder's threads."""
+        self._frames = iter(())
+
+    def seek(self, stamp: int) -> None:
+        """Goes on from the last key frame before a frame, unless that has been passed already."""
+        import av
+
+        keys = self._video.keys
+        place = bisect_right(keys, stamp) - 1
+        if place < 0 or (self._last is not None and keys[place] <= self._last):
+            return
+        try:
+            self._container.seek(stamp, stream=self._stream, backward=True)
+        except (av.error.FFmpegError, OSError):
+            # Decoding on takes longer and gives the same.
+            return
+        self._frames = self._begun()
+
+    def until(self, stamp: int) -> tuple[int, Any] | None:
+        """The next frame that is not before `stamp`."""
+        for found, frame in self._frames:
+            self._last = found
+            if found >= stamp:
+                return found, frame
+        return None
+
+    def _decoded(self) -> Iterator[tuple[int, Any]]:
+        import av
+
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, ValueError):
+                # A damaged packet costs its own frames, not the video.
+                continue
+            for frame in frames:
+                stamp = frame.pts if frame.pts is not None else frame.dts
+                pixels = frame.width * frame.height
+                self._left -= pixels
+                # A stream may change its size on the way.
+                if stamp is not None and pixels <= MAX_FRAME_PIXELS:
+                    yield stamp, frame
+            if self._left < 0:
+                sentence = f"decoding stopped after {MAX_DECODED:.0e} pixels; cut out the part in question"
+                self._video.say(Note("stopped_early", sentence))
                 return
 
+    def _packets(self) -> Iterator[Any]:
+        import av
 
-def _decoded(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
-    import av
-
-    for packet in container.demux(stream):
         try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            # A damaged packet costs its own frames, not the video.
-            continue
-        for frame in frames:
-            stamp = frame.pts if frame.pts is not None else frame.dts
-            # A stream may change its size on the way.
-            if stamp is not None and frame.width * frame.height <= MAX_PIXELS:
-                yield stamp, frame
+            yield from self._container.demux(self._stream)
+        except (av.error.FFmpegError, OSError, IndexError) as error:
+            self._video.say(Note("stopped_early", f"reading stopped on the way ({_why(error)})"))
 
 
-def _upright(frame: Any) -> np.ndarray:
-    pixels = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns))
+def _shown(frame: Any, beside: display.SideData, stream: Any, video: Video) -> np.ndarray:
+    try:
+        pixels = tone.rgb(frame, video.by_ffmpeg, beside.dolby, video.say)
+    except InputError as error:
+        raise InputError(error.code, error.sentence, video.sha256) from None
+    pixels = display.squared(pixels, stream.sample_aspect_ratio, MAX_FRAME_PIXELS, video.say)
+    return np.ascontiguousarray(display.upright(pixels, beside.matrix, video.say))

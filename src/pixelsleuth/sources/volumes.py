@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.files import sha256_of, whole_file
+from pixelsleuth.files import whole_file
 from pixelsleuth.records import Note
+from pixelsleuth.sources.scanfiles import Opened, open_file
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz")
-#: Voxels of one volume; whole-body CT passes, a header that announces terabytes does not.
-MAX_VOXELS = 512 * 512 * 1024
-#: Bytes on disk.
-MAX_BYTES = 4_000_000_000
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+#: Of files that hold a whole volume, or half of a pair.
+VOLUME_SUFFIXES = (
+    *NIFTI_SUFFIXES, ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz", ".nrrd", ".nhdr",
+)  # fmt: skip
 #: Fewest slices: of fewer no volume can be told from a picture.
 MIN_SLICES = 3
 #: Fewest voxels along the axes of a slice.
 MIN_SIDE = 16
 #: Share of voxels that may be no number: some pipelines write the background so.
 MOST_NOT_FINITE = 0.9
+#: Millimetres that an affine may say, and values that a voxel may have: greater ones are damage.
+MOST_MM, MOST_VALUE = 1e7, 1e30
+#: Degrees between a scan's axes and the body's from which it is told; heads are tilted by less than that anyway.
+OBLIQUE_FROM = 10.0
+#: Axial slices are thick from this many mm, where that is this many times their pixels' side.
+THICK_FROM, THICK_RATIO = 3.0, 1.5
+#: Sides of axial pixels may differ by this factor before it is told.
+OBLONG_RATIO = 1.3
 
 
 @dataclass(frozen=True)
@@ -50,105 +56,88 @@ class Volume:
 
 
 def is_volume(path: Path | str) -> bool:
-    """Whether a name ends as a NIfTI file's does."""
+    """Whether a name ends as that of a file with a whole volume does; slices of DICOM are none."""
     return os.fspath(path).lower().endswith(VOLUME_SUFFIXES)
 
 
 def stem_of(path: Path | str) -> str:
-    """File name without `.nii` or `.nii.gz`."""
+    """File name without `.nii`, `.nii.gz` or another suffix of a volume."""
     name = Path(path).name
-    return next((name[: -len(s)] for s in reversed(VOLUME_SUFFIXES) if name.lower().endswith(s)), Path(name).stem)
+    longest_first = sorted(VOLUME_SUFFIXES, key=len, reverse=True)
+    return next((name[: -len(s)] for s in longest_first if name.lower().endswith(s)), Path(name).stem)
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Reads a NIfTI file, or a folder that holds one DICOM series.
+    """Reads a NIfTI, Analyze, MGH or NRRD file, or a DICOM series: its folder, one of its files that holds all slices,
+    or a name of `dicom.series_in`.
 
     Raises:
-        InputError: `missing`, `unreadable`, `empty`, `too_large`, `not_a_volume`, `truncated`, `wrong_affine`,
-            `not_3d`, `not_scalar`, `too_few_slices`, `too_small`, `not_finite` or `no_contrast`.
+        InputError: what `scanfiles.open_file` and `dicom.open_series` raise, or `truncated`, `corrupt`,
+            `too_few_slices`, `too_small`, `not_finite` or `no_contrast`.
     """
-    path = Path(path)
-    if path.is_dir():
-        from pixelsleuth.sources.dicom import read_series
-
-        image, sha256 = read_series(path)
-    else:
-        image, sha256 = _opened(path)
+    opened = _opened(Path(path))
     try:
-        return _checked(os.fspath(path), sha256, image)
+        return _checked(os.fspath(path), opened)
     except InputError as error:
-        raise InputError(error.code, error.sentence, sha256) from None
+        raise InputError(error.code, error.sentence, opened.sha256) from None
 
 
-def _opened(path: Path) -> tuple[Any, str]:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
+def _opened(path: Path) -> Opened:
+    from pixelsleuth.sources.dicom import is_dicom, named_series, open_series
 
-    try:
-        if not path.is_file():
-            if path.exists():
-                raise InputError("not_a_file", "expected a regular file, got a device, pipe or socket")
-            raise InputError("missing", "no such file; check the path, or it was moved while the run went on")
-        size = path.stat().st_size
-        if size == 0:
-            raise InputError("empty", "the file has no bytes; copy it again from its source")
-        if size > MAX_BYTES:
-            raise InputError("too_large", f"the file has {size:,} bytes, the limit is {MAX_BYTES:,}")
-        sha256 = sha256_of(path)
-    except OSError as error:
-        raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
-    try:
-        return nibabel.Nifti1Image.from_filename(os.fspath(path)), sha256
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            "truncated", f"the file ends too early or is damaged ({error}); copy it again", sha256
-        ) from None
-    except (ImageFileError, HeaderDataError, WrapStructError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError("not_a_volume", f"expected a NIfTI file, got something else ({reason})", sha256) from None
+    if named_series(path) is not None or is_dicom(path):
+        return open_series(path)
+    return open_file(path)
 
 
-def _checked(path: str, sha256: str, image: Any) -> Volume:
+def _checked(path: str, opened: Opened) -> Volume:
     import nibabel
 
-    shape = tuple(int(n) for n in image.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise InputError("not_3d", f"expected one 3-D volume, got shape {shape}; split a series into its volumes")
-    if int(np.prod(shape)) > MAX_VOXELS:
-        raise InputError("too_large", f"{shape} are more than {MAX_VOXELS:,} voxels; crop or resample it")
-    if image.get_data_dtype().fields is not None:
-        raise InputError("not_scalar", "expected one number a voxel, got a colour or vector volume")
-    affine = np.asarray(image.affine, np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    affine = opened.affine
+    turned = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < MOST_MM
+    orientation = nibabel.orientations.io_orientation(affine) if turned else np.full((3, 2), np.nan)
+    if np.isnan(orientation).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError("wrong_affine", "its affine cannot be inverted: which way is up is not known; mend its header")
-    try:
-        values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-    except (EOFError, zlib.error, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError("truncated", f"the file ends too early or is damaged ({reason}); copy it again") from None
-    orientation = nibabel.orientations.io_orientation(affine)
-    values = np.ascontiguousarray(nibabel.orientations.apply_orientation(values, orientation))
+    values = opened.load()
+    values = np.ascontiguousarray(nibabel.orientations.apply_orientation(values, orientation), np.float32)
     if values.shape[2] < MIN_SLICES:
         raise InputError("too_few_slices", f"{values.shape[2]} axial slices, at least {MIN_SLICES} are needed")
     if min(values.shape[:2]) < MIN_SIDE:
         raise InputError(
             "too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed"
         )
-    notes: list[Note] = []
-    finite = np.isfinite(values)
+    notes = [*opened.notes, *_lie(affine, orientation)]
+    # Beyond that the arithmetic of standard scores overflows.
+    finite = np.abs(values) < MOST_VALUE
     if not finite.all():
         share = 1 - float(finite.mean())
         if share > MOST_NOT_FINITE:
             raise InputError("not_finite", f"{share:.0%} of the voxels are no numbers; export it again")
         values = np.where(finite, values, values[finite].min())
         notes.append(Note("not_a_number", f"{share:.2%} of the voxels are no numbers; they count as background"))
-    if float(values.max() - values.min()) < 1e-12:
+    if float(values.max()) - float(values.min()) < 1e-12:
         raise InputError("no_contrast", f"every voxel is {float(values.flat[0]):g}; there is nothing to judge")
-    return Volume(path, sha256, values, orientation, affine, tuple(notes))
+    return Volume(path, opened.sha256, values, orientation, affine, tuple(notes))
+
+
+def _lie(affine: np.ndarray, orientation: np.ndarray) -> list[Note]:
+    """What is told of a scan that does not lie as its slices are cut: turned, thick, or of voxels that are oblong."""
+    from nibabel.affines import obliquity, voxel_sizes
+
+    notes = []
+    angle = float(np.degrees(np.max(obliquity(affine))))
+    sizes = voxel_sizes(affine)[np.argsort(orientation[:, 0])]
+    told = " x ".join(f"{size:.3g}" for size in sizes)
+    if angle >= OBLIQUE_FROM:
+        notes.append(Note("oblique", f"oblique: the scanner's axes lie {angle:.0f} degrees off the body's; slices are "
+                          "cut along the scanner's, not resampled"))  # fmt: skip
+    across, through = float(max(sizes[:2])), float(sizes[2])
+    if through >= THICK_FROM and through >= THICK_RATIO * across:
+        notes.append(Note("thick_slices", f"thick slices: axial slices lie {through:.3g} mm apart (voxels {told} mm)"))
+    if across > OBLONG_RATIO * float(min(sizes[:2])):
+        notes.append(Note("oblong_voxels", f"voxels are {told} mm: axial slices look squeezed, for they are not "
+                          "resampled; resample the scan to even voxels for a surer finding"))  # fmt: skip
+    return notes
 
 
 def read_mask(path: Path, like: Volume) -> np.ndarray:
@@ -159,9 +148,9 @@ def read_mask(path: Path, like: Volume) -> np.ndarray:
     """
     import nibabel
 
-    image, _ = _opened(path)
-    values = np.asarray(image.dataobj, np.float32).reshape(tuple(image.shape)[:3])
-    values = nibabel.orientations.apply_orientation(values, nibabel.orientations.io_orientation(image.affine))
+    opened = _opened(path)
+    turned = nibabel.orientations.io_orientation(opened.affine)
+    values = nibabel.orientations.apply_orientation(opened.load(), turned)
     if values.shape != like.values.shape:
         raise InputError("mask_shape", f"the mask {path.name} is {values.shape}, its volume {like.values.shape}")
     return np.asarray(values > 0)

@@ -73,7 +73,7 @@ function present(told) {
     .map((part) => document.importNode(part, true));
   at("cautions").replaceChildren(...parts("cautions"));
   at("legend").replaceChildren(...parts("legend"));
-  at("drawings").replaceChildren(...parts("timeline", "histogram", "faces"));
+  at("drawings").replaceChildren(...parts("timeline", "histogram", "faces", "notes"));
   at("regions").hidden = record.regions.length === 0;
   const body = at("regions").tBodies[0];
   body.replaceChildren(...record.regions.map((region) => {
@@ -156,7 +156,7 @@ async function greet() {
   const size = (most / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
   const scans = model.takes.includes("volume");
   at("takes").textContent = scans ? "a volume" : "a picture or a video";
-  at("limit").textContent = (scans ? "NIfTI: .nii, .nii.gz" : "JPEG, PNG, WebP, BMP, TIFF, GIF, MP4, WebM …") + `, up to ${size} MB`;
+  at("limit").textContent = (scans ? "NIfTI, Analyze, MGH, NRRD, DICOM in one file" : "JPEG, PNG, HEIC, AVIF, WebP, TIFF, GIF, MP4, MOV, WebM …") + `, up to ${size} MB`;
   for (const word of document.querySelectorAll(".kind")) word.textContent = scans ? "volume" : "picture";
   at("model").textContent = `Model ${model.name}, calibrated on ${model.n_calibration.toLocaleString("en")} normal images; at most `
     + `${(100 * model.max_false_alarm).toLocaleString("en")}% of normal images are called unusual by mistake.`;

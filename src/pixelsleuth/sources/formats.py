@@ -1,0 +1,375 @@
+"""What a file is, by its first bytes; by its name only where they say nothing.
+
+One table serves every command: what is read, what is refused by its name with what to do, and what is plainly no
+picture, video or scan.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["image", "video", "volume", "other"]
+
+#: Bytes that are looked at.
+HEAD = 4096
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        name: for people, "HEIC"; "" where it is not known.
+        kind: what it would be judged as; `other`: nothing that could be.
+        readable: whether this program reads it.
+        advice: of one that it does not read, what to do.
+        plain: plainly no picture, video or scan: left out of a folder, and counted.
+    """
+
+    name: str
+    kind: Kind
+    readable: bool = False
+    advice: str = ""
+    plain: bool = False
+
+    @property
+    def refusal(self) -> str:
+        """Why it is not read, and what to do."""
+        return f"{self.name} is not read; {self.advice or 'convert it to JPEG or PNG'}"
+
+
+def _picture(name: str) -> Format:
+    return Format(name, "image", True)
+
+
+def _refused(name: str, advice: str = "save it as PNG, TIFF or JPEG") -> Format:
+    return Format(name, "image", advice=advice)
+
+
+def _video(name: str) -> Format:
+    return Format(name, "video", True)
+
+
+def _volume(name: str) -> Format:
+    return Format(name, "volume", True)
+
+
+def _plain(name: str) -> Format:
+    return Format(name, "other", advice="give a picture, a video or a scan", plain=True)
+
+
+def _archive(name: str) -> Format:
+    return Format(name, "other", advice="unpack it and give the folder")
+
+
+JPEG, PNG, GIF, WEBP, BMP, TIFF, PNM, HEIC, AVIF, JPEG2000 = map(
+    _picture, ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PNM", "HEIC", "AVIF", "JPEG 2000")
+)
+#: For people: what can be read as a picture.
+READ = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, JPEG 2000, BMP, GIF or PPM"
+_RAW = "develop it in a photo program, or export it, as JPEG or TIFF"
+RAW = _refused("camera raw", _RAW)
+JXL = _refused("JPEG XL", "convert it to PNG or JPEG, for instance by `djxl IN.jxl OUT.png`")
+SVG = _refused("SVG", "draw it as PNG first")
+NIFTI, DICOM = _volume("NIfTI"), _volume("DICOM")
+MP4 = _video("MP4")
+TEXT, SOUND = _plain("text"), _plain("sound")
+UNKNOWN = Format("", "other", advice=f"expected {READ}, a video or a scan")
+
+#: What a file begins with; the first that fits.
+_BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
+    (b"\xff\xd8\xff", JPEG),
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"\x8bJNG\r\n\x1a\n", _refused("JNG")),
+    (b"GIF87a", GIF),
+    (b"GIF89a", GIF),
+    (b"II*\0\x10\0\0\0CR", _refused("Canon camera raw (CR2)", _RAW)),
+    (b"II*\0", TIFF),
+    (b"MM\0*", TIFF),
+    (b"II+\0", TIFF),
+    (b"MM\0+", TIFF),
+    (b"II\xbc", _refused("JPEG XR")),
+    (b"IIRO", _refused("Olympus camera raw (ORF)", _RAW)),
+    (b"IIRS", _refused("Olympus camera raw (ORF)", _RAW)),
+    (b"IIU\0", _refused("Panasonic camera raw (RW2)", _RAW)),
+    (b"FUJIFILMCCD-RAW", _refused("Fujifilm camera raw (RAF)", _RAW)),
+    (b"FOVb", _refused("Sigma camera raw (X3F)", _RAW)),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", JPEG2000),
+    (b"\xff\x4f\xff\x51", JPEG2000),
+    (b"\xff\x0a", JXL),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", JXL),
+    (b"8BPS", _refused("Photoshop (PSD)")),
+    (b"8BPB", _refused("Photoshop (PSB)")),
+    (b"gimp xcf", _refused("GIMP (XCF)")),
+    (b"v/1\x01", _refused("OpenEXR")),
+    (b"#?RADIANCE", _refused("Radiance HDR")),
+    (b"#?RGBE", _refused("Radiance HDR")),
+    (b"SIMPLE  =", _refused("FITS")),
+    (b"DDS ", _refused("DirectDraw surface (DDS)")),
+    (b"qoif", _refused("QOI")),
+    (b"BPG\xfb", _refused("BPG")),
+    (b"FLIF", _refused("FLIF")),
+    (b"AT&TFORM", _refused("DjVu", "export its pages as PNG")),
+    (b"\0\0\x01\0", _refused("icon (ICO)")),
+    (b"icns", _refused("icon (ICNS)")),
+    (b"\x0a\x05\x01\x08", _refused("PCX")),
+    (b"\xd7\xcd\xc6\x9a", _refused("Windows metafile (WMF)")),
+    (b"SDPX", _refused("DPX")),
+    (b"XPDS", _refused("DPX")),
+    (b"%!PS", _refused("PostScript (EPS)", "draw it as PNG first")),
+    (b"\xc5\xd0\xd3\xc6", _refused("PostScript (EPS)", "draw it as PNG first")),
+    (b"%PDF", Format("PDF", "other", advice="export its pages or pictures as PNG or JPEG")),
+    (b"\x1aE\xdf\xa3", _video("Matroska or WebM")),
+    (b"\0\0\x01\xba", _video("MPEG")),
+    (b"\0\0\x01\xb3", _video("MPEG")),
+    (b"FLV\x01", _video("Flash video")),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _video("Windows Media")),
+    (b"OggS", _video("Ogg")),
+    (b".RMF", _video("RealMedia")),
+    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", _video("MXF")),
+    (b"YUV4MPEG2 ", _video("YUV4MPEG")),
+    (b"DKIF", _video("IVF")),
+    (b"NRRD0", _volume("NRRD")),
+    (b"\x5c\x01\0\0", NIFTI),
+    (b"\0\0\x01\x5c", NIFTI),
+    (b"\x1c\x02\0\0", NIFTI),
+    (b"\0\0\x02\x1c", NIFTI),
+    (b"ObjectType", _volume("MetaImage")),
+    (b"CDF\x01", _volume("MINC or netCDF")),
+    (b"\x89HDF\r\n\x1a\n", Format("HDF5", "other", advice="export its pictures as PNG, its scans as NIfTI")),
+    (b"\x93NUMPY", Format("NumPy array", "other", advice="save a picture as PNG, a scan as NIfTI")),
+    (b"MATLAB 5", Format("MATLAB file", "other", advice="save a picture as PNG, a scan as NIfTI")),
+    (b"PK\x03\x04", _archive("ZIP archive")),
+    (b"PK\x05\x06", _archive("ZIP archive")),
+    (b"7z\xbc\xaf\x27\x1c", _archive("7z archive")),
+    (b"Rar!\x1a\x07", _archive("RAR archive")),
+    (b"BZh", _archive("bzip2 file")),
+    (b"\xfd7zXZ\0", _archive("xz file")),
+    (b"\x28\xb5\x2f\xfd", _archive("Zstandard file")),
+    (b"\x04\x22\x4d\x18", _archive("LZ4 file")),
+    (b"ID3", SOUND),
+    (b"fLaC", SOUND),
+    (b"\xff\xfb", SOUND),
+    (b"\xff\xf1", SOUND),
+    (b"MThd", SOUND),
+    (b"\x7fELF", _plain("program")),
+    (b"SQLite format 3\0", _plain("database")),
+)
+#: Brands of ISO media files that hold a still picture.
+_STILLS = frozenset({
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf", b"MiHE",
+    b"MiHA", b"1pic", b"avci", b"avcs", b"j2ki", b"j2is", b"jpeg", b"jpgs", b"vvic", b"evbi", b"evmi", b"unif",
+})  # fmt: skip
+_SOUNDS = frozenset({b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "})
+#: Boxes that a QuickTime or MP4 file without a `ftyp` may begin with.
+_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_VR = re.compile(
+    rb"AE|AS|AT|CS|DA|DS|DT|FD|FL|IS|LO|LT|OB|OD|OF|OL|OV|OW|PN|SH|SL|SQ|SS|ST|SV|TM|UC|UI|UL|UN|UR|US|UT|UV"
+)
+_PNM = re.compile(rb"P[1-6](?:\s+#[^\n]*)*\s+\d+\s|P[Ff]\n")
+
+_BY_SUFFIX: dict[str, Format] = {
+    suffix: found
+    for names, found in (
+        (".jpg .jpeg .jpe .jfif .mpo .jps", JPEG), (".png .apng", PNG), (".gif", GIF), (".webp", WEBP),
+        (".bmp .dib", BMP), (".tif .tiff .btf .tf8", TIFF), (".ppm .pgm .pbm .pnm", PNM),
+        (".heic .heif .heics .heifs .hif .avci", HEIC), (".avif .avifs", AVIF),
+        (".jp2 .j2k .jpf .jpx .jpm .j2c .jpc", JPEG2000), (".jxl", JXL),
+        (".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .pef .srw .x3f .3fr .fff .iiq .erf .kdc .dcr "
+         ".mef .mos .mrw .rwl", RAW),
+        (".psd .psb", _refused("Photoshop (PSD)")), (".xcf", _refused("GIMP (XCF)")), (".exr", _refused("OpenEXR")),
+        (".tga", _refused("Targa (TGA)")), (".ico .cur", _refused("icon (ICO)")), (".svg .svgz", SVG),
+        (".eps .ps .ai", _refused("PostScript (EPS)", "draw it as PNG first")), (".pcx", _refused("PCX")),
+        (".wmf .emf", _refused("Windows metafile (WMF)")), (".jxr .wdp .hdp", _refused("JPEG XR")),
+        (".fits .fit .fts", _refused("FITS")), (".dds", _refused("DirectDraw surface (DDS)")),
+        (".qoi", _refused("QOI")), (".dpx", _refused("DPX")), (".bpg", _refused("BPG")),
+        (".mp4 .m4v .mov .qt .3gp .3g2 .3gpp .f4v .insv", MP4), (".avi .divx", _video("AVI")),
+        (".mkv .webm .mk3d", _video("Matroska or WebM")), (".wmv .asf .wm", _video("Windows Media")),
+        (".flv", _video("Flash video")), (".mpg .mpeg .mpe .m2v .m1v .vob .mod", _video("MPEG")),
+        (".ts .mts .m2ts .m2t .tod .tp .trp", _video("MPEG transport stream")), (".ogv .ogm", _video("Ogg")),
+        (".rm .rmvb", _video("RealMedia")), (".mxf .gxf", _video("MXF")), (".dv .dif", _video("DV")),
+        (".h264 .264 .h265 .265 .hevc .avc", _video("raw video stream")), (".y4m", _video("YUV4MPEG")),
+        (".ivf .obu", _video("IVF")), (".braw .r3d .ari", _video("cinema raw")),
+        (".nii .nia .hdr .img", NIFTI), (".dcm .dicom .ima .dic", DICOM), (".mgz .mgh", _volume("FreeSurfer (MGH)")),
+        (".nrrd .nhdr", _volume("NRRD")), (".mha .mhd", _volume("MetaImage")), (".mnc", _volume("MINC or netCDF")),
+        (".head .brik", _volume("AFNI")), (".par .rec", _volume("Philips PAR/REC")), (".vti .vtk", _volume("VTK")),
+        (".xml .html .htm .json .jsonl .csv .tsv .txt .md .rst .log .ini .cfg .conf .toml .yaml .yml .py "
+         ".js .css .r .m .sh .bat .c .h .cpp .java .ipynb .tex .bib .srt .vtt .xmp .aae .thm .lrv .url "
+         ".webloc .lnk .bval .bvec .sha256 .md5 .sum .lock .sqlite .db .pkl .pickle .pt .pth .ckpt .onnx "
+         ".safetensors .npz .exe .dll .so .o .class .pyc",
+         _plain("data")),
+        (".doc .docx .xls .xlsx .ppt .pptx .odt .ods .odp .rtf .pages .numbers .key .epub", _plain("document")),
+        (".mp3 .wav .flac .aac .m4a .ogg .oga .opus .wma .aif .aiff .amr .mid .midi", SOUND),
+        (".zip", _archive("ZIP archive")), (".tar .tgz", _archive("tar archive")), (".7z", _archive("7z archive")),
+        (".rar", _archive("RAR archive")), (".gz", _archive("gzip file")),
+    )
+    for suffix in names.split()
+}  # fmt: skip
+#: Suffixes that claim a picture that can be read.
+IMAGE_SUFFIXES = frozenset(s for s, found in _BY_SUFFIX.items() if found.kind == "image" and found.readable)
+#: Names that systems leave in folders.
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db", "__macosx", "@eadir"})
+
+
+def format_of(head: bytes, name: str = "") -> Format:
+    """The format of a file that begins with `head`, at least `HEAD` bytes where it has so many.
+
+    Args:
+        name: of the file; decides only where the bytes do not, in upper or lower case alike.
+    """
+    claimed = _claimed(name)
+    found = _by_content(head, name)
+    if found in (TEXT, None) and claimed is not None and not (found is TEXT and _claims_wrongly(name)):
+        return claimed
+    return found or UNKNOWN
+
+
+def _claimed(name: str) -> Format | None:
+    lower = name.lower()
+    for ending in (".nii.gz", ".img.gz", ".hdr.gz"):
+        if lower.endswith(ending):
+            return NIFTI
+    if lower.endswith(".mgh.gz"):
+        return _BY_SUFFIX[".mgz"]
+    return _BY_SUFFIX.get(os.path.splitext(lower)[1])
+
+
+def _claims_wrongly(name: str) -> bool:
+    """Whether a name that is a video's or a scan's is as often a text's: TypeScript, headers and notes."""
+    return os.path.splitext(name.lower())[1] in (".ts", ".hdr", ".head", ".rec", ".par", ".mod", ".key")
+
+
+def _by_content(head: bytes, name: str) -> Format | None:
+    if head[4:8] == b"ftyp":
+        return _iso_media(head)
+    if head[128:132] == b"DICM":
+        return DICOM
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": WEBP, b"AVI ": _BY_SUFFIX[".avi"], b"WAVE": SOUND}.get(head[8:12])
+    for beginning, found in _BEGINNINGS:
+        if head.startswith(beginning):
+            return found
+    if head[4:8] in _BOXES and (head[:1] == b"\0" or (head[4:8] == b"mdat" and not _is_text(head))):
+        return MP4
+    if head.startswith(b"BM") and head[6:10] == bytes(4) and head[14:18] in _BMP_HEADERS:
+        return BMP
+    if _PNM.match(head):
+        return PNM
+    if head.startswith(b"\x1f\x8b"):
+        return _compressed(head, name)
+    if _dicom_without_preamble(head):
+        return DICOM
+    if head[257:262] == b"ustar":
+        return _BY_SUFFIX[".tar"]
+    if any(_every(head, first, step) for first, step in ((0, 188), (4, 192), (0, 204))):
+        return _BY_SUFFIX[".ts"]
+    if head[:4] == b"\0\0\0\1" and head[4:5] and head[4] & 0x1F in (7, 9):
+        return _BY_SUFFIX[".h264"]
+    if _is_text(head):
+        start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in start):
+            return SVG
+        return TEXT
+    return None
+
+
+_BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))
+
+
+def _iso_media(head: bytes) -> Format:
+    length = int.from_bytes(head[:4], "big")
+    major = head[8:12]
+    brands = [major, *(head[i : i + 4] for i in range(16, min(length, len(head)), 4))]
+    if major == b"crx ":
+        return _refused("Canon camera raw (CR3)", _RAW)
+    if major in (b"avif", b"avis") or (major in _STILLS and {b"avif", b"avis"} & set(brands)):
+        return AVIF
+    if major in _STILLS:
+        return HEIC
+    if major == b"jxl ":
+        return JXL
+    return SOUND if major in _SOUNDS else MP4
+
+
+def _compressed(head: bytes, name: str) -> Format:
+    """What lies in a gzip file: its first bytes are unpacked, no more."""
+    try:
+        inner = zlib.decompressobj(wbits=31).decompress(head, 1024)
+    except zlib.error:
+        inner = b""
+    if inner[257:262] == b"ustar":
+        return _BY_SUFFIX[".tgz"]
+    if inner[:4] == b"\0\0\0\x01" and len(inner) > 30:
+        return _BY_SUFFIX[".mgz"]
+    found = _by_content(inner, "") if inner and not inner.startswith(b"\x1f\x8b") else None
+    if found in (NIFTI, SVG) or (found is not None and found.kind == "volume"):
+        return found
+    claimed = _claimed(name)
+    return claimed if claimed is not None and claimed.kind == "volume" else _BY_SUFFIX[".gz"]
+
+
+def _dicom_without_preamble(head: bytes) -> bool:
+    """Whether a file begins with an element of DICOM's group 2 or 8, its representation said or not."""
+    if head[:2] not in (b"\x02\0", b"\x08\0") or len(head) < 16 or head[3] > 1:
+        return False
+    if _VR.fullmatch(head[4:6]):
+        return True
+    # Implicit: the length of the first element follows its tag, and then the next element of the group.
+    length = int.from_bytes(head[4:8], "little")
+    after = head[8 + length : 10 + length]
+    return length < 512 and length % 2 == 0 and after in (b"\x02\0", b"\x08\0")
+
+
+def _every(head: bytes, first: int, step: int) -> bool:
+    """Whether the sync byte of MPEG's packets stands at its places."""
+    marks = head[first::step][:8]
+    return len(marks) >= 3 and set(marks) == {0x47}
+
+
+def _is_text(head: bytes) -> bool:
+    if not head or b"\0" in head:
+        return head.startswith((b"\xff\xfe", b"\xfe\xff"))
+    if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return False
+    try:
+        head[:-4].decode("utf-8")
+    except UnicodeDecodeError:
+        # The last character may be cut; what fails before is no UTF-8.
+        return False
+    return True
+
+
+def head_of(path: str | os.PathLike[str]) -> bytes:
+    """The first `HEAD` bytes of a regular file, b"" of anything else. Never waits, as for a pipe's writer.
+
+    Raises:
+        OSError: it cannot be opened or read.
+    """
+    # What is a file now may be a pipe by the time it is opened.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        return os.read(descriptor, HEAD)
+    finally:
+        os.close(descriptor)
+
+
+def sniffed(path: str | os.PathLike[str]) -> Format:
+    """The format of a file; where it cannot be read, what its name claims."""
+    try:
+        head = head_of(path)
+    except OSError:
+        head = b""
+    return format_of(head, Path(path).name)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden or was left by a system."""
+    return name.startswith(".") or name.lower() in _LITTER
