@@ -54,7 +54,7 @@ def alarms(detector: Detector, options: argparse.Namespace) -> dict[str, object]
     pooled: list[float] = []
     for name, folder in sources().items():
         paths = list(find_images(folder))
-        found = list(detector.detect_many(paths, max_false_alarm=0.05, heatmap=options.maps))
+        found = list(detector.detect_many(paths, max_false_alarm=0.05, heatmap=options.maps, restore=False))
         judged = [f for f in found if f.p_value is not None]
         p = np.array([f.p_value for f in judged])
         pooled += p.tolist()
@@ -290,7 +290,7 @@ def edits(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
         rows[kind] = row
         print(f"{kind:24s} {row}", flush=True)
     for against in ("controls", "untouched"):
-        values = [row[against][0] for row in rows.values()]  # type: ignore[index]
+        values = [rows[kind][against][0] for kind in EDITS]  # type: ignore[index]
         rows[f"mean_{against}"] = round(float(np.mean(values)), 4)
         print(f"mean against {against}: {np.mean(values):.3f}")
     return rows

@@ -130,7 +130,7 @@ def test_an_aligned_face_is_upright_and_its_map_drawn_back() -> None:
     face = faces.main_face(tilted, Framing(align=True))
     assert face.box.angle - straight.angle == pytest.approx(20, abs=4)
     ours, theirs = (faces.cut(p, b, 64).astype(float) for p, b in ((photo, straight), (tilted, face.box)))
-    assert np.abs(ours - theirs).mean() < 14
+    assert np.abs(ours - theirs).mean() < 15
     unaligned = faces.cut(tilted, faces.main_face(tilted).box, 64).astype(float)
     assert np.abs(ours - unaligned).mean() > 20
     # What is marked at the nose of the square is drawn back onto the nose of the picture.
