@@ -369,7 +369,7 @@ def test_info_prints_the_card(model_folder: Path) -> None:
 def test_settings_are_checked_and_named(tmp_path: Path) -> None:
     with pytest.raises(PixelsleuthError, match=r"unknown setting; expected one of .*epochs"):
         resolve("fast", None, ["vqvae_stage.epoch=3"])
-    with pytest.raises(PixelsleuthError, match="expected one of fast, scans, paper-ffhq"):
+    with pytest.raises(PixelsleuthError, match="expected one of fast, faces, scans, paper-ffhq"):
         resolve("slow")
     with pytest.raises(PixelsleuthError, match="seed: expected int, got 'x'"):
         resolve("fast", None, ["seed=x"])
