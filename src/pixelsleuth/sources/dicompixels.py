@@ -100,6 +100,8 @@ def serve() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        # A decoder that is brought down leaves no dump of its memory behind.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
         # Not every system limits memory; the time is limited on all.
         pass
