@@ -88,7 +88,11 @@ def scored_of_volumes(result: VolumeEvaluation) -> Scored:
 
 def write_scored(table: Scored, path: Path) -> None:
     """Writes CSV with columns path, anomalous (0 or 1), unit, and one a score."""
-    with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    # Bytes of a name that are no text are escaped.
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow([*_COLUMNS, *table.scores])
         for i, row in enumerate(zip(table.paths, table.anomalous.astype(int), table.units, strict=True)):
