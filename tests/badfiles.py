@@ -1,4 +1,4 @@
-"""Files that are broken, hostile or odd, made at run time."""
+"""Files that are broken, hostile or odd, made at run time; `docs/bad-inputs.md` is made of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tests.conftest import shape_picture
+from tests.picturefiles import write_odd_pictures, write_refused_pictures
 
 #: name -> the reason's code
 BAD = {
@@ -29,6 +30,17 @@ BAD = {
     "dangling.jpg": "missing",
     "script.eps": "unsupported_format",
     "vector.svg": "unsupported_format",
+    "circle.jpg": "unreadable",
+    "next.jxl": "unsupported_format",
+    "layers.psd": "unsupported_format",
+    "camera.dng": "unsupported_format",
+    "camera.cr3": "unsupported_format",
+    "twelve_bits.jpg": "unsupported_format",
+    "pages.pdf": "unsupported_format",
+    "pictures.zip": "unsupported_format",
+    "glow.exr": "unsupported_format",
+    "noise.bin": "not_an_image",
+    "film.jpg": "unsupported_kind",
 }
 #: name -> a word of the note
 ODD = {
@@ -42,6 +54,27 @@ ODD = {
     "wrong_suffix.png": "",
     "float.tiff": "floating-point",
     "one_bit.png": "",
+    "phone.heic": "",
+    "sequence.heic": "2 pictures in one file",
+    "still.avif": "",
+    "scan.jp2": "",
+    "twelve_bits.png": "fill 12 bits",
+    "twelve_bits.tif": "fill 12 bits",
+    "twelve_bits_colour.tif": "fill 12 bits",
+    "said_range.tif": "that the file says",
+    "int32.tif": "stretched",
+    "infinite.tif": "infinite",
+    "float_colour.tif": "floating-point",
+    "pages.tif": "largest of 3 pages",
+    "lab.tif": "colours converted",
+    "wide_gamut.jpg": "sRGB",
+    "broken_profile.jpg": "profile cannot be used",
+    "press.jpg": "sRGB",
+    "linear_grey.png": "sRGB",
+    "gamma.png": "gamma",
+    "hdr_pq.png": "HDR",
+    "gain_map.jpg": "gain map",
+    "burst.mpo": "MPO",
 }
 
 
@@ -71,7 +104,12 @@ def write_bad_files(folder: Path) -> None:
     picture.resize((20, 20)).save(folder / "tiny.png")
     (folder / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
-    (folder / "dangling.jpg").symlink_to(folder / "nowhere.jpg")
+    (folder / "dangling.jpg").symlink_to("nowhere.jpg")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (folder / "noise.bin").write_bytes(np.random.default_rng(0).bytes(3000))
+    (folder / "film.jpg").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100))
+    write_refused_pictures(folder)
+    write_odd_pictures(folder)
     grey = np.asarray(picture.convert("L"))
     Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen_bit.png")
     picture.convert("CMYK").save(folder / "cmyk.jpg")

@@ -27,20 +27,26 @@ from tests.badfiles import BAD, ODD, write_bad_files
 from tests.conftest import shape_picture, write_shapes
 
 
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    write_bad_files(folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", sorted(BAD))
-def test_bad_files_give_a_reason(name: str, tmp_path: Path) -> None:
-    write_bad_files(tmp_path)
+def test_bad_files_give_a_reason(name: str, bad_files: Path) -> None:
     with pytest.raises(InputError) as caught:
-        read_picture(tmp_path / name)
+        read_picture(bad_files / name)
     assert caught.value.code == BAD[name]
     assert "\n" not in caught.value.sentence
     assert len(caught.value.sentence) > 20
 
 
 @pytest.mark.parametrize("name", sorted(ODD))
-def test_odd_files_are_read_and_the_change_is_noted(name: str, tmp_path: Path) -> None:
-    write_bad_files(tmp_path)
-    picture = read_picture(tmp_path / name)
+def test_odd_files_are_read_and_the_change_is_noted(name: str, bad_files: Path) -> None:
+    picture = read_picture(bad_files / name)
+    assert picture.pixels.max() > 100, "never black"
     assert picture.pixels.dtype == np.uint8
     assert picture.pixels.shape[2] == 3
     assert any(ODD[name] in note.sentence for note in picture.notes) or ODD[name] == ""

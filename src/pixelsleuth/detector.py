@@ -186,7 +186,7 @@ class Detector:
     def _not_read(self, source: Input, error: InputError) -> Finding:
         return Finding(
             path_of(source), error.sha256, kind_of(source), self._identity(), "not_applicable",
-            reason={"code": error.code, "sentence": error.sentence}, version=__version__,
+            reason={"code": error.code, "sentence": error.sentence}, notes=error.notes, version=__version__,
         )  # fmt: skip
 
     def preparation(self, policy: Policy | None = None) -> Preparation:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pixelsleuth.records import Note
+
 
 class PixelsleuthError(Exception):
     """An expected failure. The command line prints its text as one line and exits with 2."""
@@ -14,10 +19,12 @@ class InputError(PixelsleuthError):
         code: a stable word for programs, such as ``truncated`` or ``no_face``.
         sentence: the same for people.
         sha256: of the input's bytes, where they could be read.
+        notes: what was done to read it, where it could be.
     """
 
-    def __init__(self, code: str, sentence: str, sha256: str | None = None) -> None:
+    def __init__(self, code: str, sentence: str, sha256: str | None = None, notes: tuple[Note, ...] = ()) -> None:
         super().__init__(sentence)
+        self.notes = notes
         self.sha256 = sha256
         self.code = code
         self.sentence = sentence

@@ -227,6 +227,9 @@ def format_of(head: bytes, name: str = "") -> Format:
     found = _by_content(head, name)
     if found in (TEXT, None) and claimed is not None and not (found is TEXT and _claims_wrongly(name)):
         return claimed
+    if found is not None and found.name == "ZIP archive" and claimed is not None and claimed.plain:
+        # Documents of offices are such archives.
+        return claimed
     return found or UNKNOWN
 
 

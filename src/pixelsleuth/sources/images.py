@@ -358,6 +358,7 @@ def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes
         origin: as it was opened: its tags and profile.
     """
     _note_gain_map(origin, found, data, notes)
+    turned = found is formats.HEIC and _heic_is_turned(data)
     info = origin.info
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -385,7 +386,7 @@ def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes
         rgba = image.convert("RGB")
         rgba.putalpha(alpha)
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-    return np.ascontiguousarray(np.asarray(_upright(image.convert("RGB"), origin, notes)))
+    return np.ascontiguousarray(np.asarray(_upright(image.convert("RGB"), origin, turned, notes)))
 
 
 def _code_points(image: Image.Image, found: Format, data: bytes) -> CodePoints | None:
@@ -447,22 +448,30 @@ def _note_gain_map(image: Image.Image, found: Format, data: bytes, notes: list[N
         notes.append(Note("gain_map", "it has a gain map for screens of high range (HDR); the base picture is judged"))
 
 
-def _upright(image: Image.Image, origin: Image.Image, notes: list[Note]) -> Image.Image:
+def _heic_is_turned(data: bytes) -> bool:
+    """Whether HEIC's own tags turn or mirror the picture; libheif does it, and what EXIF says does not count."""
+    at = data.find(b"irot", 0, 65536)
+    return (0 <= at < len(data) - 4 and data[at + 4] & 3 != 0) or b"imir" in data[:65536]
+
+
+_METHODS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def _upright(image: Image.Image, origin: Image.Image, turned: bool, notes: list[Note]) -> Image.Image:
+    """Turned as EXIF says; `turned`: the decoder has done it."""
     try:
-        told = origin.info.get("original_orientation") or origin.getexif().get(0x0112, 1)
-        here = origin.getexif().get(0x0112, 1)
-        methods = {
-            2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-            5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_90,
-        }  # fmt: skip
+        told = origin.getexif().get(0x0112, 1)
     except Exception:
         # EXIF is written by all sorts of programs; a broken block costs the turn, not the picture.
         notes.append(Note("exif_ignored", "its EXIF block is broken; the picture is judged as it is stored"))
         return image
-    if told in methods:
+    if turned or told in _METHODS:
         notes.append(Note("rotated_by_exif", "turned upright, or mirrored, as its EXIF orientation says"))
-    return image.transpose(methods[here]) if here in methods else image
+    return image.transpose(_METHODS[told]) if told in _METHODS else image
 
 
 # --- TIFF and JPEG beyond Pillow ---

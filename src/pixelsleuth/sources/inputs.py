@@ -28,6 +28,7 @@ from pixelsleuth.sources.images import (
     read_bytes,
     rgb_of,
 )
+from pixelsleuth.sources.retries import check_room
 from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, open_video
@@ -272,11 +273,13 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
     try:
         if how.crop == "face":
             found = faces.judged_faces(picture.pixels, how.framing, notes)
+            if not whole_without_face:
+                check_room(found[0], picture.pixels.shape)
         else:
             found = [_whole(picture.pixels, 1.0)]
     except InputError as error:
         if not whole_without_face:
-            raise InputError(error.code, error.sentence, picture.sha256) from None
+            raise InputError(error.code, error.sentence, picture.sha256, tuple(notes)) from None
         found = [_whole(picture.pixels, 0.0)]
     looks = tuple((_look(face, how, picture.pixels, face.box),) for face in found)
     height, width = picture.pixels.shape[:2]
