@@ -16,7 +16,7 @@ from tests.videofiles import broken_videos
 from tests.volumefiles import bad_volumes
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.sources.faces import Framing
+from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.inputs import Preparation, prepare
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.volumes import read_volume
@@ -55,7 +55,7 @@ def page(folder: Path) -> str:
     files.mkdir()
     write_bad_files(files)
     videos = [path.name for path in broken_videos(files)]
-    how = Preparation((128, 128), "none", Framing(), Policy())
+    how = Preparation(Sizes(128, 128), "none", Framing(), Policy())
     text = HEAD
     for name in (*BAD, *videos):
         try:
