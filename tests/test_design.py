@@ -10,9 +10,9 @@ import pixelsleuth
 ROOT = Path(pixelsleuth.__file__).parent
 #: A room may import from those before it.
 ORDER = (
+    "records",
     "errors",
     "files",
-    "records",
     "sources",
     "models",
     "scoring",

@@ -240,7 +240,9 @@ def test_bad_files_among_good_ones_never_stop_a_run(model_folder: Path, shapes: 
     by_name = {Path(r["path"]).name: r for r in records}
     for name, reason in BAD.items():
         assert by_name[name]["verdict"] == "not_applicable"
-        assert by_name[name]["reason"]["code"] == reason, name
+        # What begins as a film does is tried as one, whatever its name; alone, a picture's decoder refuses the kind.
+        expected = "not_a_video" if name == "film.jpg" else reason
+        assert by_name[name]["reason"]["code"] == expected, name
     assert by_name["00000.png"]["verdict"] in ("normal", "unsure", "anomalous")
     assert by_name["cmyk.jpg"]["p_value"] is not None
 
