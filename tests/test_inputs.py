@@ -265,6 +265,15 @@ def test_png_says_its_colours_in_numbers() -> None:
         assert 20 < high.pixels.mean() < 235
 
 
+def test_high_range_becomes_standard_range_by_its_own_curve() -> None:
+    # 100 and 203 nits of PQ, where 203 is white; signal .5 and .75 of HLG are 51 and 203 nits on its reference screen.
+    for transfer, codes, nits in ((16, (130, 148), (100, 203)), (18, (128, 191), (51, 203))):
+        stored = np.repeat(np.array([codes], np.uint8).repeat(32, 1)[..., None], 3, 2).repeat(40, 0)
+        high = decode(with_chunk(saved(stored, "PNG"), b"cICP", bytes([1, transfer, 0, 1])))
+        for column, light in zip((5, 50), nits, strict=True):
+            assert abs(float(high.pixels[5, column, 0]) - float(levels(np.array(light / 203)))) < 6
+
+
 GREY = np.asarray(Image.fromarray(portrait(128)).convert("L"))
 
 

@@ -513,10 +513,11 @@ def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> np.n
         except cv2.error:
             values = None
     if values is None or values.shape[:2] != (height, width):
+        told = "/".join(str(n) for n in sorted(set(bits))[:4])
         raise InputError(
             "unsupported_format",
-            f"this kind of TIFF is not read ({len(bits)} channels of {'/'.join(map(str, sorted(set(bits))))} bits, "
-            f"compression {tags.get(259, 1)}); save it as TIFF of 8 or 16 bits, or as PNG",
+            f"this kind of TIFF is not read ({len(bits)} channels of {told} bits, compression "
+            f"{_shown(str(tags.get(259, 1)))[:20]}); save it as TIFF of 8 or 16 bits, or as PNG",
         )
     grey = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., 2::-1]
     pixels = grey if grey.dtype == np.uint8 else to_8_bits(grey, _said_by_tiff(tags), notes)
