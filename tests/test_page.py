@@ -184,7 +184,7 @@ def test_a_model_of_volumes_asks_for_volumes(opened: Callable[..., Any], browser
     page.reload()
     page.wait_for_selector("#model:not(:empty)")
     assert page.text_content("#takes") == "a volume"
-    assert page.text_content("#limit") == "NIfTI: .nii, .nii.gz, up to 500 MB"
+    assert page.text_content("#limit") == "NIfTI, Analyze, MGH, NRRD, DICOM in one file, up to 500 MB"
     assert not page.is_visible("#examples")
 
 
