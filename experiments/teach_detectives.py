@@ -199,7 +199,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96, help="pairs in a step of the first two")
-    parser.add_argument("--student-batch", type=int, default=64)
     parser.add_argument("--trunk", type=Path, help="file of ImageNet's weights; default: the installed package's")
     parser.add_argument("--save-trunk", type=Path, help="only write that file")
     options = parser.parse_args()
@@ -208,7 +207,6 @@ def main() -> None:
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(2)
-    torch.backends.cudnn.benchmark = True
     trunk = load_file(options.trunk) if options.trunk else imagenet_weights()
     mains = [Pupil(student, trunk, 8e-4, 0.999, device) for student in MAIN]
     students = [Pupil(student, trunk, 6e-4, 0.99, device) for student in STUDENTS]
@@ -228,6 +226,7 @@ def _teach(
     """Teaches until the minutes are over; gives counts, speed and the curve of losses."""
     kept: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=len(students))
     chance = torch.Generator().manual_seed(0)
+    together = options.batch - math.ceil(options.batch / UNTREATED_EVERY)
     curve, steps, start, told = [], 0, 0.0, 0.0
     for batch in loader:
         start = start or time.perf_counter()
@@ -236,7 +235,8 @@ def _teach(
             break
         # What is chosen by is left on the processor: asking the GPU would make each wait for the other.
         pixels, mask, about = *(part.to(device, non_blocking=True) for part in batch[:2]), batch[2]
-        treated = about[:, 2].nonzero()[:, 0]
+        # Always as many: on a GPU every new shape costs seconds of choosing kernels.
+        treated = about[:, 2].nonzero()[:together, 0]
         both = torch.cat([treated, treated + len(about)]).to(device, non_blocking=True)
         for pupil in mains:
             pupil.learn(pixels[both], mask[both[: len(treated)]], done)
@@ -244,7 +244,7 @@ def _teach(
         # Each student's turn comes once in as many steps as there are students, and it picks from all pairs since.
         if len(kept) == kept.maxlen:
             pupil = students[steps % len(students)]
-            pupil.learn(*_picked(pupil, kept, stream, options.student_batch, chance), done)
+            pupil.learn(*_picked(pupil, kept, stream, together, chance), done)
         steps += 1
         if time.perf_counter() - told > 15:
             told = time.perf_counter()
@@ -263,12 +263,13 @@ def _teach(
 
 
 def _picked(
-    pupil: Pupil, kept: deque[tuple[Tensor, Tensor, Tensor]], stream: Stream, most: int, chance: torch.Generator
+    pupil: Pupil, kept: deque[tuple[Tensor, Tensor, Tensor]], stream: Stream, count: int, chance: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """At most `most` of the kept pairs that a pupil may learn from, drawn at random."""
+    """`count` of the kept pairs that a pupil may learn from, drawn at random; some twice where there are too few."""
     about = torch.cat([part for _, _, part in kept])
     rows = pupil.admits(about, stream.sources, stream.kinds).nonzero()[:, 0]
-    rows = rows[torch.randperm(len(rows), generator=chance)[:most]]
+    order = torch.randperm(len(rows), generator=chance)
+    rows = rows[torch.cat([order] * math.ceil(count / len(rows)))[:count]]
     size = len(kept[0][1])
     pixels = [kept[r // size][0][[r % size, r % size + size]] for r in rows.tolist()]
     mask = torch.stack([kept[r // size][1][r % size] for r in rows.tolist()])
