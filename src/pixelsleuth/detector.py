@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,14 @@ from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
-from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
+from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, of_input, of_tracks
+from pixelsleuth.scoring.origins import PROMISES, Promise
 from pixelsleuth.scoring.scans import SliceExaminer
 from pixelsleuth.sources.faces import Framing, Sizes, Views, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, check_kind, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.sources.traits import traits_of
 
 #: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
 BATCH = 32
@@ -36,6 +38,15 @@ BATCH_ON_GPU = 256
 VIDEOS = 2
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a verdict rests on; see `Detector.detect_many`."""
+
+    rate: float
+    promise: Promise
+    typicality: bool
 
 
 class Detector:
@@ -116,6 +127,8 @@ class Detector:
         batch_size: int | None = None,
         policy: Policy | None = None,
         whole_without_face: bool = False,
+        promise: Promise = "calibration",
+        typicality: bool = True,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
@@ -132,12 +145,15 @@ class Detector:
                 finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole picture where a face is wanted and none is found.
+            promise: which pictures the rate is promised for, and so which p-value verdicts rest on (see
+                scoring.origins).
+            typicality: pictures unlike those of calibration are `unsure`, where the model knows what those are like.
 
         Raises:
-            CalibrationError: the calibration set is too small for the rate.
+            CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
             PixelsleuthError: frames are to be picked otherwise than those the model was calibrated on.
         """
-        self.calibration.check_rate(max_false_alarm)
+        self.calibration.check_rate(max_false_alarm, promise)
         if self.scanner is not None:
             yield from self._scan(self.scanner, sources, max_false_alarm, heatmap)
             return
@@ -157,7 +173,8 @@ class Detector:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                yield from self._judge(ready, max_false_alarm, heatmap, restore, every_score, batch_size, began)
+                rule = _Rule(max_false_alarm, promise, typicality)
+                yield from self._judge(ready, rule, heatmap, restore, every_score, batch_size, began)
 
     def _scan(self, scanner: Scanner, sources: Iterable[Input], rate: float, heatmap: bool) -> Iterator[Finding]:
         """Findings of volumes in order; the next is read while one is computed."""
@@ -209,7 +226,7 @@ class Detector:
             return self._not_read(source, error)
 
     def _judge(
-        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, restore: bool, every_score: bool,
+        self, ready: Sequence[Prepared | Finding], rule: _Rule, heatmap: bool, restore: bool, every_score: bool,
         batch: int, began: float,
     ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one batch, in order."""
@@ -217,7 +234,7 @@ class Detector:
         # A video has many frames, of which few are mapped once their scores are known.
         mapped = heatmap and all(item.kind != "video" for item in inputs)
         seen = self._examined(inputs, mapped, every_score, batch, restore)
-        judged = self._judged(inputs, seen.scores[self.calibration.score], rate, batch) if inputs else []
+        judged = self._judged(inputs, seen.scores[self.calibration.score], rule, batch) if inputs else []
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
         of_inputs = zip(judged, _rows(inputs), strict=True)
@@ -230,7 +247,7 @@ class Detector:
                     finding = self._of_video(item, verdict, seen, rows, heatmap, restore, batch)
                 else:
                     finding = self._of_picture(item, verdict, seen, rows)
-            yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds)
+            yield replace(finding, max_false_alarm=rule.rate, seconds=finding.seconds + seconds)
 
     def _examined(
         self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True
@@ -257,27 +274,49 @@ class Detector:
             )
         return joined_examinations(parts)
 
-    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[Judgement]:
+    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rule: _Rule, batch: int) -> list[Judgement]:
         """p-values and verdicts; near the rate both mild re-encodings must agree."""
-        found = [self._judgement(*one, scores, rate) for one in zip(inputs, _rows(inputs), strict=True)]
+        limits = [self._limits(item, rule) for item in inputs]
+        everything = list(zip(inputs, _rows(inputs), limits, strict=True))
+        found = [self._judgement(*one, scores, rule) for one in everything]
         doubtful = [i for i, judged in enumerate(found) if judged.near]
         near = [inputs[i] for i in doubtful]
         for encoding in REENCODINGS if near else ():
             squares = [square for item in near for square in _reencoded(item, self.examiner.sizes, encoding)]
             again = self._chunked(squares, _keys(near), False, False, batch).scores[self.calibration.score]
-            for i, item, rows in zip(doubtful, near, _rows(near), strict=True):
-                found[i] = found[i].doubted(self._judgement(item, rows, again, rate, encoding), encoding)
+            for i, rows in zip(doubtful, _rows(near), strict=True):
+                other = self._judgement(inputs[i], rows, limits[i], again, rule, encoding)
+                found[i] = found[i].doubted(other, encoding)
         return found
 
     def _judgement(
-        self, item: Prepared, rows: Sequence[range], scores: np.ndarray, rate: float, encoding: str = "original"
-    ) -> Judgement:
-        p_looks = [[self.calibration.p_value(scores[k], encoding) for k in track] for track in rows]
-        limits = [
-            limit_of(track[0].face, track[0].views.square) if item.kind == "image" and track[0].face.landmarks else None
+        self, item: Prepared, rows: Sequence[range], limits: Sequence[dict[str, str] | None], scores: np.ndarray,
+        rule: _Rule, encoding: str = "original",
+    ) -> Judgement:  # fmt: skip
+        return judgement(self._p_looks(rows, scores, rule.promise, encoding), item.kind, rule.rate, limits)
+
+    def _p_looks(
+        self, rows: Sequence[range], scores: np.ndarray, promise: Promise = "calibration", encoding: str = "original"
+    ) -> list[list[float]]:
+        """p-values of an input's squares, by track."""
+        p = self.calibration.p_by(promise)
+        return [[p(float(scores[k]), encoding) for k in track] for track in rows]
+
+    def _limits(self, item: Prepared, rule: _Rule) -> list[dict[str, str] | None]:
+        """Of each track why it cannot be judged surely, or None; of pictures with a face alone."""
+        return [
+            self._limit(track[0], item, rule) if item.kind == "image" and track[0].face.landmarks else None
             for track in item.tracks
         ]
-        return judgement(p_looks, item.kind, rate, limits)
+
+    def _limit(self, look: Look, item: Prepared, rule: _Rule) -> dict[str, str] | None:
+        face, square = look.face, look.views.square
+        limit = limit_of(face, square)
+        usual = self.calibration.typicality
+        if limit is not None or usual is None or not rule.typicality:
+            return limit
+        encoded = item.source if isinstance(item.source, bytes) else None
+        return usual.reason(traits_of(square, face.box.width, encoded, face.landmarks))
 
     def _of_picture(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
         """The finding of a picture, its maps drawn where they were made."""
@@ -285,11 +324,13 @@ class Detector:
         count = len(item.tracks)
         faces = [
             FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]))
-            for (look,), (i,), p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True)
+            for (look,), (i,), p, verdict in zip(
+                item.tracks, rows, self._p_tracks(item, rows, seen), judged.verdicts, strict=True
+            )
         ]
         best = judged.decisive
         finding = replace(
-            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores,
+            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
             square=faces[best].face.box,
         )  # fmt: skip
         if seen.maps:
@@ -317,20 +358,24 @@ class Detector:
         """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
         began = time.perf_counter()
         values = seen.scores[self.calibration.score]
+        p_looks = self._p_looks(rows, values)
         frames = [
             FrameFinding(look.index, look.time, number, look.face, float(values[i]), p)
-            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, judged.p_looks, strict=True))
+            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, p_looks, strict=True))
             for look, i, p in zip(track, where, ps, strict=True)
         ]
         faces = []
-        for track, where, p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True):
+        for track, where, p, verdict in zip(
+            item.tracks, rows, of_tracks(p_looks, "video"), judged.verdicts, strict=True
+        ):
             of_track = [float(values[i]) for i in where]
             worst = track[int(np.argmax(of_track))]
             scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
             faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores))
         best = judged.decisive
         finding = replace(
-            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores, frames=tuple(frames),
+            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
+            frames=tuple(frames),
         )  # fmt: skip
         if heatmap:
             track, where = item.tracks[best], rows[best]
@@ -372,7 +417,17 @@ class Detector:
         found = [region_of(mask, min(1.0, looks * p), box, shape) for mask, p in self.calibration.regions(excess)]
         return tuple(found)
 
-    def _finding(self, item: Prepared, judged: Judgement) -> Finding:
+    def _p_tracks(
+        self, item: Prepared, rows: Sequence[range], seen: Examination, promise: Promise = "calibration"
+    ) -> list[float]:
+        return of_tracks(self._p_looks(rows, seen.scores[self.calibration.score], promise), item.kind)
+
+    def _finding(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
+        p: dict[Promise, float | None] = {
+            promise: of_input(self._p_tracks(item, rows, seen, promise), judged.counted)
+            for promise in PROMISES
+            if promise == "calibration" or self.calibration.sources
+        }
         return Finding(
             path=item.path,
             sha256=item.sha256,
@@ -380,7 +435,9 @@ class Detector:
             model=self._identity(),
             verdict=judged.verdict,
             reason=judged.reason,
-            p_value=judged.p_value,
+            p_value=p["calibration"],
+            p_value_any_source=p.get("any-source"),
+            p_value_new_source=p.get("new-source"),
             notes=item.notes,
             version=__version__,
         )
