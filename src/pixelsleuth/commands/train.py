@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pixelsleuth.commands.terminal import bar, console, say
+from pixelsleuth.errors import needs_extra
 
 
 def train(
@@ -32,8 +33,10 @@ def train(
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import check_calibration_rows
     from pixelsleuth.training.presets import resolve
-    from pixelsleuth.training.run import train as run
     from pixelsleuth.training.scan_fitting import check_calibration_volumes
+
+    with needs_extra("train", "train"):
+        from pixelsleuth.training.run import train as run
 
     with Store(store) as opened:
         volumes = opened.holds_volumes
