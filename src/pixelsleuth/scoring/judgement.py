@@ -25,13 +25,13 @@ class Judgement:
 
     Attributes:
         rate: what they are held against.
-        p_looks: of each square, by track; p_tracks: of each track; p_value: of the input.
+        p_crops: of each crop, by track; p_tracks: of each track; p_value: of the input.
         verdicts: of each track; verdict: of the input; with its reason.
         counted: numbers of the tracks that the input's verdict rests on.
     """
 
     rate: float
-    p_looks: Sequence[Sequence[float]]
+    p_crops: Sequence[Sequence[float]]
     p_tracks: Sequence[float]
     p_value: float
     verdicts: Sequence[Verdict]
@@ -68,24 +68,25 @@ class Judgement:
 
 
 def judgement(
-    p_looks: Sequence[Sequence[float]], kind: str, rate: float, limits: Sequence[dict[str, str] | None] = ()
+    p_crops: Sequence[Sequence[float]],
+    p_tracks: Sequence[float],
+    rate: float,
+    limits: Sequence[dict[str, str] | None] = (),
 ) -> Judgement:
-    """Of the p-values of an input's squares, by track: a track has twice the mean over its frames, valid under any
-    dependence (Vovk & Wang 2020); m faces or tracks have m times the smallest (Bonferroni).
+    """Of the p-values of an input's crops, by track, and of its tracks: of m tracks m times the smallest (Bonferroni).
 
     Args:
         limits: of each track, why it cannot be judged surely (see `limit_of`), or None. A limited track is `unsure`,
             and does not count beside one that is not; where all are limited, the input is `unsure`.
     """
-    limits = limits or [None] * len(p_looks)
-    p_tracks = [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
-    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_looks)))
+    limits = limits or [None] * len(p_tracks)
+    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_tracks)))
     p_value = min(1.0, len(counted) * min(p_tracks[number] for number in counted))
     verdicts: list[Verdict] = [
         "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
     ]
     whole: Verdict = "anomalous" if p_value <= rate else "normal"
-    found = Judgement(rate, p_looks, p_tracks, p_value, verdicts, whole, counted=counted)
+    found = Judgement(rate, p_crops, p_tracks, p_value, verdicts, whole, counted=counted)
     limit = limits[found.decisive]
     return found if limit is None else replace(found, verdict="unsure", reason=limit)
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_config, load_model, save_config
-from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, conformal_p, map_quantiles, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
-from pixelsleuth.scoring.examine import (
+from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
+from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
+from pixelsleuth.scoring.settings import (
     BOTH_TRACKS,
     CENTRE_AND_RIM,
     CENTRE_SMOOTHNESS,
@@ -29,15 +29,9 @@ from pixelsleuth.scoring.examine import (
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
     TWO_WAY,
-    Evidence,
-    Examiner,
     ScoreSettings,
-    Squares,
     judge_of,
-    near_scores,
-    raw_scores,
     settings_from_tree,
-    stacked,
 )
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
@@ -66,10 +60,10 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
     `rows`, pictures that the networks were trained on."""
     rows = _fitted_on(store, rows)
-    examiner = Examiner(model, ScoreSettings())
+    scorer = Scorer(model, ScoreSettings())
     parts = []
     for start in range(0, len(rows), BATCH):
-        parts.append(examiner.evidence(_squares(store, rows[start : start + BATCH], examiner)))
+        parts.append(scorer.measure(crops_of(store, rows[start : start + BATCH], scorer)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
     nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
@@ -78,7 +72,8 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in nll.items()},
         mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
     )
-    scores = raw_scores(whole, settings)
+    scores, features = raw_scores(whole, settings), whole.complexity
+    assert features is not None, "images have complexity"
     if isinstance(model.detective, DeepDetective):
         scores[DETECTIVE_NEAR] = near_scores(whole)
     kind = judge_of(model.priors)
@@ -91,8 +86,8 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS, DETECTIVE) if name in scores),
     ]
     try:
-        settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
-        settings = _fitted_views(settings, scores, whole.complexity)
+        settings = replace(settings, adjusted={n: fit_adjustment(scores[n], features) for n in names})
+        settings = _fitted_views(settings, scores, features)
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
         return replace(settings, default=f"{kind}_local_max")
@@ -130,48 +125,14 @@ def _fitted_views(settings: ScoreSettings, scores: dict[str, np.ndarray], featur
     return replace(settings, adjusted={**settings.adjusted, DETECTIVE_NEAR: near}, views_spread=float(both.std()))
 
 
-def _squares(store: Store, rows: np.ndarray, examiner: Examiner) -> Squares:
-    """Stored pictures as an examiner takes them."""
-    sizes = examiner.sizes
+def crops_of(store: Store, rows: np.ndarray, scorer: Scorer) -> Crops:
+    """Stored images as a scorer takes them."""
+    sizes = scorer.sizes
     close = store.pixels(rows, sizes.close) if sizes.close != sizes.square else None
     which = np.array([i for i, row in enumerate(rows) if sizes.near and store.box(int(row)).width >= NEAR_SIDE], int)
     near = store.pixels(rows[which], sizes.near) if len(which) else None
-    return Squares(store.pixels(rows), close, near, which if len(which) else None)
-
-
-def joined(parts: list[Evidence]) -> Evidence:
-    """Evidence of several batches as of one."""
-
-    def surprise(pieces: list[Surprise]) -> Surprise:
-        return Surprise(torch.cat([p.nll for p in pieces]), torch.cat([p.entropy for p in pieces]))
-
-    return Evidence(
-        torch.cat([p.codes for p in parts]),
-        {kind: surprise([p.surprise[kind] for p in parts]) for kind in parts[0].surprise},
-        surprise([p.rim for p in parts if p.rim is not None]) if parts[0].rim is not None else None,
-        surprise([p.two_way for p in parts if p.two_way is not None]) if parts[0].two_way is not None else None,
-        np.concatenate([p.smoothness for p in parts]),
-        np.concatenate([p.complexity for p in parts]),
-        None
-        if parts[0].altered is None
-        else (
-            torch.cat([p.altered[0] for p in parts if p.altered is not None]),
-            torch.cat([p.altered[1] for p in parts if p.altered is not None]),
-        ),
-        _joined_near(parts),
-    )
-
-
-def _joined_near(parts: list[Evidence]) -> tuple[np.ndarray, torch.Tensor, torch.Tensor] | None:
-    first, found = 0, []
-    for part in parts:
-        if part.near is not None:
-            found.append((part.near[0] + first, *part.near[1:]))
-        first += len(part.smoothness)
-    if not found:
-        return None
-    which, places, windows = zip(*found, strict=True)
-    return np.concatenate(which), torch.cat(places), torch.cat(windows)
+    keys = store.table["sha256"][rows].tolist()
+    return Crops(store.pixels(rows), keys, close, near, which if len(which) else None)
 
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
@@ -253,7 +214,7 @@ def calibrate(
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
     settings = settings_from_tree(model.config.scoring)
-    examiner = Examiner(model, settings, dtype)
+    scorer = Scorer(model, settings, dtype)
     with Store(store_path) as store:
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
@@ -265,12 +226,11 @@ def calibrate(
         rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
         scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
         maps: list[np.ndarray] = []
-        restore = settings.default_map == "restoration"
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             sha = store.table["sha256"][batch].tolist()
-            found = examiner.examine(
-                _squares(store, batch, examiner), sha, maps=start < MOST_MAPS, restorations=restore, every_score=False
+            found = scorer.score(
+                [crops_of(store, batch, scorer)], maps=start < MOST_MAPS, restorations=False, every_score=False
             )
             scores["original"].append(found.scores[settings.default])
             if found.maps:
@@ -278,10 +238,10 @@ def calibrate(
             originals = [decode(store.encoded(int(row))).pixels for row in batch]
             for name in REENCODINGS:
                 views = [
-                    cut_reencoded(p, store.box(int(row)), examiner.sizes, name)
+                    cut_reencoded(p, store.box(int(row)), scorer.sizes, name)
                     for p, row in zip(originals, batch, strict=True)
                 ]
-                again = examiner.examine(stacked(views), sha, maps=False, every_score=False)
+                again = scorer.score([stacked(views, sha)], maps=False, every_score=False)
                 scores[name].append(again.scores[settings.default])
             progress(min(start + BATCH, len(rows)), len(rows))
         sources = store.sources(rows)

@@ -36,7 +36,7 @@ from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
-from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS

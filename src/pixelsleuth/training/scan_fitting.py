@@ -13,18 +13,23 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
 from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles, save_calibration
-from pixelsleuth.scoring.examine import (
+from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.scorer import Crops, Scorer, Scores
+from pixelsleuth.scoring.settings import (
     DETECTIVE,
     DETECTIVE_MAP,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
+    MAP_SCORE,
     ScoreSettings,
     settings_from_tree,
 )
-from pixelsleuth.scoring.scans import MAP_SCORE, SliceEvidence, SliceExaminer, volume_scores, within
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import to_float
 
+#: Slices scored together.
+BATCH = 16
 #: Fewest volumes to calibrate on: with them a rate of 10% can be promised.
 FEWEST = 9
 #: What of healthy slices a map may mark when it is made a segmentation.
@@ -76,8 +81,7 @@ def calibrate_slices(
     """
     model = load_model(folder)
     settings = settings_from_tree(model.config.scoring)
-    examiner = SliceExaminer(model, settings, load_atlas(folder))
-    restore = "restoration" in settings.default_map
+    scorer = Scorer(model, settings, atlas=load_atlas(folder))
     with Store(store_path) as store:
         for key, value in model.config.preprocessing.items():
             if store.settings.get(key) != value:
@@ -91,7 +95,7 @@ def calibrate_slices(
         units, slices, maps = [], [], []
         for number, rows in enumerate(volumes, 1):
             # The whole volume is examined, for its maps are pooled; what is anomalous in it is then left out.
-            seen = examined(examiner, store, rows, restore)
+            seen = scored(scorer, store, rows)
             normal = np.flatnonzero(label[rows] != "anomalous")
             one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
             values = seen.scores[settings.default]
@@ -143,8 +147,9 @@ def check_calibration_volumes(store: Store) -> list[np.ndarray]:
     return volumes
 
 
-def examined(examiner: SliceExaminer, store: Store, rows: np.ndarray, restore: bool) -> SliceEvidence:
+def scored(scorer: Scorer, store: Store, rows: np.ndarray) -> Scores:
     """The slices of one stored volume through the networks."""
-    table = store.table
-    keys = table["sha256"][rows].tolist()
-    return examiner.examine(store.pixels(rows), store.inside(rows), table["position"][rows], keys, restore=restore)
+    keys, position = store.table["sha256"][rows].tolist(), store.table["position"][rows]
+    some = [slice(i, i + BATCH) for i in range(0, len(rows), BATCH)]
+    batches = (Crops(store.pixels(rows[s]), keys[s], inside=store.inside(rows[s]), position=position[s]) for s in some)
+    return scorer.score(batches, maps=False)
