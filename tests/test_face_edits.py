@@ -178,7 +178,7 @@ def test_untreated_pairs_differ_under_the_mask_alone(face_store: Path) -> None:
         rows = store.rows("train")
     source = PairSource(face_store, rows, PairSettings(64, 8, {"liquified": 1, "patched": 1}, treat=False))
     for number in range(6):
-        picture, forgery, mask = source.pair(number, number)
+        picture, forgery, mask, _ = source.pair(number, number)
         cells = np.abs(picture.astype(int) - forgery).max(2).reshape(8, 8, 8, 8).max((1, 3))
         assert cells[mask == 0].max(initial=0) <= 25, "cubic kernels reach into the next cell"
 
@@ -251,12 +251,12 @@ def test_a_face_turned_away_or_blurred_is_not_judged_surely(photo: np.ndarray) -
     assert soft is not None
     assert soft["code"] == "blurred"
     # A blurred bystander does not decide beside a sharp face, nor cost it a factor.
-    beside = judgement([[0.4], [0.001]], [0.4, 0.001], 0.01, [None, soft])
+    beside = judgement([0.4, 0.001], 0.01, [None, soft])
     assert (beside.verdict, beside.p_value, beside.decisive) == ("normal", 0.4, 0)
     assert list(beside.verdicts) == ["normal", "unsure"]
-    alone = judgement([[0.001]], [0.001], 0.01, [soft])
+    alone = judgement([0.001], 0.01, [soft])
     assert (alone.verdict, alone.reason) == ("unsure", soft)
-    assert judgement([[0.004], [0.3]], [0.004, 0.3], 0.01).verdict == "anomalous"
+    assert judgement([0.004, 0.3], 0.01).verdict == "anomalous"
 
 
 def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Path, tmp_path: Path) -> None:

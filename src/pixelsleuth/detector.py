@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
@@ -18,16 +17,17 @@ from pixelsleuth.findings import Assembler
 from pixelsleuth.models.folder import Model, find_model, load_model
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.atlas import load_atlas
-from pixelsleuth.scoring.calibration import SLICE, Calibration, load_calibration
-from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
-from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.calibration import Calibration, load_calibration
+from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
+from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.faces import Views
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
-from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
+from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.sources.traits import traits_of
 
 #: Crops scored together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a crop.
 BATCH = 32
@@ -49,6 +49,15 @@ class ScoreOptions:
     every_score: bool = True
     baselines: bool = False
     reference: bool = False
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a verdict rests on; see `Detector.detect_many`."""
+
+    rate: float
+    promise: Promise = "calibration"
+    typicality: bool = True
 
 
 class Detector:
@@ -128,6 +137,8 @@ class Detector:
         batch_size: int | None = None,
         policy: Policy | None = None,
         whole_without_face: bool = False,
+        promise: Promise = "calibration",
+        typicality: bool = True,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
@@ -145,22 +156,25 @@ class Detector:
                 `SLICES`. No finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole image where a face is wanted and none is found.
+            promise: which images the rate is promised for, and so which p-value verdicts rest on (see
+                scoring.origins).
+            typicality: images unlike those of calibration are `unsure`, where the model knows what those are like.
 
         Raises:
-            CalibrationError: the calibration set is too small for the rate.
+            CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
             PixelsleuthError: an option that the model cannot honour: frames picked otherwise than those it was
                 calibrated on; of a model for volumes `policy`, `whole_without_face` or fewer scores than all.
         """
-        self.calibration.check_rate(max_false_alarm)
+        self.calibration.check_rate(max_false_alarm, promise)
         how = self.crop_settings(policy)
         if how.takes == "volumes":
             for given, setting in ((whole_without_face, "whole_without_face"), (every_score is False, "every_score")):
                 if given:
                     raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
-        batch = batch_size or self._batch(how)
+        rule, batch = Rule(max_false_alarm, promise, typicality), batch_size or self._batch(how)
         for began, ready in self._read_ahead(sources, how, whole_without_face, batch):
-            yield from self._found(ready, max_false_alarm, options, batch, began)
+            yield from self._found(ready, rule, options, batch, began)
 
     def crop_settings(self, policy: Policy | None = None) -> CropSettings:
         """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those
@@ -193,18 +207,21 @@ class Detector:
         return _parts(found, samples)
 
     def judge(
-        self, samples: Sequence[Sample], scores: Sequence[Scores], rate: float, batch: int = BATCH
+        self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int = BATCH
     ) -> list[Judgement]:
-        """p-values and verdicts; near the rate both mild re-encodings of an image or a video must agree."""
-        found = [self._judged(*one, rate) for one in zip(samples, scores, strict=True)]
+        """Verdicts by the p-values of the promise; near the rate both mild re-encodings must agree, of which volumes
+        have none."""
+        limits = [self._limits(sample, rule) for sample in samples]
+        found = [self._judged(*one, rule) for one in zip(samples, scores, limits, strict=True)]
         doubtful = [i for i, judged in enumerate(found) if judged.near]
         near = [samples[i] for i in doubtful]
         for encoding in REENCODINGS if near and near[0].kind != "volume" else ():
             views = [view for sample in near for view in sample.reencoded(encoding, self.scorer.sizes)]
             keys = [crop.key for sample in near for crop in sample.crops]
             again = self._scored(_batches(views, keys, batch), ScoreOptions(maps=False, every_score=False))
-            for i, sample, part in zip(doubtful, near, _parts(again, near), strict=True):
-                found[i] = found[i].doubted(self._judged(sample, part, rate, encoding), encoding)
+            for i, part in zip(doubtful, _parts(again, near), strict=True):
+                other = self._judged(samples[i], part, limits[i], rule, encoding)
+                found[i] = found[i].doubted(other, encoding)
         return found
 
     def _read_ahead(
@@ -233,14 +250,14 @@ class Detector:
             return self.assembler.refused(path_of(source), kind, error)
 
     def _found(
-        self, ready: Sequence[Sample | Finding], rate: float, options: ScoreOptions, batch: int, began: float
+        self, ready: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float
     ) -> Iterator[Finding]:
         """Findings of one group, in order."""
         samples = [item for item in ready if isinstance(item, Sample)]
         # A video has many frames, of which few are mapped once their scores are known.
         video = bool(samples) and samples[0].kind == "video"
         scores = self.score(samples, replace(options, maps=options.maps and not video), batch)
-        judged = self.judge(samples, scores, rate, batch)
+        judged = self.judge(samples, scores, rule, batch)
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
         of_samples = iter(zip(samples, scores, judged, strict=True))
@@ -254,15 +271,14 @@ class Detector:
                 if not options.maps:
                     part = Scores(part.scores, {}, None)
                 finding = self.assembler.finding(sample, part, verdict, mapped)
-            yield replace(finding, max_false_alarm=rate, seconds=seconds + time.perf_counter() - began)
+            yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
     def _stills(
         self, sample: Sample, scores: Scores, judged: Judgement, options: ScoreOptions, batch: int
     ) -> tuple[list[int], Scores]:
         """The most unusual crops of a video's most unusual track, by number, and their scores with maps."""
-        before = sum(len(track) for track in sample.tracks[: judged.decisive])
-        track = sample.tracks[judged.decisive]
-        values = scores.scores[self.calibration.score][before : before + len(track)]
+        track, rows = sample.tracks[judged.decisive], sample.rows[judged.decisive]
+        values = scores.scores[self.calibration.score][list(rows)]
         order = sorted(range(len(track)), key=lambda k: (-values[k], k))[:STILLS]
         views, keys = [track[k].views for k in order], [track[k].key for k in order]
         return order, self._scored(_batches(views, keys, batch), replace(options, every_score=False))
@@ -272,22 +288,28 @@ class Detector:
             batches, options.maps, options.restorations, options.every_score, options.baselines, options.reference
         )
 
-    def _judged(self, sample: Sample, scores: Scores, rate: float, encoding: str = "original") -> Judgement:
-        values = scores.scores[self.calibration.score]
-        encoding = SLICE if sample.kind == "volume" else encoding
-        p_crops, first = [], 0
-        for track in sample.tracks:
-            p_crops.append([self.calibration.p_value(v, encoding) for v in values[first : first + len(track)]])
-            first += len(track)
-        if sample.kind == "volume" and self.calibration.about["unit"] != SLICE:
-            p_value = self.calibration.p_value(volume_scores(scores.scores)[self.calibration.score])
-            return judgement(p_crops, [p_value], rate)
-        if sample.kind == "image":
-            mains = [track[0] for track in sample.tracks]
-            limits = [limit_of(c.face, c.views.square) if c.face.landmarks else None for c in mains]
-            return judgement(p_crops, [ps[0] for ps in p_crops], rate, limits)
-        # Valid however frames and slices depend on each other (Vovk & Wang 2020).
-        return judgement(p_crops, [min(1.0, 2 * float(np.mean(ps))) for ps in p_crops], rate)
+    def _judged(
+        self, sample: Sample, scores: Scores, limits: Sequence[dict[str, str] | None], rule: Rule,
+        encoding: str = "original",
+    ) -> Judgement:  # fmt: skip
+        _, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores, rule.promise, encoding)
+        return judgement(p_tracks, rule.rate, limits)
+
+    def _limits(self, sample: Sample, rule: Rule) -> list[dict[str, str] | None]:
+        """Of each track why it cannot be judged surely, or None; of images with a face alone."""
+        return [
+            self._limit(track[0], sample, rule) if sample.kind == "image" and track[0].face.landmarks else None
+            for track in sample.tracks
+        ]
+
+    def _limit(self, crop: Crop, sample: Sample, rule: Rule) -> dict[str, str] | None:
+        face, square = crop.face, crop.views.square
+        limit = limit_of(face, square)
+        usual = self.calibration.typicality
+        if limit is not None or usual is None or not rule.typicality:
+            return limit
+        encoded = sample.source if isinstance(sample.source, bytes) else None
+        return usual.reason(traits_of(square, face.box.width, encoded, face.landmarks))
 
     def _batch(self, how: CropSettings) -> int:
         if how.takes == "volumes":

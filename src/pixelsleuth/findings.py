@@ -11,9 +11,10 @@ from scipy import ndimage
 from pixelsleuth import __version__
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, FaceFinding, Finding, FrameFinding, Region, SliceFinding, Still
-from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, conformal_p, region_of
-from pixelsleuth.scoring.judgement import Judgement
+from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, region_of
+from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
 from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.samples import Sample
@@ -52,6 +53,11 @@ class Assembler:
             mapped: of a video, the crops of its most unusual track that were mapped, the most unusual first, and their
                 scores with maps.
         """
+        p_crops, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores)
+        others: dict[Promise, float] = {}
+        for promise in PROMISES[1:] if self.calibration.sources else ():
+            _, p = p_values(self.calibration, sample.kind, sample.rows, scores.scores, promise)
+            others[promise] = of_input(p, judged.counted)
         plain = Finding(
             path=sample.path,
             sha256=sample.sha256,
@@ -59,23 +65,27 @@ class Assembler:
             model=self.identity,
             verdict=judged.verdict,
             reason=judged.reason,
-            p_value=judged.p_value,
+            p_value=of_input(p_tracks, judged.counted),
+            p_value_any_source=others.get("any-source"),
+            p_value_new_source=others.get("new-source"),
             max_false_alarm=judged.rate,
             notes=sample.notes,
             version=__version__,
         )
         if sample.kind == "volume":
-            return self._of_volume(plain, sample, scores, judged)
+            return self._of_volume(plain, sample, scores, p_crops[0])
         if sample.kind == "video":
-            return self._of_video(plain, sample, scores, judged, mapped)
-        return self._of_image(plain, sample, scores, judged)
+            return self._of_video(plain, sample, scores, judged, p_crops, p_tracks, mapped)
+        return self._of_image(plain, sample, scores, judged, p_tracks)
 
-    def _of_image(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:
+    def _of_image(
+        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_tracks: Sequence[float]
+    ) -> Finding:
         values = scores.scores[self.calibration.score]
         faces = []
         for i, crop in enumerate(sample.crops):
             every = _means(scores, [i])
-            faces.append(FaceFinding(crop.face, judged.verdicts[i], judged.p_tracks[i], float(values[i]), every))
+            faces.append(FaceFinding(crop.face, judged.verdicts[i], p_tracks[i], float(values[i]), every))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, square=faces[best].face.box)
         if scores.maps:
@@ -95,22 +105,19 @@ class Assembler:
         return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
 
     def _of_video(
-        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement,
-        mapped: tuple[Sequence[int], Scores] | None,
+        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_crops: Sequence[Sequence[float]],
+        p_tracks: Sequence[float], mapped: tuple[Sequence[int], Scores] | None,
     ) -> Finding:  # fmt: skip
         values = scores.scores[self.calibration.score]
         frames, faces = [], []
-        first = 0
-        for number, track in enumerate(sample.tracks):
-            rows = range(first, first + len(track))
-            first += len(track)
-            for crop, i, p in zip(track, rows, judged.p_crops[number], strict=True):
+        for number, (track, rows) in enumerate(zip(sample.tracks, sample.rows, strict=True)):
+            for crop, i, p in zip(track, rows, p_crops[number], strict=True):
                 frames.append(FrameFinding(crop.index, crop.time, number, crop.face, float(values[i]), p))
             of_track = [float(values[i]) for i in rows]
             worst = track[int(np.argmax(of_track))]
             every = _means(scores, rows) | _robust(self.calibration.score, of_track)
-            verdict, p = judged.verdicts[number], judged.p_tracks[number]
-            faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), every))
+            verdict = judged.verdicts[number]
+            faces.append(FaceFinding(worst.face, verdict, p_tracks[number], float(np.mean(of_track)), every))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, frames=tuple(frames))
         if mapped is not None:
@@ -122,7 +129,7 @@ class Assembler:
         self, finding: Finding, sample: Sample, best: int, order: Sequence[int], mapped: Scores
     ) -> Finding:
         """With the maps of the crops of one track that are numbered in `order`, the most unusual first."""
-        before = sum(len(track) for track in sample.tracks[:best])
+        before = sample.rows[best].start
         crops = [sample.tracks[best][k] for k in order]
         stills = []
         for k, crop, raw in zip(order, crops, mapped.maps[self.default_map], strict=True):
@@ -138,11 +145,11 @@ class Assembler:
             raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=box,
         )  # fmt: skip
 
-    def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:
+    def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, p_slices: Sequence[float]) -> Finding:
         values = scores.scores[self.calibration.score]
         slices = [
             SliceFinding(crop.index, float(value), p)
-            for crop, value, p in zip(sample.crops, values, judged.p_crops[0], strict=True)
+            for crop, value, p in zip(sample.crops, values, p_slices, strict=True)
         ]
         every = volume_scores(scores.scores)
         finding = replace(

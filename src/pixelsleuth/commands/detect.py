@@ -31,6 +31,12 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
+class Promised(str, Enum):
+    calibration = "calibration"
+    any_source = "any-source"
+    new_source = "new-source"
+
+
 def detect(
     inputs: Annotated[
         list[str],
@@ -56,6 +62,16 @@ def detect(
     frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
     every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
     keep: Annotated[int, typer.Option(help="Most frames judged of one person in one video.", min=1)] = 16,
+    promise: Annotated[
+        Promised,
+        typer.Option(
+            help="Which images the rate is promised for: like those of calibration taken together, of any one of its "
+            "sources, or of a source it never had."
+        ),
+    ] = Promised.calibration,
+    typicality: Annotated[
+        bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
+    ] = True,
     pick: Annotated[
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
@@ -71,7 +87,7 @@ def detect(
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     detector = Detector.load(model)
-    detector.calibration.check_rate(max_false_alarm)
+    detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.crop_settings().policy
     policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
@@ -98,6 +114,8 @@ def detect(
         heatmap=heatmap,
         batch_size=batch_size,
         policy=asked,
+        promise=promise.value,
+        typicality=typicality,
     )
     try:
         with bar() as shown:

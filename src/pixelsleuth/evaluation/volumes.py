@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.detector import Detector, ScoreOptions
+from pixelsleuth.detector import Detector, Rule, ScoreOptions
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
@@ -158,7 +158,7 @@ def case_of(
         keep: also its slices and their restorations, for figures.
     """
     (scores,) = detector.score([sample], options)
-    (judged,) = detector.judge([sample], [scores], 0.1)
+    (judged,) = detector.judge([sample], [scores], Rule(0.1))
     finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
     restored = scores.restoration if keep else None

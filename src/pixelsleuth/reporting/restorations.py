@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import overlay
@@ -71,7 +71,7 @@ def story_of(
             reason = sample.reason["sentence"]
         raise PixelsleuthError(f"{sample.path}: {reason}")
     (scores,) = detector.score([sample])
-    (judged,) = detector.judge([sample], [scores], rate)
+    (judged,) = detector.judge([sample], [scores], Rule(rate))
     finding = detector.assembler.finding(sample, scores, judged)
     row = judged.decisive
     crop = stacked([sample.crops[row].views], [sample.crops[row].key])

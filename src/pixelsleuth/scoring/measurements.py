@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +128,7 @@ def slice_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.nd
     return {name: values.double().cpu().numpy() for name, values in scores.items()}
 
 
-def volume_scores(scores: dict[str, np.ndarray]) -> dict[str, float]:
+def volume_scores(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Scores of a volume from its slices': Marimont & Tarroni's tail sum is summed, of the others the mean of the most
     unusual quarter is taken."""
     found = {}

@@ -109,6 +109,15 @@ class Sample:
         return [crop for track in self.tracks for crop in track]
 
     @property
+    def rows(self) -> list[range]:
+        """Of each track, the numbers of its crops among all."""
+        found, first = [], 0
+        for track in self.tracks:
+            found.append(range(first, first + len(track)))
+            first += len(track)
+        return found
+
+    @property
     def main(self) -> Crop:
         """The first crop: the largest face."""
         return self.tracks[0][0]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_config, load_model, save_config
-from pixelsleuth.scoring.calibration import Calibration, conformal_p, map_quantiles, save_calibration
+from pixelsleuth.scoring.calibration import Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
 from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
@@ -37,12 +35,12 @@ from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced
+from pixelsleuth.training.ranking import Ranked, ranked
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
-#: Calibration pictures that maps are made of, drawn at random: restorations are what calibration spends its time on.
-MOST_MAPS = 1000
 BATCH = 32
 #: Fewest training pictures with a view from near that its adjustment is fitted on.
 FEWEST_NEAR = 100
@@ -186,17 +184,6 @@ def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
-    against the other sources alone: what to expect of a source that was not there."""
-    found = {}
-    for name in sorted(set(sources.tolist())):
-        others = np.sort(scores[sources != name])
-        p = np.array([conformal_p(others, float(score)) for score in scores[sources == name]])
-        found[name] = {f"{rate:g}": round(float((p <= rate).mean()), 4) for rate in (0.01, 0.05, 0.1)}
-    return found
-
-
 def calibrate(
     folder: Path,
     store_path: Path,
@@ -213,8 +200,7 @@ def calibrate(
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    settings = settings_from_tree(model.config.scoring)
-    scorer = Scorer(model, settings, dtype)
+    scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype)
     with Store(store_path) as store:
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
@@ -224,41 +210,30 @@ def calibrate(
                 f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
         rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
-        scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
-        maps: list[np.ndarray] = []
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            sha = store.table["sha256"][batch].tolist()
-            found = scorer.score(
-                [crops_of(store, batch, scorer)], maps=start < MOST_MAPS, restorations=False, every_score=False
-            )
-            scores["original"].append(found.scores[settings.default])
-            if found.maps:
-                maps.append(found.maps[settings.default_map])
-            originals = [decode(store.encoded(int(row))).pixels for row in batch]
-            for name in REENCODINGS:
-                views = [
-                    cut_reencoded(p, store.box(int(row)), scorer.sizes, name)
-                    for p, row in zip(originals, batch, strict=True)
-                ]
-                again = scorer.score([stacked(views, sha)], maps=False, every_score=False)
-                scores[name].append(again.scores[settings.default])
-            progress(min(start + BATCH, len(rows)), len(rows))
-        sources = store.sources(rows)
-    quantiles = map_quantiles(np.concatenate(maps))
-    about: dict[str, Any] = {"images": len(rows), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
-    if len(set(sources)) > 1:
-        about["left_out"] = left_out_rates(np.concatenate(scores["original"]), np.array(sources))
-    calibration = Calibration(
-        settings.default,
-        {name: np.sort(np.concatenate(values)) for name, values in scores.items()},
-        quantiles,
-        np.zeros(0),
-        dtype,
-        model.sha256,
-        about,
-    )
-    largest = np.sort([float(calibration.excess(m).max()) for block in maps for m in block])
-    calibration = replace(calibration, largest=largest)
+
+        def batches() -> Iterator[Ranked]:
+            for start in range(0, len(rows), BATCH):
+                yield _ranked_rows(store, rows[start : start + BATCH], scorer)
+                progress(min(start + BATCH, len(rows)), len(rows))
+
+        calibration = ranked(scorer, batches())
     save_calibration(folder / "calibration.json", calibration)
     return calibration
+
+
+def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
+    """Stored images as they are ranked."""
+    crops = crops_of(store, rows, scorer)
+    encoded = [store.encoded(int(row)) for row in rows]
+    boxes = [store.box(int(row)) for row in rows]
+    pixels = [decode(data).pixels for data in encoded]
+    reencoded = {}
+    for name in REENCODINGS:
+        views = [cut_reencoded(p, box, scorer.sizes, name) for p, box in zip(pixels, boxes, strict=True)]
+        reencoded[name] = stacked(views, crops.keys)
+    traits = [
+        traits_of(square, box.width, data, store.points(int(row)))
+        for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
+    ]
+    pictures = [f"{int(h):016x}" for h in store.table["phash"][rows]]
+    return Ranked(crops, reencoded, store.sources(rows), np.stack(traits), pictures)

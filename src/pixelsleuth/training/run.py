@@ -354,17 +354,21 @@ def _cached_codes(
     scans, which are few, of `SCAN_VIEWS` random views."""
     if path.exists():
         return np.load(path, allow_pickle=False)
-    vqvae.eval()
+    # A GPU encodes them in seconds.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vqvae.eval().to(device)
     views = {"none": 1, "scans": 2 + SCAN_VIEWS}.get(stage.augment, 2)
     torch.manual_seed(0)
     codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
-        image = to_float(torch.from_numpy(store.pixels(batch)))
+        image = to_float(torch.from_numpy(store.pixels(batch)).to(device))
         context = _context(store, batch, vqvae.config.context)
+        context = None if context is None else context.to(device)
         for view in range(views):
             seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
-            codes[view, start : start + 64] = vqvae.encode(seen, context).numpy()
+            codes[view, start : start + 64] = vqvae.encode(seen, context).cpu().numpy()
+    vqvae.cpu()
     complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
     say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
     partial = path.with_suffix(".partial.npy")
