@@ -27,7 +27,7 @@ from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.tracks import Policy, Sighting, Track, surrounded, tracks_of
 from pixelsleuth.sources.videos import frames_at, open_video
-from pixelsleuth.training.fitting import check_calibration_rows
+from pixelsleuth.training.fitting import calibration_units
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 from tests.videofiles import broken_videos, face_frames, numbered_frames, write_video
@@ -434,8 +434,8 @@ def test_calibration_takes_one_frame_of_each_video(tmp_path: Path) -> None:
     prepare_videos([tmp_path / "in"], tmp_path / "s.h5", workers=1)
     with Store(tmp_path / "s.h5") as store:
         assert len(store.rows("calib")) == 6
-        with pytest.raises(CalibrationError, match="has 3 normal pictures"):
-            check_calibration_rows(store)
+        with pytest.raises(CalibrationError, match="has 3 normal images"):
+            calibration_units(store)
 
 
 def test_figures_of_a_store(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is fitted on normal pictures after the networks: thresholds and adjustments on train, p-values on calib."""
+"""What is fitted on normal images or slices after the networks: thresholds on train, p-values on calib."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_config, load_model, save_config
+from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
@@ -26,6 +28,7 @@ from pixelsleuth.scoring.settings import (
     DETECTIVE_VIEWS,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
+    MAP_SCORE,
     TWO_WAY,
     ScoreSettings,
     judge_of,
@@ -36,8 +39,8 @@ from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.traits import traits_of
-from pixelsleuth.training.data import balanced
-from pixelsleuth.training.ranking import Ranked, ranked
+from pixelsleuth.training.data import balanced, to_float
+from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
@@ -46,8 +49,8 @@ BATCH = 32
 FEWEST_NEAR = 100
 #: Most calibration pictures of one source where there are several.
 MOST_OF_SOURCE = 500
-#: Fewest calibration pictures: with them a rate of 5% can be promised.
-FEWEST = 19
+#: Fewest calibration images, with which a rate of 5% can be promised, and volumes: 10%.
+FEWEST, FEWEST_VOLUMES = 19, 9
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Of each prior's scores, those that are also given adjusted for complexity.
@@ -64,12 +67,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         parts.append(scorer.measure(crops_of(store, rows[start : start + BATCH], scorer)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
-    nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
-    settings = ScoreSettings(
-        lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in nll.items()},
-        lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in nll.items()},
-        mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
-    )
+    settings = thresholds({kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()})
     scores, features = raw_scores(whole, settings), whole.complexity
     assert features is not None, "images have complexity"
     if isinstance(model.detective, DeepDetective):
@@ -99,6 +97,43 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
+
+
+def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int, learned: bool) -> tuple[ScoreSettings, Atlas]:
+    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), defaults, and the atlas.
+
+    Args:
+        learned: whether the model has, or will have, a detective; it may see the atlas, so it is taught after this.
+    """
+    nll: dict[str, list[np.ndarray]] = {kind: [] for kind in model.priors}
+    first = next(iter(model.priors))
+    position = store.table["position"][rows]
+
+    @torch.no_grad()
+    def slices(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = to_float(torch.from_numpy(store.pixels(rows[numbers])))
+        scalars = torch.from_numpy(position[numbers].astype(np.float32))[:, None]
+        codes = model.encode(image, scalars)
+        seen = {kind: model.surprise(kind, codes, scalars) for kind in model.priors}
+        for kind, one in seen.items():
+            nll[kind].append(one.nll.numpy().ravel())
+        return image[:, 0].numpy(), (seen[first].nll - seen[first].entropy).numpy()
+
+    atlas = fit_atlas(slices, position)
+    settings = thresholds({kind: np.concatenate(parts) for kind, parts in nll.items()})
+    # Where the sequence tells the sign, what was learnt and what is bright are independent evidence.
+    learned_map = "detective_x_brightness" if sign else DETECTIVE_MAP
+    default, default_map = (DETECTIVE, learned_map) if learned else (MAP_SCORE, "restoration")
+    return replace(settings, default=default, default_map=default_map, sign=sign), atlas
+
+
+def thresholds(nll: dict[str, np.ndarray]) -> ScoreSettings:
+    """lambda_s, lambda_p and the mean of each prior's negative log-likelihoods of normal training codes, in nats."""
+    return ScoreSettings(
+        lambda_s={kind: float(np.quantile(values, LAMBDA_S_QUANTILE)) for kind, values in nll.items()},
+        lambda_p={kind: float(np.quantile(values, LAMBDA_P_QUANTILE)) for kind, values in nll.items()},
+        mean_nll={kind: float(values.mean()) for kind, values in nll.items()},
+    )
 
 
 def _fitted_on(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -149,26 +184,40 @@ def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
     return np.array(sorted(kept.values()), int)
 
 
-def check_calibration_rows(store: Store) -> np.ndarray:
-    """Rows of the calibration pictures.
+def calibration_units(store: Store) -> list[np.ndarray]:
+    """Rows of what is ranked as one: each normal calibration image, one of each group; of volumes all slices of each
+    that has a healthy one.
 
     Raises:
-        CalibrationError: fewer than `FEWEST`.
-        PixelsleuthError: a picture or a group stands in `calib` and in `train` or `val`.
+        CalibrationError: fewer than `FEWEST` images or `FEWEST_VOLUMES`.
+        PixelsleuthError: a unit or its group stands in `calib` and in `train` or `val`.
     """
-    rows = one_of_each_group(store, store.rows("calib"))
-    if len(rows) < FEWEST:
-        raise CalibrationError(
-            f"{store.path} has {len(rows)} normal pictures of split 'calib' (one of each group counts), at least "
-            f"{FEWEST} are needed; put pictures into a folder named 'calib'"
+    volumes = store.holds_volumes
+    rows = store.rows("calib", normal_only=not volumes)
+    if volumes:
+        group, label = store.table["group"], store.table["label"]
+        units = [rows[group[rows] == name] for name in dict.fromkeys(group[rows].tolist())]
+        units = [unit for unit in units if (label[unit] != "anomalous").any()]
+        what, fewest, advice = (
+            "volumes",
+            FEWEST_VOLUMES,
+            ("put volumes into a folder named 'calib', or give at least 20 to train on, of which some will calibrate"),
         )
-    others = store.rows("train", "val")
-    for column in ("sha256", "group"):
+    else:
+        rows = one_of_each_group(store, rows)
+        units = list(rows[:, None])
+        what, fewest, advice = "normal images", FEWEST, "put images into a folder named 'calib'"
+    if len(units) < fewest:
+        raise CalibrationError(
+            f"{store.path} has {len(units)} {what} of split 'calib' (one of each group counts), at least {fewest} are "
+            f"needed; {advice}"
+        )
+    others = store.rows("train", "val", normal_only=not volumes)
+    for column, name in (("sha256", what), ("group", "groups (patients, videos, persons)")):
         seen = set(store.table[column][others].tolist()) - {""}
         if seen & set(store.table[column][rows].tolist()):
-            what = "pictures" if column == "sha256" else "groups (videos, persons)"
-            raise PixelsleuthError(f"{store.path}: {what} stand in 'calib' and in 'train' or 'val'; prepare it again")
-    return rows
+            raise PixelsleuthError(f"{store.path}: {name} stand in 'calib' and in 'train' or 'val'; prepare it again")
+    return units
 
 
 def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -191,17 +240,18 @@ def calibrate(
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Ranks the pictures of split `calib` and writes `calibration.json` into the model folder.
+    """Ranks the images or volumes of split `calib` and writes `calibration.json` into the model folder.
 
     Raises:
-        PixelsleuthError: the store was prepared otherwise than the model's, or shares pictures with its training.
-        CalibrationError: fewer than 19 pictures of split `calib`.
+        PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training.
+        CalibrationError: too few images or volumes of split `calib`.
     """
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype)
     with Store(store_path) as store:
+        if store.holds_volumes and dtype != "float32":
+            raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
             key, value = next(iter(wrong.items()))
@@ -209,16 +259,22 @@ def calibrate(
             raise PixelsleuthError(
                 f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
-        rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
-
-        def batches() -> Iterator[Ranked]:
-            for start in range(0, len(rows), BATCH):
-                yield _ranked_rows(store, rows[start : start + BATCH], scorer)
-                progress(min(start + BATCH, len(rows)), len(rows))
-
-        calibration = ranked(scorer, batches())
+        units = calibration_units(store)
+        atlas = load_atlas(folder) if store.holds_volumes else None
+        scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
+        if store.holds_volumes:
+            calibration = ranked_volumes(scorer, store, units, progress)
+        else:
+            rows = np.random.default_rng(0).permutation(evened_out(store, np.concatenate(units)))
+            calibration = ranked(scorer, _batches(store, rows, scorer, progress))
     save_calibration(folder / "calibration.json", calibration)
     return calibration
+
+
+def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[Ranked]:
+    for start in range(0, len(rows), BATCH):
+        yield _ranked_rows(store, rows[start : start + BATCH], scorer)
+        progress(min(start + BATCH, len(rows)), len(rows))
 
 
 def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
