@@ -17,7 +17,7 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES, VolumeCase, evaluate_volumes
-from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.scoring.settings import TEXT_SCORE
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def evaluate(
     from pixelsleuth.detector import Detector
 
     detector = Detector.load(model)
-    if detector.scanner is not None:
+    if detector.takes == "volumes":
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:

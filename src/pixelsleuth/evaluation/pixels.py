@@ -11,17 +11,20 @@ import numpy as np
 import torch
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
-from pixelsleuth.scoring.restoration import pooled, restore
+from pixelsleuth.records import Finding
+from pixelsleuth.scoring.maps import centre_prior
+from pixelsleuth.scoring.restoration import pooled
+from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.sources.anomalies import partner_mask
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import find_images, read_picture
-from pixelsleuth.sources.inputs import prepare
+from pixelsleuth.sources.samples import Sample
 
-#: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
+#: Pairs on which the map of Marimont & Tarroni 2021 (PixelSNAIL, S = 15) is measured.
 TEXT_PAIRS = 50
-TEXT_RESTORATIONS = 15
 TEXT_BATCH = 8
 #: A map calls a pixel anomalous above this quantile of its values on the normal pictures.
 DSC_QUANTILE = 0.95
@@ -85,7 +88,7 @@ def pixel_metrics(
                     these, [truth[i] for i in having], weights[:, having], metrics.pixel_edges(these)
                 )
                 pixel[name][key] = metrics.interval(metrics.auroc(found))
-    default = rows[detector.examiner.settings.default_map]
+    default = rows[detector.scorer.settings.default_map]
     result: dict[str, Any] = {
         "pixel_differences": {
             name: {key: metrics.interval(default[key] - values) for key, values in rows[name].items()}
@@ -94,7 +97,7 @@ def pixel_metrics(
         },
         "n_masked": len(masked),
         "pixel_prevalence": round(float(np.mean([m.mean() for m in truth])), 4),
-        "default_map": detector.examiner.settings.default_map,
+        "default_map": detector.scorer.settings.default_map,
         "pixel": pixel,
         "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
     }
@@ -115,12 +118,6 @@ def pixel_metrics(
                 "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
             }
     return result
-
-
-def centre_prior(side: int) -> np.ndarray:
-    """(side, side) float32, a Gaussian at the centre with sigma a quarter of the side: a map without any model."""
-    axis = (np.arange(side) + 0.5) / side - 0.5
-    return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * 0.25**2)).astype(np.float32)
 
 
 def _text_map_metrics(
@@ -156,26 +153,24 @@ def text_restoration_maps(
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """The text's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
     effective number of restorations."""
-    model, settings = detector.model, detector.examiner.settings
     maps: list[np.ndarray] = []
     replaced: list[float] = []
     effective: list[float] = []
     for start in range(0, len(paths), TEXT_BATCH):
-        how = detector.preparation()
-        items = [prepare(path, how, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
-        image = (
-            torch.from_numpy(np.stack([item.main.views.square for item in items])).permute(0, 3, 1, 2).float().div(255)
-        )
-        image = image.to(detector.examiner.device)
+        samples = [_read(detector, path) for path in paths[start : start + TEXT_BATCH]]
+        crops = stacked([sample.main.views for sample in samples], [sample.sha256 for sample in samples])
         with torch.no_grad():
-            codes = model.vqvae.encode(image)
-        done = restore(
-            image, codes, model.vqvae, model.priors["pixelsnail"], [item.sha256 for item in items],
-            restorations=TEXT_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
-        )  # fmt: skip
-        for item, residual in zip(items, pooled(done.residual).cpu().numpy(), strict=True):
-            whole = drawn_back(residual, item.main.face.box, item.shape)
+            made = detector.scorer.reference_restored(detector.scorer.encoded(crops), crops.keys)
+        for sample, residual in zip(samples, pooled(made.residual).cpu().numpy(), strict=True):
+            whole = drawn_back(residual, sample.main.face.box, sample.shape)
             maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
-        replaced += done.replaced.tolist()
-        effective += done.effective.tolist()
+        replaced += made.replaced.tolist()
+        effective += made.effective.tolist()
     return maps, replaced, effective
+
+
+def _read(detector: Detector, path: Path) -> Sample:
+    sample = detector.read(path, whole_without_face=True)
+    if isinstance(sample, Finding):
+        raise PixelsleuthError(f"{path}: it was there when it was scored, and is gone")
+    return sample

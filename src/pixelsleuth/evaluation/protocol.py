@@ -22,11 +22,11 @@ from pixelsleuth.evaluation.recordings import video_metrics
 from pixelsleuth.evaluation.shortcuts import probe
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs, prepare
+from pixelsleuth.sources.inputs import find_inputs
 from pixelsleuth.sources.recordings import origins_of, read_labels
 from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
 from pixelsleuth.sources.trees import Origin, altered_parts, label_of
@@ -151,11 +151,10 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
         known = opened.table["phash"][opened.rows("train")]
     found = set()
     for path in paths:
-        try:
-            square = prepare(path, detector.preparation(), whole_without_face=True).main.views.square
-        except InputError:
+        sample = detector.read(path, whole_without_face=True)
+        if isinstance(sample, Finding) or not len(known):
             continue
-        if len(known) and distances(np.array([perceptual_hash(square)]), known).min() <= NEAR:
+        if distances(np.array([perceptual_hash(sample.main.views.square)]), known).min() <= NEAR:
             found.add(path)
     return found
 

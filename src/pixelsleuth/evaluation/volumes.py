@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import Detector, Rule, ScoreOptions
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
-from pixelsleuth.scanner import Scan, Scanner
-from pixelsleuth.scoring.examine import TEXT_SCORE
-from pixelsleuth.scoring.scans import within
+from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
+from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.scans import find_volumes, mask_of
 from pixelsleuth.sources.volumes import read_mask, stem_of
 
-#: S of the text's own map.
-TEXT_RESTORATIONS = 15
 #: Ranges of slice positions within which slices are compared, where levels are matched.
 LEVELS = 10
 #: Quantile bins of pixel scores; dense at the top, where few pixels decide.
@@ -97,24 +96,25 @@ def evaluate_volumes(
     Raises:
         PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.
     """
-    scanner = detector.scanner
-    assert scanner is not None, "this is not a model for volumes"
+    if detector.takes != "volumes":
+        raise PixelsleuthError(f"expected one for volumes, got {detector.name}, which is for images", "model")
     listed = [(p, False, normal) for p in _listed(normal, "normal")] if normal else []
     listed += [(p, True, anomalous) for p in _listed(anomalous, "anomalous")]
     cases: list[VolumeCase] = []
     unreadable: list[str] = []
     for number, (path, bad, root) in enumerate(listed, 1):
-        scan = scanner.read(path)
-        if isinstance(scan, Finding):
+        sample = detector.read(path)
+        if isinstance(sample, Finding):
             unreadable.append(str(path))
             continue
         try:
             mask = mask_of(path, root, masks) if bad and root is not None else None
-            lesion = scan.slices.cut(read_mask(mask, scan.volume)) if mask else np.zeros_like(scan.slices.inside)
+            lesion = lesion_of(sample, mask)
         except InputError as error:
             raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error
         keep = bad and sum(c.pixels is not None for c in cases) < pictured
-        cases.append(_case(scanner, path, bad, scan, lesion, text and bool(mask), keep))
+        options = ScoreOptions(baselines=True, reference=text and bool(mask))
+        cases.append(case_of(detector, path, sample, lesion, bad, options, keep))
         progress(number, len(listed))
     if not any(c.anomalous for c in cases):
         raise PixelsleuthError("no readable volume", "anomalous")
@@ -133,18 +133,40 @@ def _listed(root: Path, label: str) -> list[Path]:
     return found
 
 
-def _case(
-    scanner: Scanner, path: Path, bad: bool, scan: Scan, lesion: np.ndarray, text: bool, keep: bool
+def lesion_of(sample: Sample, mask: Path | None) -> np.ndarray:
+    """(n, H, W) bool, what a mask marks on the slices of a volume; without one nothing.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the volume.
+    """
+    cut = sample.slices
+    return cut.cut(read_mask(mask, sample.volume)) if mask else np.zeros_like(cut.inside)
+
+
+def case_of(
+    detector: Detector,
+    path: Path,
+    sample: Sample,
+    lesion: np.ndarray,
+    anomalous: bool,
+    options: ScoreOptions,
+    keep: bool,
 ) -> VolumeCase:
-    seen = scanner.examine(scan, baselines=True, text=TEXT_RESTORATIONS if text else 0)
-    finding = scanner.judge(scan, 0.1, False, seen)
+    """One volume scored and judged.
+
+    Args:
+        keep: also its slices and their restorations, for figures.
+    """
+    (scores,) = detector.score([sample], options)
+    (judged,) = detector.judge([sample], [scores], Rule(0.1))
+    finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
-    cut = scan.slices
+    restored = scores.restoration if keep else None
     return VolumeCase(
-        path, stem_of(path).split("__")[0], bad, finding, cut.position, seen.scores, lesion, within(cut.inside),
-        {name: values.astype(np.float16) for name, values in seen.maps.items()},
-        (graded[1], graded[2]) if graded else None,
-        cut.pixels[..., 0] if keep else None, seen.restoration if keep else None,
+        path, stem_of(path).split("__")[0], anomalous, finding, sample.slices.position, scores.scores, lesion,
+        within(sample.slices.inside), {name: values.astype(np.float16) for name, values in scores.maps.items()},
+        (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
+        None if restored is None else restored[..., 0],
     )  # fmt: skip
 
 
@@ -237,8 +259,7 @@ def pixel_metrics(
     peak: float | None,
 ) -> dict[str, Any]:
     """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
-    assert detector.scanner is not None
-    default = detector.scanner.examiner.settings.default_map
+    default = detector.scorer.settings.default_map
     weights = metrics.resample_weights([c.unit for c in masked], None)
     truth = [c.lesion[c.head] for c in masked]
     names = [name for name in masked[0].maps if all(name in c.maps for c in masked)]

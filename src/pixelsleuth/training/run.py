@@ -37,18 +37,17 @@ from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
-from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
-from pixelsleuth.training.fitting import fit_scores, save_scores
+from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.scan_fitting import fit_slices
 from pixelsleuth.training.scan_forging import forge_slices
 from pixelsleuth.training.stages import (
     PriorStage,
