@@ -67,15 +67,9 @@ def pixel_metrics(
     pixel: dict[str, Any] = {}
     rows: dict[str, dict[str, np.ndarray]] = {}
     for name, values in maps.items():
-        edges = metrics.pixel_edges(values)
-        counts = metrics.pixel_counts(values, truth, weights, edges)
         level = np.quantile([m[name] for m in normal_maps], DSC_QUANTILE) if name in names else np.quantile(centre, 0.8)
-        every = metrics.dice(counts)
-        at = min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)
-        best = int(np.argmax(every[0]))
-        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts), "dsc": every[:, at]}
-        pixel[name] = {key: metrics.interval(values) for key, values in rows[name].items()}
-        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        measured = metrics.map_metrics(values, truth, weights, level=float(level))
+        rows[name], pixel[name] = measured.rows, measured.intervals()
         if paired and name in names:
             having = [i for i, _ in paired]
             change = [
@@ -84,10 +78,8 @@ def pixel_metrics(
             ]
             theirs = [real.maps[name] for _, real in paired]
             for key, these in (("change_auroc", change), ("partner_auroc", theirs)):
-                found = metrics.pixel_counts(
-                    these, [truth[i] for i in having], weights[:, having], metrics.pixel_edges(these)
-                )
-                pixel[name][key] = metrics.interval(metrics.auroc(found))
+                found = metrics.map_metrics(these, [truth[i] for i in having], weights[:, having])
+                pixel[name][key] = metrics.interval(found.rows["auroc"])
     default = rows[detector.scorer.settings.default_map]
     result: dict[str, Any] = {
         "pixel_differences": {
@@ -112,10 +104,9 @@ def pixel_metrics(
             if name not in names:
                 continue
             ours = [fake.maps[name] for fake, _, _ in some]
-            counts = metrics.pixel_counts(ours, truth, of_some, metrics.pixel_edges(ours))
+            our_rows = metrics.map_metrics(ours, truth, of_some).rows
             result["pixel_differences"][label] = {
-                "auroc": metrics.interval(metrics.auroc(counts) - text_rows["auroc"]),
-                "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
+                key: metrics.interval(our_rows[key] - text_rows[key]) for key in ("auroc", "ap")
             }
     return result
 
@@ -129,23 +120,14 @@ def _text_map_metrics(
     reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
     truth = [mask for _, _, mask in masked]
     weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
-    found: dict[str, Any] = {}
-    counts = metrics.pixel_counts(fakes[0], truth, weights, metrics.pixel_edges(fakes[0]))
-    rows = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
-    found |= {key: metrics.interval(values) for key, values in rows.items()}
-    every = metrics.dice(counts)
-    level = np.quantile(reals[0], DSC_QUANTILE)
-    at = int(np.searchsorted(metrics.pixel_edges(fakes[0]), level, "right"))
-    found["dsc"] = metrics.interval(every[:, min(at, every.shape[1] - 1)])
-    found["dsc_best"] = metrics.interval(every[:, int(np.argmax(every[0]))])
+    measured = metrics.map_metrics(fakes[0], truth, weights, level=float(np.quantile(reals[0], DSC_QUANTILE)))
+    found: dict[str, Any] = measured.intervals()
     change = [a - b for a, b in zip(fakes[0], reals[0], strict=True)]
     for key, these in (("change_auroc", change), ("partner_auroc", reals[0])):
-        found[key] = metrics.interval(
-            metrics.auroc(metrics.pixel_counts(these, truth, weights, metrics.pixel_edges(these)))
-        )
+        found[key] = metrics.interval(metrics.map_metrics(these, truth, weights).rows["auroc"])
     found["replaced"] = round(float(np.mean(fakes[1])), 4)
     found["effective_restorations"] = round(float(np.mean(fakes[2])), 2)
-    return found, rows
+    return found, measured.rows
 
 
 def text_restoration_maps(

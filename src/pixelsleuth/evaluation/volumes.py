@@ -269,20 +269,13 @@ def pixel_metrics(
     for name in names:
         values = [c.maps[name][c.head].astype(np.float32) for c in masked]
         edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
-        counts = metrics.pixel_counts(values, truth, weights, edges)
-        every = metrics.dice(counts)
-        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
-        best = int(np.argmax(every[0]))
-        best_at[name] = float(edges[max(0, best - 1)])
         level = thresholds.get(name)
         if level is None and name == default:
             level = float(detector.calibration.about["marked_from"])
         if level is None and normal and all(name in c.maps for c in normal):
             level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
-        if level is not None:
-            rows[name]["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
-        pixel[name] = {key: metrics.interval(v) for key, v in rows[name].items()}
-        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        measured = metrics.map_metrics(values, truth, weights, edges, level)
+        rows[name], pixel[name], best_at[name] = measured.rows, measured.intervals(), measured.best_level
         if name == default and level is not None:
             lesions = lesion_metrics(masked, name, level, weights, peak)
     return {
@@ -397,12 +390,7 @@ def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) ->
             for key in (default, *(k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration")):
                 values = [c.maps[key][c.head].astype(np.float32) for c in chosen]
                 edges = np.unique(np.quantile(np.concatenate(values), EDGES))
-                counts = metrics.pixel_counts(values, truth, weights, edges)
-                row[key] = {
-                    "auroc": metrics.interval(metrics.auroc(counts)),
-                    "ap": metrics.interval(metrics.average_precision(counts)),
-                    "dsc_best": metrics.interval(metrics.dice(counts)[:, int(np.argmax(metrics.dice(counts)[0]))]),
-                }
+                row[key] = metrics.map_metrics(values, truth, weights, edges).intervals()
             if normal:
                 both = chosen + normal
                 of_samples = np.array([c.finding.score for c in both], float)
