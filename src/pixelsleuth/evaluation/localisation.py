@@ -13,7 +13,7 @@ import torch
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import centre_prior
 from pixelsleuth.scoring.restoration import pooled
@@ -31,8 +31,8 @@ DSC_QUANTILE = 0.95
 
 
 def masked_cases(
-    cases: list[Case], pairs: list[tuple[Case, Case]], masks: Path | None, anomalous: Path
-) -> Iterator[tuple[Case, Case | None, np.ndarray]]:
+    cases: list[ScoredSample], pairs: list[tuple[ScoredSample, ScoredSample]], masks: Path | None, anomalous: Path
+) -> Iterator[tuple[ScoredSample, ScoredSample | None, np.ndarray]]:
     """(anomalous case, its partner, its mask (PIXEL_SIDE, PIXEL_SIDE) bool)."""
     partner = {fake.path: real for fake, real in pairs}
     if masks is not None:
@@ -52,7 +52,10 @@ def masked_cases(
 
 
 def pixel_metrics(
-    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]], cases: list[Case], text_pairs: int
+    detector: Detector,
+    masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]],
+    cases: list[ScoredSample],
+    text_pairs: int,
 ) -> dict[str, Any]:
     """`pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the partner's own
     map against the fake's mask, which tells how much of a figure is position alone."""
@@ -112,7 +115,7 @@ def pixel_metrics(
 
 
 def _text_map_metrics(
-    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]]
+    detector: Detector, masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics of the text's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP on every
     resample."""
