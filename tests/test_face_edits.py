@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.backbone import EfficientNetLite
@@ -274,6 +275,16 @@ def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Pa
     (folder / "detective.safetensors").unlink()
     train(face_store, folder, settings, resume=True, progress=False, say=lambda line: None)
     assert (folder / "detective.safetensors").read_bytes() == first, "a resumed run gives the same weights"
+    # Trained on from there at a rate of nothing, every network stays what it was.
+    still = replace(stage, learning_rate=0.0)
+    on = replace(
+        settings, init=str(folder), seed=5, vqvae_stage=replace(stage, epochs=0), prior_stage=replace(stage, epochs=0),
+        detective_stage=replace(still, epochs=0.4, augment="none"),
+    )  # fmt: skip
+    train(face_store, tmp_path / "on", on, progress=False, say=lambda line: None)
+    before, after = (load_file(place / "detective.safetensors") for place in (folder, tmp_path / "on"))
+    weights = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in weights), "it begins with the other's detective"
     from pixelsleuth.models.folder import load_model
     from pixelsleuth.training.fitting import crops_of
 

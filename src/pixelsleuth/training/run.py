@@ -25,6 +25,7 @@ from pixelsleuth.models.folder import (
     ModelConfig,
     build_prior,
     find_model,
+    load_config,
     load_model,
     load_network,
     prior_file,
@@ -238,7 +239,11 @@ def _taught_deep(
             f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
             "it again, or take the preset fast"
         )
-    if settings.detective.pretrained:
+    begun = find_model(settings.init)[0] if settings.init else None
+    config = load_config(begun).detective if begun else None
+    if begun is not None and config is not None and config.kind == "deep":
+        load_network(detective, begun / DETECTIVE_FILE)
+    elif settings.detective.pretrained:
         detective.trunk.load_state_dict(imagenet_weights())
     stage = settings.detective_stage
     say(f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces")
