@@ -23,7 +23,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import signed, smoothed, within
 from pixelsleuth.scoring.restoration import restore
 from pixelsleuth.scoring.scorer import Crops, Encoded, Scorer
-from pixelsleuth.sources.scans import find_volumes, mask_of
+from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 from pixelsleuth.sources.volumes import read_mask
 
 

@@ -22,7 +22,7 @@ ORDER = (
     "training",
     "findings",
     "detector",
-    "submission",
+    "mood",
     "evaluation",
     "reporting",
     "demo",

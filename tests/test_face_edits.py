@@ -29,9 +29,9 @@ from pixelsleuth.sources.face_edits import DONOR_EDITS, SHARES, Portrait, edited
 from pixelsleuth.sources.faces import Framing, Sizes, cut_views, main_face
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.landmarks import outlines
+from pixelsleuth.sources.layouts import names_of_root, source_of
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.trees import names_of_root, source_of
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.fitting import fit_scores
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource

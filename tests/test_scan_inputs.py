@@ -22,7 +22,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.sources import dicompixels, scanfiles
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.scans import find_volumes
+from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import Volume, is_volume, read_volume, stem_of
 from tests.volumefiles import LPS, head, write
 

@@ -22,10 +22,10 @@ from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.preparation import prepare_videos
-from pixelsleuth.sources.recordings import origins_of
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.tracks import Policy, Sighting, Track, surrounded, tracks_of
+from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import frames_at, open_video
 from pixelsleuth.training.fitting import calibration_units
 from tests.conftest import shape_picture

@@ -17,11 +17,11 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
 from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
+from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
 from pixelsleuth.models.folder import load_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.restorations import steps_figure, story_of
-from pixelsleuth.reporting.scans import pictured_case, slices_figure
+from pixelsleuth.reporting.volumes import pictured_case, slices_figure
 from pixelsleuth.sources.tracks import Policy
 from tests.volumefiles import bad_volumes, head, write
 
@@ -140,7 +140,7 @@ def test_findings_by_their_peaks() -> None:
     seen[0, 16:20, 16:20] = 0.7  # beside it
     seen[3, 0, 0] = 1.0  # too small to count
     finding = Finding("a.nii", None, "volume", {}, "anomalous")
-    case = VolumeCase(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
+    case = ScoredVolume(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
     calm = replace(case, lesion=np.zeros(shape, bool), maps={"map": np.zeros(shape, np.float32)})
     weights = np.ones((1, 2))
     found = lesion_metrics([case, calm], "map", 0.5, weights)

@@ -171,7 +171,7 @@ class Benchmark:
 
     def peer(self, suffix: str, config: PriorConfig, settings: Settings, images: Tensor) -> None:
         try:
-            from pixelsleuth.benchmark.peer import peer_likelihood
+            from pixelsleuth.benchmark.monai_baseline import peer_likelihood
 
             likelihood, parameters, of_vqvae = peer_likelihood(config, settings.vqvae.size, settings.vqvae.dimensions)
         except ImportError:

@@ -55,7 +55,7 @@ def evaluate(
         raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
-    from pixelsleuth.reporting.evaluated import save_figures, show
+    from pixelsleuth.reporting.tables import save_figures, show
 
     with bar() as shown:
         task = shown.add_task("scoring", total=None)
@@ -77,7 +77,7 @@ def _evaluate_volumes(
 ) -> None:  # fmt: skip
     from pixelsleuth.evaluation.volumes import evaluate_volumes as run
     from pixelsleuth.files import write_text
-    from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
+    from pixelsleuth.reporting.volumes import save_volume_figures, show_volumes
 
     levels: dict[str, float] = {}
     peak = None

@@ -243,8 +243,8 @@ def slices(
 ) -> None:
     """Slice, mask, restoration and map of volumes."""
     from pixelsleuth.reporting.grids import spread
-    from pixelsleuth.reporting.scans import pictured_case, slices_figure
-    from pixelsleuth.sources.scans import find_volumes, mask_of
+    from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+    from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 
     def draw() -> Any:
         detector = _detector(model)

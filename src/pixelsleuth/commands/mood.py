@@ -25,8 +25,8 @@ def mood(
 ) -> None:
     """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
     from pixelsleuth.detector import Detector
+    from pixelsleuth.mood import write_pixels, write_sample
     from pixelsleuth.sources.volumes import NIFTI_SUFFIXES
-    from pixelsleuth.submission import write_pixels, write_sample
 
     detector = Detector.load(model)
     if detector.takes != "volumes":

@@ -21,7 +21,7 @@ from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.scans import find_volumes, mask_of
+from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 from pixelsleuth.sources.volumes import read_mask, stem_of
 
 #: Ranges of slice positions within which slices are compared, where levels are matched.
@@ -38,7 +38,7 @@ _GRADED = re.compile(rf"__({'|'.join(KINDS)})_({'|'.join(SUBTLETIES)})$")
 
 
 @dataclass
-class VolumeCase:
+class ScoredVolume:
     """One scored volume.
 
     Attributes:
@@ -69,7 +69,7 @@ class VolumeEvaluation:
     """`metrics` as metrics.json has them; `cases` for figures."""
 
     metrics: dict[str, Any]
-    cases: list[VolumeCase] = field(default_factory=list)
+    cases: list[ScoredVolume] = field(default_factory=list)
 
 
 def evaluate_volumes(
@@ -100,7 +100,7 @@ def evaluate_volumes(
         raise PixelsleuthError(f"expected one for volumes, got {detector.name}, which is for images", "model")
     listed = [(p, False, normal) for p in _listed(normal, "normal")] if normal else []
     listed += [(p, True, anomalous) for p in _listed(anomalous, "anomalous")]
-    cases: list[VolumeCase] = []
+    cases: list[ScoredVolume] = []
     unreadable: list[str] = []
     for number, (path, bad, root) in enumerate(listed, 1):
         sample = detector.read(path)
@@ -151,7 +151,7 @@ def case_of(
     anomalous: bool,
     options: ScoreOptions,
     keep: bool,
-) -> VolumeCase:
+) -> ScoredVolume:
     """One volume scored and judged.
 
     Args:
@@ -162,7 +162,7 @@ def case_of(
     finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
     restored = scores.restoration if keep else None
-    return VolumeCase(
+    return ScoredVolume(
         path, stem_of(path).split("__")[0], anomalous, finding, sample.slices.position, scores.scores, lesion,
         within(sample.slices.inside), {name: values.astype(np.float16) for name, values in scores.maps.items()},
         (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
@@ -171,7 +171,7 @@ def case_of(
 
 
 def _metrics(
-    detector: Detector, cases: list[VolumeCase], masked: list[VolumeCase], unreadable: list[str],
+    detector: Detector, cases: list[ScoredVolume], masked: list[ScoredVolume], unreadable: list[str],
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -213,7 +213,7 @@ def _sample_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: 
     }
 
 
-def slice_metrics(cases: list[VolumeCase], weights: np.ndarray) -> dict[str, Any]:
+def slice_metrics(cases: list[ScoredVolume], weights: np.ndarray) -> dict[str, Any]:
     """Of slices, as they are and with levels matched: only pairs of slices within one tenth of the way up are compared,
     for where a slice lies tells much of whether a tumour is in it. The level alone stands among the scores."""
     labels = np.concatenate([c.lesion.any((1, 2)) for c in cases])
@@ -233,7 +233,7 @@ def slice_metrics(cases: list[VolumeCase], weights: np.ndarray) -> dict[str, Any
     return result
 
 
-def _largest(case: VolumeCase, name: str) -> np.ndarray:
+def _largest(case: ScoredVolume, name: str) -> np.ndarray:
     return case.maps[name].astype(np.float64).max((1, 2))
 
 
@@ -253,8 +253,8 @@ def _matched_auroc(scores: np.ndarray, labels: np.ndarray, level: np.ndarray, we
 
 def pixel_metrics(
     detector: Detector,
-    masked: list[VolumeCase],
-    normal: list[VolumeCase],
+    masked: list[ScoredVolume],
+    normal: list[ScoredVolume],
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:
@@ -269,20 +269,13 @@ def pixel_metrics(
     for name in names:
         values = [c.maps[name][c.head].astype(np.float32) for c in masked]
         edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
-        counts = metrics.pixel_counts(values, truth, weights, edges)
-        every = metrics.dice(counts)
-        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
-        best = int(np.argmax(every[0]))
-        best_at[name] = float(edges[max(0, best - 1)])
         level = thresholds.get(name)
         if level is None and name == default:
             level = float(detector.calibration.about["marked_from"])
         if level is None and normal and all(name in c.maps for c in normal):
             level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
-        if level is not None:
-            rows[name]["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
-        pixel[name] = {key: metrics.interval(v) for key, v in rows[name].items()}
-        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        measured = metrics.map_metrics(values, truth, weights, edges, level)
+        rows[name], pixel[name], best_at[name] = measured.rows, measured.intervals(), measured.best_level
         if name == default and level is not None:
             lesions = lesion_metrics(masked, name, level, weights, peak)
     return {
@@ -332,7 +325,7 @@ class Pieces:
         return float(self.peaks[np.argmax(self.f1(np.ones((1, len(self.total))))[0])])
 
 
-def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | None = None) -> Pieces:
+def pieces_of(masked: list[ScoredVolume], name: str, level: float, peak: float | None = None) -> Pieces:
     """Of the map `name` outlined at `level`; `peak` is one of the peaks that are tried."""
     over = [case.maps[name][(case.maps[name] >= level) & case.head].astype(np.float32) for case in masked]
     tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
@@ -358,7 +351,7 @@ def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | N
 
 
 def lesion_metrics(
-    masked: list[VolumeCase], name: str, level: float, weights: np.ndarray, peak: float | None = None
+    masked: list[ScoredVolume], name: str, level: float, weights: np.ndarray, peak: float | None = None
 ) -> dict[str, Any]:
     """By lesion: F1 of findings whose peak reaches `peak`, chosen elsewhere, else of all (`f1_best`: chosen on these
     masks); and sensitivity at so many false findings a volume (FROC), over peaks."""
@@ -381,7 +374,7 @@ def lesion_metrics(
     }
 
 
-def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) -> dict[str, Any]:
+def _by_kind(default: str, cases: list[ScoredVolume], masked: list[ScoredVolume]) -> dict[str, Any]:
     """Pasted anomalies, by kind and by subtlety: each map's pixel figures, and the default score's AUROC against the
     normal volumes."""
     result: dict[str, Any] = {}
@@ -397,12 +390,7 @@ def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) ->
             for key in (default, *(k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration")):
                 values = [c.maps[key][c.head].astype(np.float32) for c in chosen]
                 edges = np.unique(np.quantile(np.concatenate(values), EDGES))
-                counts = metrics.pixel_counts(values, truth, weights, edges)
-                row[key] = {
-                    "auroc": metrics.interval(metrics.auroc(counts)),
-                    "ap": metrics.interval(metrics.average_precision(counts)),
-                    "dsc_best": metrics.interval(metrics.dice(counts)[:, int(np.argmax(metrics.dice(counts)[0]))]),
-                }
+                row[key] = metrics.map_metrics(values, truth, weights, edges).intervals()
             if normal:
                 both = chosen + normal
                 of_samples = np.array([c.finding.score for c in both], float)

@@ -19,8 +19,8 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import find_images, read_picture
+from pixelsleuth.sources.layouts import LEVELS, altered_parts
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.trees import LEVELS, altered_parts
 
 #: Side, in pixels, that example pictures are scaled down to.
 SIDE = 256

@@ -48,13 +48,13 @@ from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.scan_forging import forge_slices
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
     VQVAEStage,
     reconstruction_metrics,
 )
+from pixelsleuth.training.volume_forging import forge_slices
 
 #: Random views of each scan that a prior learns from beside the scan and its mirror image.
 SCAN_VIEWS = 6

@@ -12,11 +12,11 @@ from rich.console import Console
 from pixelsleuth.detector import Detector, ScoreOptions
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
-from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation, case_of, lesion_of
+from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, case_of, lesion_of
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.curves import shown
-from pixelsleuth.reporting.evaluated import print_table
 from pixelsleuth.reporting.figures import save_figure
+from pixelsleuth.reporting.tables import print_table
 from pixelsleuth.scoring.settings import MAP_SCORE
 
 
@@ -71,7 +71,7 @@ def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
         save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
 
 
-def pictured_case(detector: Detector, path: Path, mask: Path | None) -> VolumeCase:
+def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
     """One volume judged and kept as `slices_figure` draws it.
 
     Args:
@@ -90,7 +90,7 @@ def pictured_case(detector: Detector, path: Path, mask: Path | None) -> VolumeCa
     return case_of(detector, path, sample, lesion, bool(lesion.any()), ScoreOptions(), keep=True)
 
 
-def slices_figure(cases: list[VolumeCase], name: str) -> Figure:
+def slices_figure(cases: list[ScoredVolume], name: str) -> Figure:
     """Rows of volumes, columns of slice, mask, restoration and map; of each the slice with the largest lesion, or the
     most unusual one."""
     figure = Figure(figsize=(8, 2.05 * len(cases)), layout="constrained")
