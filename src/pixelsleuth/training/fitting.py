@@ -41,7 +41,7 @@ from pixelsleuth.scoring.examine import (
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
-from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.store import Store, perceptual_hash
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced
 from pixelsleuth.training.ranking import Ranked, ranked
@@ -278,5 +278,5 @@ def _ranked_rows(store: Store, rows: np.ndarray, examiner: Examiner) -> Ranked:
     ]
     return Ranked(
         squares, reencoded, store.table["sha256"][rows].tolist(), store.sources(rows), np.stack(traits),
-        [f"{int(h):016x}" for h in store.table["phash"][rows]],
+        [f"{int(perceptual_hash(p)):016x}" for p in pixels],
     )  # fmt: skip

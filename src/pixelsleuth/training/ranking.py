@@ -30,7 +30,7 @@ class Ranked:
         sha256: of each picture, for random draws.
         sources: the name of each picture's source.
         traits: (B, T) float64, see sources.traits.
-        pictures: perceptual hashes, 16 hexadecimal digits each.
+        pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each.
     """
 
     squares: Squares
