@@ -109,7 +109,7 @@ def test_what_sources_cannot_promise_is_refused_with_what_is_needed() -> None:
         check_promise(names, counts, "any-source", 0.01)
     check_promise(names, counts, "any-source", 0.0205)
     check_promise(names, counts, "calibration", 0.01)
-    with pytest.raises(CalibrationError, match="does not say which source"):
+    with pytest.raises(CalibrationError, match="which source each calibration image comes from"):
         check_promise([], [], "any-source", 0.1)
 
 
@@ -149,7 +149,7 @@ def test_files_without_sources_are_read_as_before(tmp_path: Path) -> None:
     assert (found.sources, found.groups(), found.typicality, found.pictures) == ((), [], None, ())
     assert found.p_value(60.0) == made.p_value(60.0)
     found.check_rate(0.01)
-    with pytest.raises(CalibrationError, match="does not say which source"):
+    with pytest.raises(CalibrationError, match="which source each calibration image comes from"):
         found.check_rate(0.1, "new-source")
 
 

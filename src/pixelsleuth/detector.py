@@ -79,7 +79,7 @@ class Detector:
         if dtype != calibration.dtype:
             raise ModelError(
                 f"{name} was calibrated in {calibration.dtype}, {dtype} was asked for; "
-                f"run `pixelsleuth calibrate --dtype {dtype}` on a copy of it first"
+                f"calibrate a copy of it in {dtype} first"
             )
         settings = settings_from_tree(loaded.config.scoring)
         if settings.default != calibration.score:
@@ -215,7 +215,7 @@ class Detector:
         if policy.pick != picked:
             raise PixelsleuthError(
                 f"{self.name} was calibrated on frames picked {picked!r}, {policy.pick!r} was asked for; train and "
-                f"calibrate on a store of `pixelsleuth prepare videos --pick {policy.pick}`"
+                f"calibrate on a store whose frames are picked so"
             )
         return Preparation(self.examiner.sizes, config["crop"], Framing.of(config), policy)
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelsleuth.files import write_text
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.origins import least_rate
 
 
-def card_of(folder: Path, name: str | None = None) -> str:
+def card_of(folder: Path, model: Model | None = None, name: str | None = None) -> str:
     """The card as Markdown, computed from the folder's own files.
 
     Args:
+        model: what they hold, where it is loaded.
         name: of the model; the folder's unless given.
     """
-    model = load_model(folder)
+    model = model or load_model(folder)
     config = model.config
     calibration: Calibration | None = None
     if (folder / "calibration.json").exists():
@@ -95,4 +96,4 @@ def _left_out(calibration: Calibration) -> list[str]:
 
 def write_card(folder: Path, name: str | None = None) -> None:
     """Writes README.md into the model folder."""
-    write_text(folder / "README.md", card_of(folder, name))
+    write_text(folder / "README.md", card_of(folder, name=name))

@@ -76,7 +76,7 @@ class Judge:
         grid = model.vqvae.grid()
         return cls(
             detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
-            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder),
+            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 
     @property

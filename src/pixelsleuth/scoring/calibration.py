@@ -125,12 +125,13 @@ class Calibration:
         """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
         calibration sources cannot promise it."""
         if not 0 < rate < 1:
-            raise CalibrationError(f"--max-false-alarm: expected a rate between 0 and 1, got {rate}")
+            raise CalibrationError(f"expected a rate between 0 and 1, got {rate}", "max_false_alarm")
         needed = fewest(rate)
         if self.count < needed:
             raise CalibrationError(
-                f"--max-false-alarm {rate:g} needs at least {needed} calibration images, this model has {self.count}; "
-                f"calibrate with more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above"
+                f"{rate:g} needs at least {needed} calibration images, this model has {self.count}; calibrate with "
+                f"more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above",
+                "max_false_alarm",
             )
         if promise != "calibration":
             check_promise(self.sources, self.of_each_source, promise, rate)

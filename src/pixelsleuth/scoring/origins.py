@@ -78,21 +78,23 @@ def check_promise(names: Sequence[str], counts: Sequence[int], promise: Promise,
     """Raises CalibrationError where no picture could reach p <= rate, with what would be needed."""
     if promise != "calibration" and not counts:
         raise CalibrationError(
-            f"--promise {promise}: this model's calibration does not say which source its images come from; run "
-            "`pixelsleuth calibrate` again"
+            f"{promise} needs to know which source each calibration image comes from, which this model's calibration "
+            "does not say; run `pixelsleuth calibrate` again",
+            "promise",
         )
     needed = fewest(rate)
     # Rounded up: what is offered must not be refused.
     offered = math.ceil(least_rate(counts, promise) * 1e4 - 1e-9) / 1e4
     if promise == "new-source" and len(counts) < needed:
         raise CalibrationError(
-            f"--promise new-source: a rate of {rate:g} needs at least {needed} calibration sources, this model has "
-            f"{len(counts)}; ask for --max-false-alarm {offered:g} or above, or calibrate on images of the new source "
-            "(`pixelsleuth calibrate MODEL --normal DIR --out NEW_MODEL`)"
+            f"new-source at a rate of {rate:g} needs at least {needed} calibration sources, this model has "
+            f"{len(counts)}; ask for a rate of {offered:g} or above, or calibrate on images of the new source",
+            "promise",
         )
     if promise == "any-source" and min(counts) < needed:
         name = names[int(np.argmin(counts))]
         raise CalibrationError(
-            f"--promise any-source: a rate of {rate:g} needs at least {needed} calibration images of each source, "
-            f"{name} has {min(counts)}; ask for --max-false-alarm {offered:g} or above, or calibrate with more of it"
+            f"any-source at a rate of {rate:g} needs at least {needed} calibration images of each source, {name} has "
+            f"{min(counts)}; ask for a rate of {offered:g} or above, or calibrate with more of it",
+            "promise",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
-from pixelsleuth.models.folder import Model, load_model, save_config
+from pixelsleuth.models.folder import Model, load_config, load_model, save_config
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
@@ -175,8 +174,7 @@ def _joined_near(parts: list[Evidence]) -> tuple[np.ndarray, torch.Tensor, torch
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
     """Writes fitted settings into a model folder's config.json."""
-    config = load_model(folder).config
-    save_config(folder, dataclasses.replace(config, scoring=settings.as_tree()))
+    save_config(folder, replace(load_config(folder), scoring=settings.as_tree()))
 
 
 def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -239,7 +237,7 @@ def calibrate(
         CalibrationError: fewer than 19 pictures of split `calib`.
     """
     if dtype not in ("float32", "bfloat16"):
-        raise PixelsleuthError(f"--dtype: expected float32 or bfloat16, got {dtype!r}")
+        raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
     examiner = Examiner(model, settings_from_tree(model.config.scoring), dtype)
     with Store(store_path) as store:

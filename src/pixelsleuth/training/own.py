@@ -67,14 +67,14 @@ def calibrate_on_folder(
         CalibrationError: fewer than `FEWEST` pictures can be used.
     """
     if dtype not in ("float32", "bfloat16"):
-        raise PixelsleuthError(f"--dtype: expected float32 or bfloat16, got {dtype!r}")
+        raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     if not normal.is_dir():
-        raise PixelsleuthError(f"--normal {normal}: expected a folder of untouched images")
+        raise PixelsleuthError(f"expected a folder of untouched images, got {normal}", "normal")
     model = load_model(folder)
     config = model.config.preprocessing
     if config["crop"] == "volume":
         raise PixelsleuthError(
-            "--normal takes a model for pictures, this one judges scans; calibrate it on a store of "
+            "a folder of images calibrates a model for pictures, this one judges scans; calibrate it on a store of "
             "`pixelsleuth prepare volumes`"
         )
     # Videos have frames, which are not exchangeable with pictures.
@@ -106,8 +106,9 @@ def calibrate_on_folder(
 
 def _too_few(normal: Path, found: str) -> CalibrationError:
     return CalibrationError(
-        f"--normal {normal}: {found}, at least {FEWEST} are needed: {fewest(0.1)} for a false-alarm rate of 10%, "
-        f"{fewest(0.05)} for 5%, {fewest(0.01)} for 1%; 100 to 300 are advised"
+        f"{normal}: {found}, at least {FEWEST} are needed: {fewest(0.1)} for a false-alarm rate of 10%, "
+        f"{fewest(0.05)} for 5%, {fewest(0.01)} for 1%; 100 to 300 are advised",
+        "normal",
     )
 
 
