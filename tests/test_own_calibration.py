@@ -18,10 +18,9 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.models.folder import find_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.sources.faces import Framing, Sizes
-from pixelsleuth.sources.inputs import Preparation
 from pixelsleuth.sources.preparation import prepare_images
+from pixelsleuth.sources.samples import CropSettings
 from pixelsleuth.sources.store import perceptual_hash
-from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.training import own
 from pixelsleuth.training.fitting import calibrate
 from tests.conftest import write_shapes
@@ -117,7 +116,7 @@ def test_faces_that_are_known_or_nearly_the_same_count_once(tmp_path: Path) -> N
     Image.fromarray(photo).save(tmp_path / "a.png")
     small = Image.fromarray(photo).resize((400, 400))
     small.save(tmp_path / "b.jpg", quality=70)
-    how = Preparation(Sizes(128, 128), "face", Framing(), Policy())
+    how = CropSettings(Sizes(128, 128), "face", Framing())
     files = [tmp_path / "a.png", tmp_path / "b.jpg"]
 
     def read(known: set[str]) -> tuple[list[str], list[tuple[str, str, str]]]:

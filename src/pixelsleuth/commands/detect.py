@@ -86,10 +86,11 @@ def detect(
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     detector = Detector.load(model)
     detector.calibration.check_rate(max_false_alarm, promise.value)
-    calibrated = detector.model.config.preprocessing.get("pick", "even")
-    policy = Policy(frames, every, keep, pick.value if pick else calibrated)
-    if detector.scanner is None:
-        detector.preparation(policy)
+    calibrated = detector.crop_settings().policy
+    policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
+    # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
+    asked = policy if policy != calibrated else None
+    detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
@@ -110,7 +111,7 @@ def detect(
         max_false_alarm=max_false_alarm,
         heatmap=heatmap,
         batch_size=batch_size,
-        policy=policy,
+        policy=asked,
         promise=promise.value,
         typicality=typicality,
     )

@@ -34,37 +34,32 @@ def train(
     """Train VQ-VAE and priors on normal images, then calibrate."""
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
-    from pixelsleuth.training.fitting import check_calibration_rows
+    from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
-    from pixelsleuth.training.scan_fitting import check_calibration_volumes
 
     with needs_extra("train", "train"):
         from pixelsleuth.training.run import train as run
 
     with Store(store) as opened:
-        volumes = opened.holds_volumes
-        if volumes and preset == "fast":
+        if opened.holds_volumes and preset == "fast":
             preset = "scans"
         settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
-        (check_calibration_volumes if volumes else check_calibration_rows)(opened)
+        calibration_units(opened)
     run(store, folder, settings, resume=resume, progress=progress, say=say)
-    _calibrated(folder, store, "float32", volumes)
+    _calibrated(folder, store, "float32")
     write_card(folder)
     say(f"the model is in {folder}")
 
 
-def _calibrated(folder: Path, store: Path, dtype: str, volumes: bool) -> None:
-    from pixelsleuth.training.fitting import calibrate as of_pictures
-    from pixelsleuth.training.scan_fitting import calibrate_slices as of_volumes
+def _calibrated(folder: Path, store: Path, dtype: str) -> None:
+    from pixelsleuth.training.fitting import calibrate as run
 
     with bar() as shown:
         task = shown.add_task("calibrating", total=None)
-        progress = lambda done, total: shown.update(task, completed=done, total=total)  # noqa: E731
-        if volumes:
-            made = of_volumes(folder, store, progress)
-        else:
-            made = of_pictures(folder, store, dtype=dtype, progress=progress)
+        made = run(
+            folder, store, dtype=dtype, progress=lambda done, total: shown.update(task, completed=done, total=total)
+        )
     unit = made.about.get("unit", "image")
     console.print(f"calibrated {made.score} on {made.count:,} normal {unit}s", highlight=False)
 
@@ -96,7 +91,6 @@ def calibrate(
     on your own untouched images.
     """
     from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.sources.store import Store
 
     if (store is None) == (normal is None):
         raise PixelsleuthError("give a store of `pixelsleuth prepare`, or --normal DIR with untouched images, not both")
@@ -108,9 +102,7 @@ def calibrate(
     if out is not None:
         raise PixelsleuthError("--out goes with --normal; on a store the model itself is calibrated")
     assert store is not None
-    with Store(store) as opened:
-        volumes = opened.holds_volumes
-    _calibrated(Path(model), store, dtype, volumes)
+    _calibrated(Path(model), store, dtype)
     write_card(Path(model))
 
 

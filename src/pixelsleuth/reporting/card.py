@@ -33,8 +33,8 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
         f"- VQ-VAE: {config.vqvae.kind}, {config.vqvae.codes} codes, grid {'x'.join(map(str, model.vqvae.grid()))}, "
         f"{sum(p.numel() for p in model.vqvae.parameters()):,} parameters",
     ]
-    for kind, prior in model.priors.items():
-        lines.append(f"- Prior: {kind}, {sum(p.numel() for p in prior.parameters()):,} parameters")
+    for kind in model.priors:
+        lines.append(f"- Prior: {kind}, {model.count(kind):,} parameters")
     if model.detective is not None:
         taught = training["settings"]
         lines.append(

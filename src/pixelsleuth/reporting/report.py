@@ -27,8 +27,8 @@ from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
 from pixelsleuth.scoring.calibration import Calibration
-from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.scoring.origins import least_rate
+from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
 
 #: Findings shown in full; of more inputs the most unusual ones.
@@ -72,10 +72,10 @@ class Judge:
     @classmethod
     def of(cls, detector: Detector, argument: str) -> Judge:
         folder, _ = find_model(argument)
-        model, examiner = detector.model, detector.examiner
+        model, scorer = detector.model, detector.scorer
         grid = model.vqvae.grid()
         return cls(
-            detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
+            detector.name, model.sha256, argument, detector.calibration, scorer.settings, scorer.size,
             (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 

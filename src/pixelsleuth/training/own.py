@@ -13,15 +13,17 @@ import numpy as np
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.models.folder import load_model
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
-from pixelsleuth.scoring.examine import Examiner, settings_from_tree, stacked
 from pixelsleuth.scoring.origins import fewest
-from pixelsleuth.sources.faces import Framing, Sizes
-from pixelsleuth.sources.inputs import Preparation, Prepared, Refused, find_inputs, kind_of, prepare
-from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.scoring.scorer import Scorer, stacked
+from pixelsleuth.scoring.settings import settings_from_tree
+from pixelsleuth.sources.faces import Sizes
+from pixelsleuth.sources.images import decode
+from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
+from pixelsleuth.sources.layouts import source_of
+from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
 from pixelsleuth.sources.store import NEAR, distances, perceptual_hash
-from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
-from pixelsleuth.sources.trees import source_of
 from pixelsleuth.training.ranking import Ranked, ranked
 
 #: Fewest pictures: with them a rate of 5% can be promised.
@@ -81,8 +83,8 @@ def calibrate_on_folder(
     files = [one for one in find_inputs(normal) if isinstance(one, Refused) or kind_of(one) == "image"]
     if len(files) < FEWEST:
         raise _too_few(normal, f"{len(files)} images")
-    sizes = Examiner(model, settings_from_tree(model.config.scoring)).sizes
-    how = Preparation(sizes, config["crop"], Framing.of(config), Policy(pick=config.get("pick", "even")))
+    scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype)
+    how = CropSettings.of(config, scorer.sizes)
     reading = Reading()
     # In an order that says nothing of them: not all need be mapped.
     order = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
@@ -96,9 +98,9 @@ def calibrate_on_folder(
 
     def batches() -> Iterator[Ranked]:
         while batch := list(islice(rest, BATCH)):
-            yield _ranked_pictures(batch, sizes, source)
+            yield _ranked_images(batch, how.sizes, source)
 
-    calibration = ranked(model, dtype, batches())
+    calibration = ranked(scorer, batches())
     calibration = replace(calibration, about=calibration.about | {OWN: True})
     save_calibration(folder / "calibration.json", calibration)
     return calibration, reading
@@ -113,9 +115,9 @@ def _too_few(normal: Path, found: str) -> CalibrationError:
 
 
 def _read(
-    files: Sequence[Path | Refused], root: Path, how: Preparation, known: Collection[str], reading: Reading,
+    files: Sequence[Path | Refused], root: Path, how: CropSettings, known: Collection[str], reading: Reading,
     progress: Callable[[int, int], None],
-) -> Iterator[tuple[Prepared, str]]:  # fmt: skip
+) -> Iterator[tuple[Sample, str]]:  # fmt: skip
     """Each picture that can be used, with its perceptual hash; of the others `reading` tells why not."""
     taken = np.array([int(one, 16) for one in known], np.uint64)
     own: dict[int, str] = {}
@@ -126,11 +128,14 @@ def _read(
         path = Path(one.path if isinstance(one, Refused) else one)
         name = str(path.relative_to(root))
         try:
-            prepared = prepare(one if isinstance(one, Refused) else path, how)
+            sample = read_sample(one if isinstance(one, Refused) else path, "image", how)
+            # Of several faces the largest; all would be one picture, not several.
+            sample = replace(sample, tracks=sample.tracks[:1])
+            assert isinstance(sample.source, bytes)
             # Of the whole picture: a face's square moves when a picture is saved again, and its hash with it.
-            hashed = perceptual_hash(prepared.pixels())
-            if prepared.sha256 in files_seen:
-                raise InputError("duplicate", f"the same file as {files_seen[prepared.sha256]}; a picture counts once")
+            hashed = perceptual_hash(decode(sample.source).pixels)
+            if sample.sha256 in files_seen:
+                raise InputError("duplicate", f"the same file as {files_seen[sample.sha256]}; a picture counts once")
             if looks and _near(hashed, taken):
                 raise InputError("known", "nearly the same as a picture of the model's own calibration or of the demo")
             twin = _near(hashed, np.array(list(own), np.uint64)) if looks else []
@@ -139,9 +144,9 @@ def _read(
         except InputError as error:
             reading.left_out.append((name, error.code, error.sentence))
         else:
-            own[int(hashed)] = files_seen[prepared.sha256] = name
+            own[int(hashed)] = files_seen[sample.sha256] = name
             reading.used += 1
-            yield prepared, f"{int(hashed):016x}"
+            yield sample, f"{int(hashed):016x}"
         progress(number, len(files))
 
 
@@ -153,20 +158,16 @@ def _near(hashed: np.uint64, others: np.ndarray) -> list[int]:
     return [int(others[i]) for i in np.argsort(apart, kind="stable") if apart[i] <= NEAR]
 
 
-def _ranked_pictures(batch: Sequence[tuple[Prepared, str]], sizes: Sizes, source: str) -> Ranked:
-    items = [item for item, _ in batch]
-    pixels = [item.pixels() for item in items]
-    reencoded = {
-        name: stacked([
-            cut_reencoded(p, item.main.face.box, sizes, name) for p, item in zip(pixels, items, strict=True)
-        ])
-        for name in REENCODINGS
-    }  # fmt: skip
+def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: str) -> Ranked:
+    samples = [sample for sample, _ in batch]
+    reencoded = {}
+    keys = [sample.main.key for sample in samples]
+    for name in REENCODINGS:
+        reencoded[name] = stacked([view for sample in samples for view in sample.reencoded(name, sizes)], keys)
     traits = []
-    for item in items:
-        face, encoded = item.main.face, item.source if isinstance(item.source, bytes) else None
-        traits.append(traits_of(item.main.views.square, face.box.width, encoded, face.landmarks))
-    return Ranked(
-        stacked([item.main.views for item in items]), reencoded, [item.sha256 for item in items],
-        [source] * len(items), np.stack(traits), [hashed for _, hashed in batch],
-    )  # fmt: skip
+    for sample in samples:
+        face, encoded = sample.main.face, sample.source
+        assert isinstance(encoded, bytes)
+        traits.append(traits_of(sample.main.views.square, face.box.width, encoded, face.landmarks))
+    crops = stacked([sample.main.views for sample in samples], keys)
+    return Ranked(crops, reencoded, [source] * len(samples), np.stack(traits), [hashed for _, hashed in batch])
