@@ -36,7 +36,7 @@ class Ranked:
         crops: B of them; reencoded: the same after each of `REENCODINGS`.
         sources: the name of each picture's source.
         traits: (B, T) float64, see sources.traits.
-        pictures: perceptual hashes, 16 hexadecimal digits each.
+        pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each.
     """
 
     crops: Crops
