@@ -16,7 +16,8 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces, formats
-from pixelsleuth.sources.dicom import holds_series, series_in
+from pixelsleuth.sources.dicomfolders import holds_series, series_in
+from pixelsleuth.sources.dicomheaders import is_index
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import (
     MAX_BYTES,
@@ -30,8 +31,8 @@ from pixelsleuth.sources.images import (
 )
 from pixelsleuth.sources.retries import check_room
 from pixelsleuth.sources.scanfiles import is_companion
-from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
-from pixelsleuth.sources.videos import Video, frames_at, open_video
+from pixelsleuth.sources.tracks import Policy, Sighting, black_frames, surrounded, tracks_of
+from pixelsleuth.sources.videos import Video, frames_at, is_black, open_video
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def _found_in(folder: Path, names: list[Path], root: Path, leftovers: list[str])
     for path, found in kinds.items():
         if path in claimed:
             continue
-        if found.plain:
+        if found.plain or (found is formats.DICOM and is_index(path)):
             leftovers.append(os.path.relpath(path, root))
         elif found.kind == "volume" and is_companion(path):
             told = "the header of a pair; its record is that of the file beside it that holds the voxels"
@@ -232,9 +233,9 @@ def check_kind(source: Input, takes: str) -> None:
         return
     path = Path(source)
     size = 0 if volume and not path.is_file() else checked_file(path)
-    if not volume and takes == "pictures":
-        return
     found = formats.sniffed(path) if path.is_file() else formats.DICOM
+    if not volume and takes == "pictures" and (found.readable or found.kind != "video"):
+        return
     # What no model takes is refused for what it is, whatever the model.
     sha256 = sha256_of(path) if 0 < size <= MAX_BYTES else None
     if not found.readable and found.name and not found.plain:
@@ -312,13 +313,19 @@ def _look(face: Face, how: Preparation, pixels: np.ndarray, box: Box, **about: A
 
 
 def _whole_frames(video: Video, how: Preparation, count: int, confidence: float) -> Prepared:
-    looks = []
+    looks: list[Look] = []
+    black: list[Look] = []
     shape = (0, 0)
     for frame in frames_at(video, Policy(frames=count).indices(len(video))):
         face = _whole(frame.pixels, confidence)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         about = {"index": frame.index, "time": frame.time, "surroundings": surrounded(frame.pixels, face.box)}
-        looks.append(_look(face, how, frame.pixels, face.box, **about))
+        kept = black if is_black(frame.pixels) else looks
+        kept.append(_look(face, how, frame.pixels, face.box, **about))
+    if looks and black:
+        video.say(black_frames(len(black), len(looks)))
+    # Of a video that is black throughout the frames stand for themselves.
+    looks = looks or black
     if not looks:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
     return Prepared(video.path, video.sha256, "video", None, shape, (tuple(looks),), video.notes)
