@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import re
-import socket
 import struct
 import subprocess
 import sys
@@ -27,13 +26,14 @@ from typer.testing import CliRunner
 from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.formats import format_of
 from pixelsleuth.sources.images import Picture, decode
 from pixelsleuth.sources.inputs import find_inputs, kind_of
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
-from tests.badfiles import BAD, ODD, write_bad_files
+from tests.badfiles import BAD, ODD, write_everything
 from tests.conftest import SHARED
 from tests.picturefiles import (
     ADOBE_RGB,
@@ -55,8 +55,7 @@ from tests.picturefiles import (
     with_chunk,
     with_orientation,
 )
-from tests.videofiles import face_frames, write_video
-from tests.volumefiles import head, write
+from tests.volumefiles import head
 
 INPUTS = SHARED / "inputs"
 FACE = portrait(128)
@@ -579,33 +578,7 @@ def test_what_is_written_deep_is_read_back(kind: str, seed: int, bits: int, turn
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More than 40 kinds of file, links in circles, a pipe and a socket."""
-    folder = tmp_path_factory.mktemp("everything")
-    write_bad_files(folder)
-    # What is made missing there is not found by listing; an empty folder has no file.
-    (folder / "folder.jpg").rmdir()
-    write_video(folder / "clip.MP4", face_frames(6))
-    write_video(folder / "clip.avi", face_frames(6))
-    values = head(1)[0]
-    write(folder / "scan.NII.GZ", values)
-    for name, content in {
-        "notes.txt": b"seen\n", "table.csv": b"a,b\n1,2\n", "page.html": b"<html></html>\n", "data.json": b"{}",
-        ".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", ".hidden.jpg": saved(portrait(96), "JPEG"),
-        "README": b"read me\n", "song.mp3": b"ID3\3" + bytes(50), "nothing": b"",
-        "IMAGE.JPG": saved(portrait(), "JPEG"),
-        "no_suffix": saved(portrait(), "PNG"), "letter.docx": b"PK\3\4" + bytes(60), "raw.NEF": bytes(200),
-    }.items():  # fmt: skip
-        (folder / name).write_bytes(content)
-    (folder / "sub").mkdir()
-    (folder / "sub/up").symlink_to(folder)
-    (folder / "sub/inner.png").write_bytes(saved(portrait(96), "PNG"))
-    with socket.socket(socket.AF_UNIX) as made:
-        # A socket's path may have 108 characters.
-        here = os.getcwd()
-        os.chdir(folder)
-        made.bind("s.sock")
-        os.chdir(here)
-    return folder
+    return write_everything(tmp_path_factory.mktemp("everything"))
 
 
 def test_every_file_of_a_folder_has_a_record_or_is_named(everything: Path, faces_detector: Detector) -> None:
@@ -751,6 +724,18 @@ def test_a_face_that_fills_the_picture_asks_for_room(faces_detector: Detector) -
     assert refused >= 3
 
 
+def test_a_face_with_room_around_it_does_not_fill_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a copy with a drawn-out border shows alone: a face within the picture is no reason to ask for room.
+    pixels = np.full((200, 200, 3), 90, np.uint8)
+    for box, says in ((Box(80, 80, 210, 210), "no_face"), (Box(20, 80, 150, 210), "face_fills_picture")):
+        monkeypatch.setattr(
+            faces, "find_faces", lambda found, *_, box=box: [Face(box, 0.99)] if found.shape[0] == 300 else []
+        )
+        with pytest.raises(InputError) as caught:
+            faces.judged_faces(pixels)
+        assert caught.value.code == says
+
+
 def scene(height: int, width: int, side: int, places: list[tuple[int, int]]) -> np.ndarray:
     """(height, width, 3) grey slope with the same portrait at several places, its face about `side` px wide."""
     face = portrait(round(side * 2.1))
@@ -816,16 +801,8 @@ def test_the_server_answers_as_the_detector_does(everything: Path, faces_detecto
 
     from pixelsleuth.web.app import application
 
-    names = [
-        "phone.heic",
-        "still.avif",
-        "next.jxl",
-        "vector.svg",
-        "notes.txt",
-        "truncated.png",
-        "scan.NII.GZ",
-        "camera.dng",
-    ]
+    names = [path.name for path in sorted(everything.iterdir()) if path.is_file() and not path.is_symlink()]
+    assert len(names) > 60
     with TestClient(application(faces_detector, "faces", rate=0.1)) as client:
         for name in names:
             alone = faces_detector.detect(everything / name, max_false_alarm=0.1)
