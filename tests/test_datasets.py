@@ -12,8 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from pixelsleuth.sources.layouts import drawn_split
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.trees import drawn_split
 from tests.conftest import TINY, shape_picture
 from tests.test_whole_run import run_cli
 from tests.videofiles import face_frames, write_video
@@ -107,7 +107,7 @@ def test_a_split_without_videos_is_named(tmp_path: Path) -> None:
         write_video(tmp_path / f"{name}/val/v.mp4", face_frames(2))
     code, _, error = run_cli("evaluate", "--normal", tmp_path / "a", "--anomalous", tmp_path / "b", "--split", "test")
     assert code == 2
-    assert "--normal: nothing is left of split 'test'" in error
+    assert "normal: nothing is left of split 'test'" in error
 
 
 @pytest.mark.parametrize("word", ["https://github.com/NVlabs/ffhq-dataset", "--not-near", "--split test"])

@@ -17,8 +17,9 @@ from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.exhibits import exhibit_of, layers
 from pixelsleuth.reporting.figures import warmth
-from pixelsleuth.reporting.filefacts import FileFacts, jpeg_quality, picture_facts
+from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
 from pixelsleuth.reporting.report import Judge, Report, explained, section
+from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 

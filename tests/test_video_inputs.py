@@ -18,7 +18,7 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.sources import tone, videos
 from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.formats import VIDEO_SUFFIXES, format_of
-from pixelsleuth.sources.inputs import Preparation, prepare
+from pixelsleuth.sources.samples import CropSettings, read_sample
 from pixelsleuth.sources.tracks import Policy, overlap, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, open_video
 from tests.videofiles import (
@@ -322,13 +322,13 @@ def test_cinema_raw_is_refused_by_its_name(tmp_path: Path, faces_detector: Detec
 def test_whole_frames_pass_over_black_ones(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(60, 190, (96, 96, 3)).astype(np.uint8)
     black = np.zeros_like(noise)
-    how = Preparation(Sizes(32, 32), "none", Framing(), Policy(keep=8))
-    prepared = prepare(write_video(tmp_path / "v.mp4", [black] * 20 + [noise] * 20), how)
+    how = CropSettings(Sizes(32, 32), "none", policy=Policy(keep=8))
+    prepared = read_sample(write_video(tmp_path / "v.mp4", [black] * 20 + [noise] * 20), "video", how)
     assert [look.index >= 20 for look in prepared.tracks[0]] == [True] * 4
     (note,) = [note for note in prepared.notes if note.code == "black_frames"]
     assert "4 of 8" in note.sentence
     # A video that is black throughout is judged as it is.
-    dark = prepare(write_video(tmp_path / "w.mp4", [black] * 9), how)
+    dark = read_sample(write_video(tmp_path / "w.mp4", [black] * 9), "video", how)
     assert len(dark.tracks[0]) == 8
     assert "black_frames" not in {note.code for note in dark.notes}
 

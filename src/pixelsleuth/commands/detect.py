@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, console, say
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 
@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 #: Findings that are told on the terminal, a line each; of more the records tell.
 MOST_TOLD = 20
-#: Names of what is left out of folders that are told.
-MOST_NAMED = 12
 
 
 class Format(str, Enum):
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+
+
+class Promised(str, Enum):
+    calibration = "calibration"
+    any_source = "any-source"
+    new_source = "new-source"
 
 
 def detect(
@@ -56,6 +60,16 @@ def detect(
     frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
     every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
     keep: Annotated[int, typer.Option(help="Most frames judged of one person in one video.", min=1)] = 16,
+    promise: Annotated[
+        Promised,
+        typer.Option(
+            help="Which images the rate is promised for: like those of calibration taken together, of any one of its "
+            "sources, or of a source it never had."
+        ),
+    ] = Promised.calibration,
+    typicality: Annotated[
+        bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
+    ] = True,
     pick: Annotated[
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
@@ -71,11 +85,12 @@ def detect(
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     detector = Detector.load(model)
-    detector.calibration.check_rate(max_false_alarm)
-    calibrated = detector.model.config.preprocessing.get("pick", "even")
-    policy = Policy(frames, every, keep, pick.value if pick else calibrated)
-    if detector.scanner is None:
-        detector.preparation(policy)
+    detector.calibration.check_rate(max_false_alarm, promise.value)
+    calibrated = detector.crop_settings().policy
+    policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
+    # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
+    asked = policy if policy != calibrated else None
+    detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
     writer = RecordWriter(path, format.value, sys.stdout)
     counts: dict[str, int] = {}
@@ -96,7 +111,9 @@ def detect(
         max_false_alarm=max_false_alarm,
         heatmap=heatmap,
         batch_size=batch_size,
-        policy=policy,
+        policy=asked,
+        promise=promise.value,
+        typicality=typicality,
     )
     try:
         with bar() as shown:
@@ -125,19 +142,15 @@ def detect(
 
 def _left_out(names: list[str]) -> str:
     """One line about what in the folders is no input."""
-    shown = ", ".join(_printable(name) for name in names[:MOST_NAMED])
+    shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
     more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     one = "file that is" if len(names) == 1 else "files that are"
     return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
 
 
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
 def _told(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
-    name = _printable(Path(finding.path).name)
+    name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
     if finding.p_value is None:
         return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"

@@ -15,21 +15,21 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
-from pixelsleuth.evaluation.parts import level_metrics
-from pixelsleuth.evaluation.pixels import TEXT_PAIRS, masked_cases, pixel_metrics
-from pixelsleuth.evaluation.recordings import video_metrics
+from pixelsleuth.evaluation.face_parts import level_metrics
+from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.evaluation.shortcuts import probe
+from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs, prepare
-from pixelsleuth.sources.recordings import origins_of, read_labels
+from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
 from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
-from pixelsleuth.sources.trees import Origin, altered_parts, label_of
+from pixelsleuth.sources.video_layouts import origins_of, read_labels
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
     """`metrics` as metrics.json has them; `cases` for figures and for further looks."""
 
     metrics: dict[str, Any]
-    cases: list[Case]
+    cases: list[ScoredSample]
 
 
 def evaluate(
@@ -70,25 +70,23 @@ def evaluate(
     """
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
-        raise PixelsleuthError("--match-sharpness: expected --pairs, got none")
-    paths = [(p, False) for p in inputs_of(normal, "--normal", "normal")] + [
-        (p, True) for p in inputs_of(anomalous, "--anomalous", "anomalous")
-    ]
+        raise PixelsleuthError("expected pairs, got none", "match_sharpness")
+    paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
     origins = {**_origins(normal), **_origins(anomalous)}
     if split:
         paths = [(p, bad) for p, bad in paths if p not in origins or origins[p].split == split]
     near = _near(not_near, [p for p, bad in paths if not bad], detector) if not_near else set()
     paths = [(p, bad) for p, bad in paths if p not in near]
-    for bad, option in ((False, "--normal"), (True, "--anomalous")):
+    for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(b == bad for _, b in paths):
-            raise PixelsleuthError(f"{option}: nothing is left of split {split!r} or beside {not_near}")
+            raise PixelsleuthError(f"nothing is left of split {split!r} or beside {not_near}", label)
     # Blurring for sharpness moves what maps are about; only scores are compared then.
     want_maps = maps and bool(partner or masks) and not match_sharpness
     want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
     # A real picture with several fakes is one unit with all of them.
     units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
-    cases: list[Case] = []
+    cases: list[ScoredSample] = []
     unreadable: list[str] = []
     inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
     found = detector.detect_many(
@@ -106,7 +104,7 @@ def evaluate(
             unreadable.append(str(path))
             continue
         method = origins[path].method if path in origins else ""
-        case = Case(path, bad, finding, measured, units.get(path, str(path)), method)
+        case = ScoredSample(path, bad, finding, measured, units.get(path, str(path)), method)
         if finding.kind == "image" and finding.heatmap is not None and finding.square is not None:
             shape = finding.heatmap.shape
             every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
@@ -114,9 +112,9 @@ def evaluate(
             case.maps = {k: cv2.resize(m, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) for k, m in every.items()}
         case.finding = _without_arrays(finding)
         cases.append(case)
-    for bad, option in ((False, "--normal"), (True, "--anomalous")):
+    for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(case.anomalous == bad for case in cases):
-            raise PixelsleuthError(f"{option}: no readable picture")
+            raise PixelsleuthError("no readable picture", label)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
@@ -128,16 +126,16 @@ def _without_arrays(finding: Finding) -> Finding:
     return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
 
 
-def inputs_of(root: Path, option: str, label: str) -> list[Path]:
+def inputs_of(root: Path, label: str) -> list[Path]:
     """Pictures and videos of a folder, one file, or the files that a CSV with columns file,label gives this label."""
     if not root.exists():
-        raise PixelsleuthError(f"{option} {root}: no such folder")
+        raise PixelsleuthError(f"{root}: no such folder", label)
     if root.suffix.lower() == ".csv":
         found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
     else:
         found = [item for item in find_inputs(root) if isinstance(item, Path)] if root.is_dir() else [root]
     if not found:
-        raise PixelsleuthError(f"{option} {root}: expected pictures or videos, found none")
+        raise PixelsleuthError(f"{root}: expected pictures or videos, found none", label)
     return found
 
 
@@ -153,11 +151,10 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
         known = opened.table["phash"][opened.rows("train")]
     found = set()
     for path in paths:
-        try:
-            square = prepare(path, detector.preparation(), whole_without_face=True).main.views.square
-        except InputError:
+        sample = detector.read(path, whole_without_face=True)
+        if isinstance(sample, Finding) or not len(known):
             continue
-        if len(known) and distances(np.array([perceptual_hash(square)]), known).min() <= NEAR:
+        if distances(np.array([perceptual_hash(sample.main.views.square)]), known).min() <= NEAR:
             found.add(path)
     return found
 
@@ -168,15 +165,15 @@ def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PixelsleuthError(f"--pairs {path}: cannot be read as CSV ({error})") from error
+        raise PixelsleuthError(f"{path} cannot be read as CSV ({error})", "pairs") from error
     if not rows or not {"fake", "real"} <= set(rows[0]):
         raise PixelsleuthError(
-            f"--pairs {path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}"
+            f"{path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}", "pairs"
         )
     known = {anomalous / row["fake"]: normal / row["real"] for row in rows}
     known = {fake: real for fake, real in known.items() if fake.is_file() and real.is_file()}
     if not known:
-        raise PixelsleuthError(f"--pairs {path}: none of its {len(rows)} pairs is in {anomalous} and {normal}")
+        raise PixelsleuthError(f"none of the {len(rows)} pairs of {path} is in {anomalous} and {normal}", "pairs")
     return known
 
 
@@ -210,7 +207,7 @@ def sharpness(pixels: np.ndarray) -> float:
 
 
 def _metrics(
-    detector: Detector, cases: list[Case], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
+    detector: Detector, cases: list[ScoredSample], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
     anomalous: Path, text_pairs: int,
 ) -> dict[str, Any]:  # fmt: skip
     labels = np.array([case.anomalous for case in cases])
@@ -284,7 +281,7 @@ def _crops(detector: Detector) -> bool:
     return detector.model.config.preprocessing["crop"] == "face"
 
 
-def _paired_accuracy(pairs: Sequence[tuple[Case, Case]], name: str) -> metrics.Interval:
+def _paired_accuracy(pairs: Sequence[tuple[ScoredSample, ScoredSample]], name: str) -> metrics.Interval:
     """[share, low, high] of pairs whose fake scores above its partner, ties half."""
     difference = np.array([f.finding.scores[name] - r.finding.scores[name] for f, r in pairs])
     wins = (difference > 0) + 0.5 * (difference == 0)
@@ -292,7 +289,7 @@ def _paired_accuracy(pairs: Sequence[tuple[Case, Case]], name: str) -> metrics.I
     return metrics.interval((weights * wins).sum(1) / weights.sum(1))
 
 
-def _shortcuts(cases: list[Case], labels: np.ndarray) -> dict[str, float]:
+def _shortcuts(cases: list[ScoredSample], labels: np.ndarray) -> dict[str, float]:
     """AUROC of each trivial measure; far from .5 on either side is a way to separate the sets without looking."""
     ones = np.ones((1, len(cases)))
     table = [asdict(case.probe) for case in cases]

@@ -27,7 +27,8 @@ from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
 from pixelsleuth.scoring.calibration import Calibration
-from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
+from pixelsleuth.scoring.origins import least_rate
+from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
 
 #: Findings shown in full; of more inputs the most unusual ones.
@@ -36,8 +37,15 @@ MOST_SHOWN = 50
 VERDICT_WORDS = {
     "normal": "Nothing unusual found",
     "anomalous": "Unusual",
-    "unsure": "Unsure: the answer changes under a mild re-encoding",
+    "unsure": "Unsure",
     "not_applicable": "Not judged",
+}
+#: Of `unsure`, by the code of its reason.
+UNSURE_WORDS = {
+    "unstable": "Unsure: the answer changes under a mild re-encoding",
+    "turned_away": "Unsure: the face is seen from the side",
+    "blurred": "Unsure: the face is too blurred",
+    "unlike_calibration": "Unsure: unlike the images the model was calibrated on",
 }
 
 NO_SIGNAL = (
@@ -64,11 +72,11 @@ class Judge:
     @classmethod
     def of(cls, detector: Detector, argument: str) -> Judge:
         folder, _ = find_model(argument)
-        model, examiner = detector.model, detector.examiner
+        model, scorer = detector.model, detector.scorer
         grid = model.vqvae.grid()
         return cls(
-            detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
-            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder),
+            detector.name, model.sha256, argument, detector.calibration, scorer.settings, scorer.size,
+            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 
     @property
@@ -143,8 +151,9 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None)
     text = _environment().get_template("finding.html").render(
         finding=finding,
         title=exhibit.title,
-        words=VERDICT_WORDS[finding.verdict],
+        words=words_of(finding),
         explained=explained(finding),
+        promises=promises(finding, calibration),
         tracks=tracks_of(finding),
         layers=layers(exhibit, judge.grid) if made is None else made,
         stills=stills(exhibit),
@@ -164,6 +173,31 @@ def reproducing(finding: Finding, judge: Judge) -> str:
     """The command that gives this finding again."""
     words = ["pixelsleuth", "detect", finding.path, "--model", judge.argument]
     return shlex.join([*words, "--max-false-alarm", f"{finding.max_false_alarm:g}", "--out", "out", "--report"])
+
+
+def words_of(finding: Finding) -> str:
+    """The verdict in a few words."""
+    if finding.verdict == "unsure" and finding.reason:
+        return UNSURE_WORDS.get(finding.reason["code"], VERDICT_WORDS["unsure"])
+    return VERDICT_WORDS[finding.verdict]
+
+
+def promises(finding: Finding, calibration: Calibration) -> str:
+    """What p is worth for pictures of a source that calibration had, and of one that it had not; empty where that is
+    not known."""
+    if finding.p_value_any_source is None or finding.p_value_new_source is None:
+        return ""
+    count = len(calibration.sources)
+    several = (
+        f"for pictures of any one of its {count} sources, the least favourable: {finding.p_value_any_source:.4f}; "
+        if count > 1
+        else ""
+    )
+    return (
+        f"p for pictures like those of calibration: {finding.p_value:.4f}; {several}for pictures of a source it never "
+        f"had (another camera, site or data set): {finding.p_value_new_source:.4f}, where {count} "
+        f"source{'s' if count > 1 else ''} can promise no rate below {least_rate([1] * count, 'new-source'):.2g}."
+    )
 
 
 def explained(finding: Finding) -> str:

@@ -25,6 +25,7 @@ from pixelsleuth.models.folder import (
     ModelConfig,
     build_prior,
     find_model,
+    load_config,
     load_model,
     load_network,
     prior_file,
@@ -36,25 +37,24 @@ from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
-from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
-from pixelsleuth.training.fitting import fit_scores, save_scores
+from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.scan_fitting import fit_slices
-from pixelsleuth.training.scan_forging import forge_slices
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
     VQVAEStage,
     reconstruction_metrics,
 )
+from pixelsleuth.training.volume_forging import forge_slices
 
 #: Random views of each scan that a prior learns from beside the scan and its mirror image.
 SCAN_VIEWS = 6
@@ -237,9 +237,13 @@ def _taught_deep(
     if len(rows) < 2:
         raise PixelsleuthError(
             f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
-            "it again, or take --preset fast"
+            "it again, or take the preset fast"
         )
-    if settings.detective.pretrained:
+    begun = find_model(settings.init)[0] if settings.init else None
+    config = load_config(begun).detective if begun else None
+    if begun is not None and config is not None and config.kind == "deep":
+        load_network(detective, begun / DETECTIVE_FILE)
+    elif settings.detective.pretrained:
         detective.trunk.load_state_dict(imagenet_weights())
     stage = settings.detective_stage
     say(f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces")
@@ -251,14 +255,14 @@ def _check(store: Store, settings: Settings) -> None:
     if store.size != settings.vqvae.size:
         raise PixelsleuthError(
             f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
-            f"prepare with --size {settings.vqvae.size}"
+            f"prepare it at {settings.vqvae.size} px"
         )
     channels = 1 if store.holds_volumes else 3
     if settings.vqvae.channels != channels:
         kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
         raise PixelsleuthError(
             f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
-            f"take --preset {preset}"
+            f"take the preset {preset}"
         )
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
     most = 1 if store.holds_volumes else 0
@@ -294,7 +298,7 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
     text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
     if note.exists():
         if not resume:
-            raise PixelsleuthError(f"{folder} holds a training run; go on with --resume, or name another folder")
+            raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
         old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
         if old == new:
             return
@@ -354,17 +358,21 @@ def _cached_codes(
     scans, which are few, of `SCAN_VIEWS` random views."""
     if path.exists():
         return np.load(path, allow_pickle=False)
-    vqvae.eval()
+    # A GPU encodes them in seconds.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vqvae.eval().to(device)
     views = {"none": 1, "scans": 2 + SCAN_VIEWS}.get(stage.augment, 2)
     torch.manual_seed(0)
     codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
-        image = to_float(torch.from_numpy(store.pixels(batch)))
+        image = to_float(torch.from_numpy(store.pixels(batch)).to(device))
         context = _context(store, batch, vqvae.config.context)
+        context = None if context is None else context.to(device)
         for view in range(views):
             seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
-            codes[view, start : start + 64] = vqvae.encode(seen, context).numpy()
+            codes[view, start : start + 64] = vqvae.encode(seen, context).cpu().numpy()
+    vqvae.cpu()
     complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
     say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
     partial = path.with_suffix(".partial.npy")

@@ -159,7 +159,7 @@ def _of(kind: str, *codes: int) -> dict[str, Any]:
     return {"response_class": Response, "responses": {**good, **_problems(*codes)}}
 
 
-def application(
+def application(  # noqa: C901 - a route is a closure over the queue; each is short
     detector: Detector, argument: str, *, rate: float = 0.05, most_bytes: int = MOST_BYTES, token: str = "",
     desk: Desk | None = None,
 ) -> Any:  # fmt: skip

@@ -21,7 +21,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.exhibits import exhibit_of, layers
-from pixelsleuth.reporting.report import VERDICT_WORDS, Judge, explained, section
+from pixelsleuth.reporting.report import Judge, explained, section, words_of
 
 #: Inputs that may wait; who comes later is told to come again.
 WAITING = 32
@@ -220,7 +220,7 @@ class Desk:
         exhibit = exhibit_of(named, job.path, job.name)
         made = layers(exhibit, self.judge.grid)
         return Outcome(
-            named.record(), VERDICT_WORDS[named.verdict], explained(named),
+            named.record(), words_of(named), explained(named),
             {one.name: {"uri": one.uri, "caption": one.caption} for one in made if one.aligned},
             str(section(exhibit, self.judge, made)),
         )  # fmt: skip

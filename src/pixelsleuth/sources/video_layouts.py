@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.sources.formats import VIDEO_SUFFIXES
-from pixelsleuth.sources.trees import Origin, drawn_split, label_of, names_of_root, origin_of
+from pixelsleuth.sources.layouts import Origin, drawn_split, label_of, names_of_root, origin_of
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection")
 _FFPP = re.compile(r"^(\d{3})(?:_(\d{3}))?$")

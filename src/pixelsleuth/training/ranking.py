@@ -1,0 +1,150 @@
+"""Ranking normal images and volumes that no network was trained on, whatever they were read from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
+from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.origins import conformal_p
+from pixelsleuth.scoring.scorer import Crops, Scorer
+from pixelsleuth.scoring.typicality import fit_typicality
+from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.store import Store
+
+#: Calibration pictures that maps are made of: restorations are what calibration spends its time on.
+MOST_MAPS = 1000
+#: Slices scored together.
+SLICES = 16
+#: Share of healthy pixels above the threshold by which a map becomes a segmentation.
+MARKED = 0.005
+#: Rates that are looked at for sources left out.
+RATES = (0.01, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A batch of calibration images, as a scorer takes them.
+
+    Attributes:
+        crops: B of them; reencoded: the same after each of `REENCODINGS`.
+        sources: the name of each picture's source.
+        traits: (B, T) float64, see sources.traits.
+        pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each.
+    """
+
+    crops: Crops
+    reencoded: dict[str, Crops]
+    sources: Sequence[str]
+    traits: np.ndarray
+    pictures: Sequence[str]
+
+
+def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
+    """The calibration of a model on images in an order that says nothing of them: the first `MOST_MAPS` get maps."""
+    settings, model = scorer.settings, scorer.model
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
+    maps: list[np.ndarray] = []
+    traits: list[np.ndarray] = []
+    sources: list[str] = []
+    pictures: list[str] = []
+    for batch in batches:
+        mapped = len(sources) < MOST_MAPS
+        found = scorer.score([batch.crops], maps=mapped, restorations=False, every_score=False)
+        scores["original"].append(found.scores[settings.default])
+        if found.maps:
+            maps.append(found.maps[settings.default_map])
+        for name in REENCODINGS:
+            again = scorer.score([batch.reencoded[name]], maps=False, every_score=False)
+            scores[name].append(again.scores[settings.default])
+        traits.append(batch.traits)
+        sources += batch.sources
+        pictures += batch.pictures
+    names = tuple(sorted(set(sources)))
+    numbers = np.array([names.index(name) for name in sources])
+    ascending, source_of = {}, {}
+    for name, parts in scores.items():
+        values = np.concatenate(parts)
+        order = np.argsort(values, kind="stable")
+        ascending[name], source_of[name] = values[order], numbers[order]
+    about = {"images": len(sources), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
+    # Only of faces it is known what is content and what is not.
+    faces = model.config.preprocessing["crop"] == "face"
+    typicality = fit_typicality(np.concatenate(traits), np.array(sources)) if faces else None
+    calibration = Calibration(
+        settings.default, ascending, map_quantiles(np.concatenate(maps)), np.zeros(0), scorer.dtype, model.sha256,
+        about, names, source_of, typicality, tuple(sorted(pictures)),
+    )  # fmt: skip
+    if len(names) > 1:
+        about["left_out"] = left_out_rates(ascending["original"], np.array(names)[source_of["original"]])
+    return _with_largest(calibration, [one[None] for block in maps for one in block])
+
+
+def ranked_volumes(
+    scorer: Scorer, store: Store, units: Sequence[np.ndarray], progress: Callable[[int, int], None]
+) -> Calibration:
+    """The calibration of a model on volumes: on whole ones where all their slices are healthy, else on one healthy
+    slice of each, drawn by hash, for slices of one head are not exchangeable with those of others.
+
+    Args:
+        units: rows of the slices of each volume.
+    """
+    settings, label = scorer.settings, store.table["label"]
+    healthy = all((label[rows] != "anomalous").all() for rows in units)
+    scores: dict[str, list[float]] = {"original": [], SLICE: []}
+    maps, inside = [], []
+    for number, rows in enumerate(units, 1):
+        # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
+        found = scorer.score(_slices(store, rows), maps=False)
+        normal = np.flatnonzero(label[rows] != "anomalous")
+        one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
+        of_slice = float(found.scores[settings.default][one])
+        scores[SLICE].append(of_slice)
+        scores["original"].append(volume_scores(found.scores)[settings.default] if healthy else of_slice)
+        maps.append(found.maps[settings.default_map][normal])
+        inside.append(maps[-1][within(store.inside(rows[normal]))])
+        progress(number, len(units))
+    sources = [Path(source) for source in store.table["source"][np.concatenate(units)]]
+    about = {
+        "images": len(units), "unit": "volume" if healthy else SLICE,
+        "sources": dict(Counter(f"{source.parent.name}/{source.name}" for source in sources)),
+        "maps": sum(map(len, maps)), "marked_from": float(np.quantile(np.concatenate(inside), 1 - MARKED)),
+    }  # fmt: skip
+    ascending = {name: np.sort(values) for name, values in scores.items()}
+    quantiles = map_quantiles(np.concatenate(maps))
+    sha256 = scorer.model.sha256
+    return _with_largest(
+        Calibration(settings.default, ascending, quantiles, np.zeros(0), scorer.dtype, sha256, about), maps
+    )
+
+
+def _slices(store: Store, rows: np.ndarray) -> Iterator[Crops]:
+    """The slices of one stored volume, batch by batch."""
+    keys, position = store.table["sha256"][rows].tolist(), store.table["position"][rows]
+    for start in range(0, len(rows), SLICES):
+        some = slice(start, start + SLICES)
+        yield Crops(store.pixels(rows[some]), keys[some], inside=store.inside(rows[some]), position=position[some])
+
+
+def _with_largest(calibration: Calibration, maps: Iterable[np.ndarray]) -> Calibration:
+    """With the largest excess of each image or volume, whose (k, H, W) maps are given: regions are compared with it."""
+    return replace(
+        calibration, largest=np.sort([max(float(calibration.excess(one).max()) for one in block) for block in maps])
+    )
+
+
+def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
+    against the other sources alone: what to expect of a source that was not there."""
+    found = {}
+    for name in sorted(set(sources.tolist())):
+        others = np.sort(scores[sources != name])
+        p = np.array([conformal_p(others, float(score)) for score in scores[sources == name]])
+        found[name] = {f"{rate:g}": round(float((p <= rate).mean()), 4) for rate in RATES}
+    return found
