@@ -241,7 +241,7 @@ def sees(results: dict[str, Tree]) -> str:
 def _sees_alarms(alarms: Tree) -> list[list[str]]:
     rows = [row for name, row in alarms.items() if name in SOURCES]
     pooled = ", ".join(percents(alarms["pooled"][rate]) for rate in RATES)
-    name = f"untouched photographs of {len(rows)} sources never seen ({sum(row['judged'] for row in rows)})"
+    name = f"{sum(row['judged'] for row in rows)} untouched photographs of sources never seen"
     worst = f"falsely: worst source {percent(max(row['0.05'][0] for row in rows))}"
     return [[name, f"called anomalous: {pooled}", "1%, 5%, 10% promised", worst]]
 
@@ -454,8 +454,9 @@ def limits_rates(results: dict[str, Tree]) -> str:
     worst = [percent(max(row[rate][0] for row in sources.values())) for rate in RATES]
     hardest = max(left_out, key=lambda name: left_out[name]["0.01"])
     home = results["dfdc"]["false_alarm"]
+    judged = sum(row["judged"] for row in sources.values())
     return (
-        f"On photographs of {len(sources)} sources that it never saw, {pooled[0]}, {pooled[1]} and {pooled[2]} were "
+        f"Of {judged} photographs of sources that it never saw, {pooled[0]}, {pooled[1]} and {pooled[2]} were "
         f"called anomalous where 1%, 5% and 10% are promised; the worst source stood at {worst[0]}, {worst[1]} and "
         f"{worst[2]}. On DFDC's real faces alone it is {percents(home['0.05'])} at 5%. A source as unlike the rest as "
         f"{SOURCES.get(hardest, hardest)} (turned images with black corners) would be called anomalous in "

@@ -199,7 +199,7 @@ def test_figures_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
     done = runner.invoke(
         app, ["figures", "restoration", str(paths[1]), "--slice", "99", *options, str(tmp_path / "x.png")]
     )
-    assert "has slices" in str(done.exception)
+    assert "slice: expected" in str(done.exception)
     done = runner.invoke(
         app, ["figures", "slices", str(paths[1]), "--model", "faces", "--out", str(tmp_path / "x.png")]
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, console, say
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Findings that are told on the terminal, a line each; of more the records tell.
 MOST_TOLD = 20
-#: Names of what is left out of folders that are told.
-MOST_NAMED = 12
 
 
 class Format(str, Enum):
@@ -144,19 +142,15 @@ def detect(
 
 def _left_out(names: list[str]) -> str:
     """One line about what in the folders is no input."""
-    shown = ", ".join(_printable(name) for name in names[:MOST_NAMED])
+    shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
     more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     one = "file that is" if len(names) == 1 else "files that are"
     return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
 
 
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)
-
-
 def _told(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
-    name = _printable(Path(finding.path).name)
+    name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
     if finding.p_value is None:
         return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"

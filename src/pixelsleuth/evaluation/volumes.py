@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.detector import Detector, Rule, ScoreOptions
+from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import within
-from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.scoring.scorer import ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
@@ -45,7 +45,7 @@ class ScoredVolume:
         unit: the patient.
         anomalous: whether anything of it is.
         lesion, head: (n, H, W) bool; scores: of slices; position: (n,).
-        maps: name -> (n, H, W) float16.
+        maps: name -> (n, H, W) float32, or float16 where there are many volumes.
         pixels, restoration: (n, H, W) uint8, kept of a few volumes for figures.
         kind: of a pasted anomaly and its subtlety, where the file name tells.
     """
@@ -114,7 +114,10 @@ def evaluate_volumes(
             raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error
         keep = bad and sum(c.pixels is not None for c in cases) < pictured
         options = ScoreOptions(baselines=True, reference=text and bool(mask))
-        cases.append(case_of(detector, path, sample, lesion, bad, options, keep))
+        case = case_of(detector, path, sample, lesion, bad, options, keep)
+        # Many volumes with many maps each would not fit into memory.
+        case.maps = {name: values.astype(np.float16) for name, values in case.maps.items()}
+        cases.append(case)
         progress(number, len(listed))
     if not any(c.anomalous for c in cases):
         raise PixelsleuthError("no readable volume", "anomalous")
@@ -164,7 +167,7 @@ def case_of(
     restored = scores.restoration if keep else None
     return ScoredVolume(
         path, stem_of(path).split("__")[0], anomalous, finding, sample.slices.position, scores.scores, lesion,
-        within(sample.slices.inside), {name: values.astype(np.float16) for name, values in scores.maps.items()},
+        within(sample.slices.inside), scores.maps,
         (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
         None if restored is None else restored[..., 0],
     )  # fmt: skip

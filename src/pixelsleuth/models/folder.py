@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -233,6 +234,13 @@ def load_model(folder: Path) -> Model:
         network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)
     return model
+
+
+def copy_networks(source: Path, target: Path) -> None:
+    """Copies what of a model folder does not depend on its calibration: configuration, weights, their licence."""
+    for path in sorted(source.iterdir()):
+        if path.name in ("config.json", "LICENSE-WEIGHTS") or path.suffix == ".safetensors":
+            shutil.copyfile(path, target / path.name)
 
 
 def bake(network: nn.Module) -> None:

@@ -37,7 +37,7 @@ from pixelsleuth.scoring.settings import (
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
-from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.store import Store, perceptual_hash
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
 from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes
@@ -291,5 +291,5 @@ def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
         traits_of(square, box.width, data, store.points(int(row)))
         for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
     ]
-    pictures = [f"{int(h):016x}" for h in store.table["phash"][rows]]
+    pictures = [f"{int(perceptual_hash(p)):016x}" for p in pixels]
     return Ranked(crops, reencoded, store.sources(rows), np.stack(traits), pictures)
