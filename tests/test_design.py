@@ -14,6 +14,7 @@ ORDER = (
     "errors",
     "files",
     "sources",
+    "evidence",
     "models",
     "scoring",
     "training",

@@ -17,14 +17,14 @@ import torch
 from pixelsleuth import __version__
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.models.folder import Model, find_model, load_model
-from pixelsleuth.records import FaceFinding, Finding, FrameFinding, Region, Still
+from pixelsleuth.records import MAX_FALSE_ALARM, FaceFinding, Finding, FrameFinding, Region, Still
 from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
 from pixelsleuth.scoring.scans import SliceExaminer
-from pixelsleuth.sources.faces import Framing, Sizes, Views, drawn_back
+from pixelsleuth.sources.faces import Framing, Sizes, Views, check_choice, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, check_kind, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
@@ -93,7 +93,7 @@ class Detector:
     def model(self) -> Model:
         return self.examiner.model
 
-    def detect(self, source: Input, *, max_false_alarm: float = 0.01, heatmap: bool = True) -> Finding:
+    def detect(self, source: Input, *, max_false_alarm: float = MAX_FALSE_ALARM, heatmap: bool = True) -> Finding:
         """Judges one input.
 
         Args:
@@ -109,13 +109,14 @@ class Detector:
         self,
         sources: Iterable[Input],
         *,
-        max_false_alarm: float = 0.01,
+        max_false_alarm: float = MAX_FALSE_ALARM,
         heatmap: bool = True,
         restore: bool = True,
         every_score: bool | None = None,
         batch_size: int | None = None,
         policy: Policy | None = None,
         whole_without_face: bool = False,
+        face: str = "all",
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
@@ -132,16 +133,20 @@ class Detector:
                 finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole picture where a face is wanted and none is found.
+            face: which faces of a picture to judge: `all` (p is the smallest, times their number), `largest`, or the
+                number of one, 1 being the largest. To be chosen before the answer is known.
 
         Raises:
             CalibrationError: the calibration set is too small for the rate.
-            PixelsleuthError: frames are to be picked otherwise than those the model was calibrated on.
+            PixelsleuthError: `face` is none of these, or frames are to be picked otherwise than those the model was
+                calibrated on: the best frames of a video are more normal than its others.
         """
         self.calibration.check_rate(max_false_alarm)
         if self.scanner is not None:
             yield from self._scan(self.scanner, sources, max_false_alarm, heatmap)
             return
-        how = self.preparation(policy)
+        check_choice(face)
+        how = replace(self.preparation(policy), face=face)
         if batch_size is None:
             batch_size = BATCH if self.examiner.device.type == "cpu" else BATCH_ON_GPU
         if every_score is None:
@@ -284,8 +289,10 @@ class Detector:
         default = self.calibration.score
         count = len(item.tracks)
         faces = [
-            FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]))
-            for (look,), (i,), p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True)
+            FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]), reason=reason)
+            for (look,), (i,), p, verdict, reason in zip(
+                item.tracks, rows, judged.p_tracks, judged.verdicts, judged.reasons, strict=True
+            )
         ]
         best = judged.decisive
         finding = replace(
@@ -323,11 +330,12 @@ class Detector:
             for look, i, p in zip(track, where, ps, strict=True)
         ]
         faces = []
-        for track, where, p, verdict in zip(item.tracks, rows, judged.p_tracks, judged.verdicts, strict=True):
+        of_tracks = zip(item.tracks, rows, judged.p_tracks, judged.verdicts, judged.reasons, strict=True)
+        for track, where, p, verdict, reason in of_tracks:
             of_track = [float(values[i]) for i in where]
             worst = track[int(np.argmax(of_track))]
             scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
-            faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores))
+            faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores, reason=reason))
         best = judged.decisive
         finding = replace(
             self._finding(item, judged), score=faces[best].score, scores=faces[best].scores, frames=tuple(frames),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 
+#: Share of normal inputs that may be called anomalous unless told otherwise, on the page as on the command line.
+MAX_FALSE_ALARM = 0.01
+
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
@@ -124,6 +127,7 @@ class FaceFinding:
     score: float
     scores: dict[str, float]
     regions: tuple[Region, ...] = ()
+    reason: dict[str, str] | None = None
 
     def record(self) -> dict[str, Any]:
         return {
@@ -132,6 +136,7 @@ class FaceFinding:
             "confidence": self.face.confidence,
             "padded": self.face.padded,
             "verdict": self.verdict,
+            "reason": self.reason,
             "p_value": self.p_value,
             "score": self.score,
             "scores": self.scores,
@@ -235,7 +240,7 @@ class Finding:
     p_value: float | None = None
     score: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
-    max_false_alarm: float = 0.01
+    max_false_alarm: float = MAX_FALSE_ALARM
     regions: tuple[Region, ...] = ()
     faces: tuple[FaceFinding, ...] = ()
     frames: tuple[FrameFinding, ...] = ()

@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from pixelsleuth.commands.terminal import bar, console, say
+from pixelsleuth.errors import PixelsleuthError
+
+#: Pictures to train on, below which a word is said.
+FEW = 1000
 
 
 def train(
@@ -27,7 +31,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
-    """Train VQ-VAE and priors on normal images, then calibrate."""
+    """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
+    if not store.is_file():
+        raise PixelsleuthError(f"{store} does not exist; make it with `pixelsleuth prepare`")
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import check_calibration_rows
@@ -42,8 +48,18 @@ def train(
         settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
         (check_calibration_volumes if volumes else check_calibration_rows)(opened)
-    run(store, folder, settings, resume=resume, progress=progress, say=say)
-    _calibrated(folder, store, "float32", volumes)
+        pictures = len(opened.rows("train"))
+    if pictures < FEW and not volumes:
+        say(
+            f"{pictures:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
+            "are better"
+        )
+    try:
+        run(store, folder, settings, resume=resume, progress=progress, say=say)
+        _calibrated(folder, store, "float32", volumes)
+    except (KeyboardInterrupt, SystemExit):
+        say("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
+        raise
     write_card(folder)
     say(f"the model is in {folder}")
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Finding
+from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.drawings import surprise_colours
 from pixelsleuth.reporting.figures import overlay, shrunk, warmth, with_boxes
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts, volume_facts
@@ -28,6 +29,7 @@ SIDE = 480
 THUMBNAIL = 72
 #: Faces that get one.
 MOST_FACES = 24
+_LOOK = "Where to look first: the least usual tenth. Every picture has one"
 _FRAME, _REGION = (255, 255, 255), (0, 229, 255)
 
 
@@ -98,6 +100,7 @@ def _exhibit_of_volume(finding: Finding, path: str | os.PathLike[str], title: st
 def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
     """Close-up of what was judged: input, restoration, map, where to look; then the whole picture and the codes."""
     finding, made = exhibit.finding, []
+    finding = replace(finding, regions=tuple(finding.regions[number] for number in places(finding)))
     if finding.kind == "volume":
         return _slice_layers(exhibit)
     close = _close_up(exhibit)
@@ -106,16 +109,21 @@ def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
         made.append(Layer("input", "Input: what was judged, with a rim around it", jpeg_uri(pixels)))
         if finding.restoration is not None and inside is not None:
             pasted = _pasted(pixels, finding.restoration, inside)
-            made.append(Layer("restoration", "Restoration: as the model would have it", jpeg_uri(pasted)))
+            made.append(
+                Layer("restoration", "Restoration: the model's own version, unlikely parts replaced", jpeg_uri(pasted))
+            )
         if excess is not None:
             scale = pixels.shape[1] / max(1, whole.width)
             boxes = [_scaled(region.box, whole, scale) for region in finding.regions]
             coloured = with_boxes(overlay(pixels, excess), boxes, _REGION)
-            made.append(Layer("map", "Unusual: what few normal images match, regions framed", jpeg_uri(coloured)))
-            caption = "Where to look: its least usual tenth, whatever the verdict"
-            made.append(Layer("look", caption, jpeg_uri(warmth(pixels, excess))))
+            made.append(
+                Layer("map", "Unusual: colour where few normal pictures have any, places framed", jpeg_uri(coloured))
+            )
+            # Every picture has a least usual tenth; of a normal one it would be read as a finding.
+            if finding.verdict != "normal":
+                made.append(Layer("look", _LOOK, jpeg_uri(warmth(pixels, excess))))
     if exhibit.pixels is not None:
-        made.append(_whole(exhibit))
+        made.append(_whole(replace(exhibit, finding=finding)))
     if "surprise" in finding.raw_maps:
         cells = cv2.resize(finding.raw_maps["surprise"], grid[::-1], interpolation=cv2.INTER_AREA)
         caption = f"Surprise of the {grid[1]} x {grid[0]} codes over expectation: dark -2 nats, yellow 4 or more"
@@ -136,11 +144,13 @@ def _slice_layers(exhibit: Exhibit) -> list[Layer]:
         for one in (exhibit.pixels, finding.excess)
     )
     at, count = exhibit.slice_of
-    return [
+    made = [
         Layer("input", f"Input: axial slice {at} of {count} from below, front up, right is right", jpeg_uri(pixels)),
-        Layer("map", "Unusual: what few normal volumes match", jpeg_uri(overlay(pixels, excess))),
-        Layer("look", "Where to look: its least usual tenth, whatever the verdict", jpeg_uri(warmth(pixels, excess))),
+        Layer("map", "Unusual: colour where few normal scans have any", jpeg_uri(overlay(pixels, excess))),
     ]
+    if finding.verdict != "normal":
+        made.append(Layer("look", _LOOK, jpeg_uri(warmth(pixels, excess))))
+    return made
 
 
 def stills(exhibit: Exhibit) -> list[Layer]:

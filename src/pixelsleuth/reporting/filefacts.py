@@ -1,4 +1,4 @@
-"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Read, never believed."""
+"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Shown as it stands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from pixelsleuth.evidence.tables import jpeg_quality
 from pixelsleuth.sources.images import opened
 
 #: What is shown of EXIF; a camera writes hundreds of fields.
@@ -22,16 +23,7 @@ _EXIF = (
 #: Characters shown of a text that a file carries.
 _LONGEST = 120
 
-C2PA_MISSING = "not looked for: pip install 'pixelsleuth[c2pa]'"
-
-# The luminance table of Annex K of the JPEG standard, row by row; libjpeg scales it by quality.
-_STANDARD = np.array(
-    [
-        16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29,
-        51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121,
-        120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
-    ]
-)  # fmt: skip
+C2PA_MISSING = "not looked for: pip install c2pa-python"
 
 
 @dataclass(frozen=True)
@@ -128,17 +120,6 @@ def volume_facts(path: str | os.PathLike[str]) -> FileFacts:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
         rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
     return FileFacts(tuple(rows))
-
-
-def jpeg_quality(table: list[int]) -> tuple[int, bool]:
-    """Quality from 1 to 100 whose libjpeg table is nearest to a luminance table of 64, and whether it is that one."""
-    qualities = np.arange(1, 101)
-    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
-    made = np.clip((_STANDARD * scales[:, None] + 50) // 100, 1, 255)
-    distance = np.abs(made - np.array(table)).sum(1)
-    # Of equal ones the highest: tables of 1 everywhere are quality 100.
-    best = len(qualities) - 1 - int(np.argmin(distance[::-1]))
-    return int(qualities[best]), int(distance[best]) == 0
 
 
 def c2pa_summary(source: bytes | Any, mime: str | None = None) -> str:

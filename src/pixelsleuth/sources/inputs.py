@@ -57,12 +57,14 @@ class Preparation:
     Attributes:
         sizes: sides of the square's views in pixels.
         crop: `face`, or `none`: the largest centred square.
+        face: which faces of a picture are judged: `all`, `largest`, or the number of one, 1 being the largest.
     """
 
     sizes: faces.Sizes
     crop: str
     framing: Framing
     policy: Policy
+    face: str = "all"
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,7 @@ def prepare(source: Input, how: Preparation, whole_without_face: bool = False) -
     try:
         if how.crop == "face":
             found = faces.judged_faces(picture.pixels, how.framing, notes)
+            found = faces.chosen(found, how.face, notes)
             if not whole_without_face:
                 check_room(found[0], picture.pixels.shape)
         else:

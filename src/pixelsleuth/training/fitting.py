@@ -16,7 +16,7 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_model, save_config
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.calibration import Calibration, conformal_p, map_quantiles, save_calibration
+from pixelsleuth.scoring.calibration import FEWEST, Calibration, conformal_p, map_quantiles, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.examine import (
     BOTH_TRACKS,
@@ -55,8 +55,6 @@ BATCH = 32
 FEWEST_NEAR = 100
 #: Most calibration pictures of one source where there are several.
 MOST_OF_SOURCE = 500
-#: Fewest calibration pictures: with them a rate of 5% can be promised.
-FEWEST = 19
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Of each prior's scores, those that are also given adjusted for complexity.

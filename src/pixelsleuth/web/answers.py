@@ -52,6 +52,7 @@ class FaceRecord(_Answer):
     confidence: float = Share
     padded: float = Share
     verdict: Verdict
+    reason: Cause | None
     p_value: float = Share
     score: float
     scores: dict[str, float]
@@ -133,9 +134,9 @@ class Result(_Answer):
     record: Record
     words: str
     explained: str
-    no_signal: str
     pictures: dict[str, Picture]
     section: str = Field(description="the finding as HTML")
+    places: int = Field(description="regions that few normal inputs match")
 
 
 class ServedModel(_Answer):

@@ -1,0 +1,78 @@
+"""What `detect` tells people: a line an input, then what the verdicts mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelsleuth.commands.terminal import say
+from pixelsleuth.records import Finding
+
+if TYPE_CHECKING:
+    from pixelsleuth.reporting.answer import Answer
+    from pixelsleuth.reporting.language import Language
+    from pixelsleuth.scoring.calibration import Calibration
+
+#: Findings that are told on the terminal, a line each; of more the records tell.
+MOST_TOLD = 20
+
+
+@dataclass
+class Account:
+    """Of one run. `counts` holds the records of an earlier run that it goes on with, too."""
+
+    calibration: Calibration
+    words: Language
+    counts: dict[str, int] = field(default_factory=dict)
+    _told: int = 0
+    _answers: dict[str, Answer] = field(default_factory=dict)
+
+    def tell(self, finding: Finding) -> None:
+        """A line on the terminal; of further ones than `MOST_TOLD` none."""
+        from pixelsleuth.reporting.answer import answer_of
+
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            say(line_of(finding))
+        elif self._told == MOST_TOLD + 1:
+            say("...")
+        if finding.verdict not in self._answers:
+            self._answers[finding.verdict] = answer_of(finding, self.calibration, self.words)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        return ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(self.counts.items())) or "no input"
+
+    def meaning(self) -> Iterator[str]:
+        """What the findings mean: of one input all there is to say, of several what each verdict means."""
+        words = self.words
+        for verdict, answer in sorted(self._answers.items()):
+            if self.total > 1:
+                if verdict != "not_applicable":
+                    yield f"{verdict}: {answer.often} {answer.not_meant}"
+                continue
+            yield f"{answer.headline}. {answer.found}"
+            yield f"{words('part.often')}: {answer.often}"
+            yield f"{words('part.not')}: {answer.not_meant}"
+            yield f"{words('part.next')}:"
+            yield from (f"  - {step}" for step in answer.next_steps)
+
+
+def line_of(finding: Finding) -> str:
+    """One line for the terminal: what was judged, the verdict and what it rests on."""
+    name = printable(Path(finding.path).name)
+    verdict = finding.verdict.replace("_", " ")
+    if finding.p_value is None:
+        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
+    regions = len(finding.regions)
+    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
+    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
+
+
+def printable(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name)
