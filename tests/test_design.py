@@ -10,6 +10,7 @@ import pixelsleuth
 ROOT = Path(pixelsleuth.__file__).parent
 #: A room may import from those before it.
 ORDER = (
+    "language",
     "records",
     "errors",
     "files",

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.answer import answer_of, places, ranked
@@ -20,7 +21,6 @@ from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers
 from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, jpeg_quality, picture_facts
-from pixelsleuth.reporting.language import LANGUAGES, language
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli

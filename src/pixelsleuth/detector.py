@@ -16,8 +16,9 @@ import torch
 
 from pixelsleuth import __version__
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
+from pixelsleuth.evidence.statements import statements_of
 from pixelsleuth.models.folder import Model, find_model, load_model
-from pixelsleuth.records import MAX_FALSE_ALARM, FaceFinding, Finding, FrameFinding, Region, Still
+from pixelsleuth.records import MAX_FALSE_ALARM, FaceFinding, Finding, FrameFinding, Region, Statement, Still
 from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
@@ -36,6 +37,9 @@ BATCH_ON_GPU = 256
 VIDEOS = 2
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
+
+#: An input ready to be judged, or refused, and what its file tells of itself.
+Ready = tuple[Prepared | Finding, tuple[Statement, ...]]
 
 
 class Detector:
@@ -207,18 +211,19 @@ class Detector:
             )
         return Preparation(self.examiner.sizes, config["crop"], Framing.of(config), policy)
 
-    def _prepare(self, source: Input, how: Preparation, whole_without_face: bool) -> Prepared | Finding:
+    def _prepare(self, source: Input, how: Preparation, whole_without_face: bool) -> Ready:
         try:
-            return prepare(source, how, whole_without_face)
+            prepared = prepare(source, how, whole_without_face)
         except InputError as error:
-            return self._not_read(source, error)
+            return self._not_read(source, error), statements_of(source)
+        return prepared, statements_of(source, prepared.source)
 
     def _judge(
-        self, ready: Sequence[Prepared | Finding], rate: float, heatmap: bool, restore: bool, every_score: bool,
+        self, ready: Sequence[Ready], rate: float, heatmap: bool, restore: bool, every_score: bool,
         batch: int, began: float,
     ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one batch, in order."""
-        inputs = [item for item in ready if isinstance(item, Prepared)]
+        inputs = [item for item, _ in ready if isinstance(item, Prepared)]
         # A video has many frames, of which few are mapped once their scores are known.
         mapped = heatmap and all(item.kind != "video" for item in inputs)
         seen = self._examined(inputs, mapped, every_score, batch, restore)
@@ -226,7 +231,7 @@ class Detector:
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
         of_inputs = zip(judged, _rows(inputs), strict=True)
-        for item in ready:
+        for item, statements in ready:
             if isinstance(item, Finding):
                 finding = item
             else:
@@ -235,7 +240,7 @@ class Detector:
                     finding = self._of_video(item, verdict, seen, rows, heatmap, restore, batch)
                 else:
                     finding = self._of_picture(item, verdict, seen, rows)
-            yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds)
+            yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds, evidence=statements)
 
     def _examined(
         self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True

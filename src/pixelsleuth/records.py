@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pixelsleuth.language import Language, language
+
 if TYPE_CHECKING:
     # Processes that only read pictures should not pay for torch.
     import torch
@@ -28,7 +30,8 @@ MAX_FALSE_ALARM = 0.01
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
-    "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes", "seconds", "version",
+    "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes", "evidence",
+    "seconds", "version",
 )  # fmt: skip
 
 
@@ -43,6 +46,27 @@ class Note:
 
     code: str
     sentence: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a file tells of itself beside its pixels; proof of nothing.
+
+    Attributes:
+        code: one word a thing, stable for programs: `editor`, `thumbnail_differs`, ...
+        says: what it speaks for: `ai`, `edited`, `camera`, `passed_on`, `neutral`, or `unknown`.
+        values: what its sentence is filled in with.
+    """
+
+    code: str
+    says: str
+    values: dict[str, str] = field(default_factory=dict)
+
+    def sentence(self, say: Language) -> str:
+        return say(f"evidence.{self.code}", **self.values)
+
+    def record(self) -> dict[str, str]:
+        return {"code": self.code, "says": self.says, "sentence": self.sentence(language())}
 
 
 @dataclass(frozen=True)
@@ -229,6 +253,7 @@ class Finding:
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, or what limits the finding.
+        evidence: of a picture's file, what it tells of itself.
     """
 
     path: str
@@ -248,6 +273,7 @@ class Finding:
     slices: tuple[SliceFinding, ...] = ()
     affine: np.ndarray | None = None
     notes: tuple[Note, ...] = ()
+    evidence: tuple[Statement, ...] = ()
     seconds: float = 0.0
     version: str = ""
     heatmap: np.ndarray | None = None
@@ -278,6 +304,7 @@ class Finding:
             "slices": [one.record() for one in self.slices],
             "timeline": self.timeline_file,
             "notes": [asdict(note) for note in self.notes],
+            "evidence": [statement.record() for statement in self.evidence],
             "seconds": round(self.seconds, 4),
             "version": self.version,
         }

@@ -11,8 +11,9 @@ from pixelsleuth.commands.terminal import say
 from pixelsleuth.records import Finding
 
 if TYPE_CHECKING:
+    from pixelsleuth.language import Language
     from pixelsleuth.reporting.answer import Answer
-    from pixelsleuth.reporting.language import Language
+    from pixelsleuth.reporting.together import Together
     from pixelsleuth.scoring.calibration import Calibration
 
 #: Findings that are told on the terminal, a line each; of more the records tell.
@@ -27,11 +28,12 @@ class Account:
     words: Language
     counts: dict[str, int] = field(default_factory=dict)
     _told: int = 0
-    _answers: dict[str, Answer] = field(default_factory=dict)
+    _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
         """A line on the terminal; of further ones than `MOST_TOLD` none."""
         from pixelsleuth.reporting.answer import answer_of
+        from pixelsleuth.reporting.together import together
 
         self._told += 1
         if self._told <= MOST_TOLD:
@@ -39,7 +41,8 @@ class Account:
         elif self._told == MOST_TOLD + 1:
             say("...")
         if finding.verdict not in self._answers:
-            self._answers[finding.verdict] = answer_of(finding, self.calibration, self.words)
+            answer = answer_of(finding, self.calibration, self.words)
+            self._answers[finding.verdict] = answer, together(finding, self.words)
 
     @property
     def total(self) -> int:
@@ -51,7 +54,7 @@ class Account:
     def meaning(self) -> Iterator[str]:
         """What the findings mean: of one input all there is to say, of several what each verdict means."""
         words = self.words
-        for verdict, answer in sorted(self._answers.items()):
+        for verdict, (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0]):
             if self.total > 1:
                 if verdict != "not_applicable":
                     yield f"{verdict}: {answer.often} {answer.not_meant}"
@@ -59,6 +62,10 @@ class Account:
             yield f"{answer.headline}. {answer.found}"
             yield f"{words('part.often')}: {answer.often}"
             yield f"{words('part.not')}: {answer.not_meant}"
+            told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
+            if any(told):
+                yield f"{words('section.evidence')}:"
+                yield from (f"  - {text}" for text in told if text)
             yield f"{words('part.next')}:"
             yield from (f"  - {step}" for step in answer.next_steps)
 

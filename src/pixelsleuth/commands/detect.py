@@ -92,7 +92,7 @@ def detect(
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.detector import Detector
-    from pixelsleuth.reporting.language import language
+    from pixelsleuth.language import language
     from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy

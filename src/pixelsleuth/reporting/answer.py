@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.language import Language
 from pixelsleuth.scoring.calibration import COLOUR_RATE, SLICE, Calibration
 from pixelsleuth.scoring.judgement import NEAR_RATE
 
@@ -112,6 +112,10 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         keys[0] = "sharper"
     if finding.verdict == "anomalous":
         keys.append("calibrate")
+    if any(one.code == "thumbnail_differs" for one in finding.evidence):
+        keys.insert(0, "preview")
+    if any(one.says == "ai" for one in finding.evidence):
+        keys.insert(0, "ai")
     if what == "volume" and finding.verdict != "not_applicable":
         keys = ["expert", "calibrate.volume"] if finding.verdict == "anomalous" else ["expert"]
     return tuple(say(f"next.{key}") for key in keys)

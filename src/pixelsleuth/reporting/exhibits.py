@@ -20,7 +20,7 @@ from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_fact
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
 from pixelsleuth.sources.slices import picture_of
-from pixelsleuth.sources.tracks import surrounded
+from pixelsleuth.sources.tracks import rim, surrounded
 from pixelsleuth.sources.volumes import in_ras, read_volume
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
@@ -195,11 +195,7 @@ def _close_up(exhibit: Exhibit) -> tuple[np.ndarray, np.ndarray | None, Box | No
         shape = exhibit.pixels.shape
     else:
         return None
-    more = square.width // 2 if square.angle else square.width // 4
-    whole = Box(
-        max(0, square.x0 - more), max(0, square.y0 - more),
-        min(shape[1], square.x1 + more), min(shape[0], square.y1 + more),
-    )  # fmt: skip
+    whole = rim(square, shape)
     small = shrunk(pixels, SIDE)
     scale = small.shape[1] / pixels.shape[1]
     inside = replace(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixelsleuth.language import Language
 from pixelsleuth.records import Box
 from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.exhibits import Exhibit, jpeg_uri
 from pixelsleuth.reporting.figures import shrunk
-from pixelsleuth.reporting.language import Language
 from pixelsleuth.sources.faces import patch
 
 #: Side of a place's picture.

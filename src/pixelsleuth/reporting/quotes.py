@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pixelsleuth import __version__
+from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import Answer
-from pixelsleuth.reporting.language import Language
 
 #: Characters of a SHA-256 that tell files apart in a sentence.
 SHORT = 12

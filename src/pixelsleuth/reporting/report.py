@@ -21,6 +21,7 @@ from markupsafe import Markup
 from pixelsleuth import __version__
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
+from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.folder import find_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places
@@ -28,9 +29,10 @@ from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
-from pixelsleuth.reporting.language import LANGUAGES, Language, language
 from pixelsleuth.reporting.places import places_of
 from pixelsleuth.reporting.quotes import quotes_of
+from pixelsleuth.reporting.together import together
+from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
 from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -126,7 +128,7 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
     layers where they are at hand, `spoken` the code of a language."""
     finding, calibration, say = exhibit.finding, judge.calibration, language(spoken)
     answer, name = answer_of(finding, calibration, say), Path(finding.path).name
-    made = layers(exhibit, judge.grid) if made is None else made
+    made = all_layers(exhibit, judge, spoken) if made is None else made
     drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
     if finding.score is not None:
         normal = calibration.scores["original"]
@@ -149,6 +151,7 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
         first=first_of(made, finding),
         layers=made,
         places=places_of(exhibit, say),
+        evidence=together(finding, say),
         stills=stills(exhibit),
         thumbnails=thumbnails(exhibit),
         cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size),
@@ -160,6 +163,11 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
         **drawn,
     )  # fmt: skip
     return Markup(text)
+
+
+def all_layers(exhibit: Exhibit, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
+    """What the model shows, and the traces of saving and editing."""
+    return [*layers(exhibit, judge.grid), *trace_layers(exhibit, language(spoken))]
 
 
 def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:

@@ -76,6 +76,14 @@ class NoteAnswer(_Answer):
     sentence: str
 
 
+class StatementAnswer(_Answer):
+    """What the file tells of itself; proof of nothing."""
+
+    code: str
+    says: Literal["ai", "edited", "camera", "passed_on", "neutral", "unknown"]
+    sentence: str
+
+
 class SliceRecord(_Answer):
     index: int
     score: float
@@ -102,6 +110,7 @@ class Record(_Answer):
     slices: list[SliceRecord]
     timeline: str | None
     notes: list[NoteAnswer]
+    evidence: list[StatementAnswer]
     seconds: float
     version: str
 

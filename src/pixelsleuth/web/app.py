@@ -24,8 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixelsleuth import __version__
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
+from pixelsleuth.language import language
 from pixelsleuth.records import MAX_FALSE_ALARM
-from pixelsleuth.reporting.language import language
 from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.web.answers import Health, Progress, Record, Refusal, Result, ServedModel, Ticket

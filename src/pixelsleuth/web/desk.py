@@ -19,11 +19,11 @@ from typing import Any
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.language import language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places
-from pixelsleuth.reporting.exhibits import exhibit_of, layers
-from pixelsleuth.reporting.language import language
-from pixelsleuth.reporting.report import Judge, section
+from pixelsleuth.reporting.exhibits import exhibit_of
+from pixelsleuth.reporting.report import Judge, all_layers, section
 
 #: Inputs that may wait; who comes later is told to come again.
 WAITING = 32
@@ -224,7 +224,7 @@ class Desk:
         if not job.pictured:
             return Outcome(named.record())
         exhibit = exhibit_of(named, job.path, job.name)
-        made = layers(exhibit, self.judge.grid)
+        made = all_layers(exhibit, self.judge, job.language)
         answer = answer_of(named, self.judge.calibration, language(job.language))
         return Outcome(
             named.record(), answer.headline, answer.found,

@@ -1,4 +1,4 @@
-"""Texts of page and report by language: one JSON file each, every key in all of them."""
+"""Texts for people by language: one JSON file each, every key in all of them."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Language:
 def language(code: str = LANGUAGES[0]) -> Language:
     """The language with this code, or English where there is none."""
     known = code if code in LANGUAGES else LANGUAGES[0]
-    text = resources.files("pixelsleuth.reporting").joinpath(f"languages/{known}.json").read_text("utf-8")
+    text = resources.files("pixelsleuth").joinpath(f"languages/{known}.json").read_text("utf-8")
     return Language(known, json.loads(text))
