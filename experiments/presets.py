@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pixelsleuth.reporting.figures import save_figure, training_curves
+from pixelsleuth.reporting.figures import save_figure
 from pixelsleuth.training.presets import PRESETS
 from pixelsleuth.training.run import train
 
@@ -50,6 +53,17 @@ def main() -> None:
     for name, figures in table.items():
         print(f"{name:24s} " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
     (options.out / "presets.json").write_text(json.dumps(table, indent=1))
+
+
+def training_curves(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> Figure:
+    """One panel a curve: name -> (steps, values)."""
+    figure = Figure(figsize=(3.2 * max(1, len(curves)), 2.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, max(1, len(curves))))
+    for axes, (name, (steps, values)) in zip(panels, curves.items(), strict=True):
+        axes.plot(steps, values, linewidth=1)
+        axes.set(title=name, xlabel="step")
+    figure.suptitle(title)
+    return figure
 
 
 if __name__ == "__main__":

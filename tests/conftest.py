@@ -22,6 +22,12 @@ from tests.volumefiles import head, write
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-goldens", action="store_true", help="write tests/goldens anew (see test_goldens.py)")
+    parser.addoption("--exact-goldens", action="store_true", help="compare goldens to the last bit")
+
+
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 
 TINY = {

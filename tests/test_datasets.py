@@ -107,7 +107,7 @@ def test_a_split_without_videos_is_named(tmp_path: Path) -> None:
         write_video(tmp_path / f"{name}/val/v.mp4", face_frames(2))
     code, _, error = run_cli("evaluate", "--normal", tmp_path / "a", "--anomalous", tmp_path / "b", "--split", "test")
     assert code == 2
-    assert "--normal: nothing is left of split 'test'" in error
+    assert "normal: nothing is left of split 'test'" in error
 
 
 @pytest.mark.parametrize("word", ["https://github.com/NVlabs/ffhq-dataset", "--not-near", "--split test"])

@@ -176,7 +176,7 @@ def test_untreated_pairs_differ_under_the_mask_alone(face_store: Path) -> None:
         rows = store.rows("train")
     source = PairSource(face_store, rows, PairSettings(64, 8, {"liquified": 1, "patched": 1}, treat=False))
     for number in range(6):
-        picture, forgery, mask = source.pair(number, number)
+        picture, forgery, mask, _ = source.pair(number, number)
         cells = np.abs(picture.astype(int) - forgery).max(2).reshape(8, 8, 8, 8).max((1, 3))
         assert cells[mask == 0].max(initial=0) <= 25, "cubic kernels reach into the next cell"
 

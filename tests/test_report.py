@@ -20,8 +20,9 @@ from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers
 from pixelsleuth.reporting.figures import warmth
-from pixelsleuth.reporting.filefacts import FileFacts, jpeg_quality, picture_facts
+from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
+from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 

@@ -15,11 +15,11 @@ from pixelsleuth.records import Box, Surprise
 from pixelsleuth.scoring.calibration import (
     COLOUR_RATE,
     Calibration,
-    conformal_p,
     map_quantiles,
     region_of,
 )
 from pixelsleuth.scoring.complexity import complexity, fit_adjustment, laplacian_variance
+from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.restoration import pooled, restoration_weights, restore, uniforms_of
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores, tail_sum
 from tests.conftest import shape_picture

@@ -132,7 +132,7 @@ def test_resuming_gives_the_same_losses_and_weights(
             whole, again = (load_file(tmp_path / f / f"{name}.safetensors") for f in ("a", f"b{die_at}"))
             for key in whole:
                 assert torch.allclose(whole[key].float(), again[key].float(), atol=1e-6), (name, key)
-    with pytest.raises(PixelsleuthError, match="--resume"):
+    with pytest.raises(PixelsleuthError, match="resume it"):
         train(store, tmp_path / "a", settings, **quiet)
 
 

@@ -59,8 +59,9 @@ def main() -> None:
         sys.exit(130)
 
 
-def _one_line(error: Exception) -> str:
-    return escape(" ".join(str(error).split()))
+def _one_line(error: PixelsleuthError) -> str:
+    told = f"--{error.setting.replace('_', '-')}: {error.text}" if error.setting else str(error)
+    return escape(" ".join(told.split()))
 
 
 @app.callback(invoke_without_command=True)

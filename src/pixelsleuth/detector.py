@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,14 @@ from pixelsleuth.scanner import Scan, Scanner
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
 from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
-from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of
+from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, of_input, of_tracks
+from pixelsleuth.scoring.origins import PROMISES, Promise
 from pixelsleuth.scoring.scans import SliceExaminer
 from pixelsleuth.sources.faces import Framing, Sizes, Views, check_choice, drawn_back
 from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, check_kind, kind_of, path_of, prepare
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.sources.traits import traits_of
 
 #: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
 BATCH = 32
@@ -40,6 +42,15 @@ STILLS = 4
 
 #: An input ready to be judged, or refused, and what its file tells of itself.
 Ready = tuple[Prepared | Finding, tuple[Statement, ...]]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a verdict rests on; see `Detector.detect_many`."""
+
+    rate: float
+    promise: Promise
+    typicality: bool
 
 
 class Detector:
@@ -72,7 +83,7 @@ class Detector:
         if dtype != calibration.dtype:
             raise ModelError(
                 f"{name} was calibrated in {calibration.dtype}, {dtype} was asked for; "
-                f"run `pixelsleuth calibrate --dtype {dtype}` on a copy of it first"
+                f"calibrate a copy of it in {dtype} first"
             )
         settings = settings_from_tree(loaded.config.scoring)
         if settings.default != calibration.score:
@@ -121,6 +132,8 @@ class Detector:
         policy: Policy | None = None,
         whole_without_face: bool = False,
         face: str = "all",
+        promise: Promise = "calibration",
+        typicality: bool = True,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
@@ -139,13 +152,16 @@ class Detector:
             whole_without_face: judge the whole picture where a face is wanted and none is found.
             face: which faces of a picture to judge: `all` (p is the smallest, times their number), `largest`, or the
                 number of one, 1 being the largest. To be chosen before the answer is known.
+            promise: which pictures the rate is promised for, and so which p-value verdicts rest on (see
+                scoring.origins).
+            typicality: pictures unlike those of calibration are `unsure`, where the model knows what those are like.
 
         Raises:
-            CalibrationError: the calibration set is too small for the rate.
+            CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
             PixelsleuthError: `face` is none of these, or frames are to be picked otherwise than those the model was
                 calibrated on: the best frames of a video are more normal than its others.
         """
-        self.calibration.check_rate(max_false_alarm)
+        self.calibration.check_rate(max_false_alarm, promise)
         if self.scanner is not None:
             yield from self._scan(self.scanner, sources, max_false_alarm, heatmap)
             return
@@ -166,7 +182,8 @@ class Detector:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                yield from self._judge(ready, max_false_alarm, heatmap, restore, every_score, batch_size, began)
+                rule = _Rule(max_false_alarm, promise, typicality)
+                yield from self._judge(ready, rule, heatmap, restore, every_score, batch_size, began)
 
     def _scan(self, scanner: Scanner, sources: Iterable[Input], rate: float, heatmap: bool) -> Iterator[Finding]:
         """Findings of volumes in order; the next is read while one is computed."""
@@ -207,7 +224,7 @@ class Detector:
         if policy.pick != picked:
             raise PixelsleuthError(
                 f"{self.name} was calibrated on frames picked {picked!r}, {policy.pick!r} was asked for; train and "
-                f"calibrate on a store of `pixelsleuth prepare videos --pick {policy.pick}`"
+                f"calibrate on a store whose frames are picked so"
             )
         return Preparation(self.examiner.sizes, config["crop"], Framing.of(config), policy)
 
@@ -219,7 +236,7 @@ class Detector:
         return prepared, statements_of(source, prepared.source)
 
     def _judge(
-        self, ready: Sequence[Ready], rate: float, heatmap: bool, restore: bool, every_score: bool,
+        self, ready: Sequence[Ready], rule: _Rule, heatmap: bool, restore: bool, every_score: bool,
         batch: int, began: float,
     ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one batch, in order."""
@@ -227,7 +244,7 @@ class Detector:
         # A video has many frames, of which few are mapped once their scores are known.
         mapped = heatmap and all(item.kind != "video" for item in inputs)
         seen = self._examined(inputs, mapped, every_score, batch, restore)
-        judged = self._judged(inputs, seen.scores[self.calibration.score], rate, batch) if inputs else []
+        judged = self._judged(inputs, seen.scores[self.calibration.score], rule, batch) if inputs else []
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
         of_inputs = zip(judged, _rows(inputs), strict=True)
@@ -240,7 +257,7 @@ class Detector:
                     finding = self._of_video(item, verdict, seen, rows, heatmap, restore, batch)
                 else:
                     finding = self._of_picture(item, verdict, seen, rows)
-            yield replace(finding, max_false_alarm=rate, seconds=finding.seconds + seconds, evidence=statements)
+            yield replace(finding, max_false_alarm=rule.rate, seconds=finding.seconds + seconds, evidence=statements)
 
     def _examined(
         self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True
@@ -267,27 +284,49 @@ class Detector:
             )
         return joined_examinations(parts)
 
-    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rate: float, batch: int) -> list[Judgement]:
+    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rule: _Rule, batch: int) -> list[Judgement]:
         """p-values and verdicts; near the rate both mild re-encodings must agree."""
-        found = [self._judgement(*one, scores, rate) for one in zip(inputs, _rows(inputs), strict=True)]
+        limits = [self._limits(item, rule) for item in inputs]
+        everything = list(zip(inputs, _rows(inputs), limits, strict=True))
+        found = [self._judgement(*one, scores, rule) for one in everything]
         doubtful = [i for i, judged in enumerate(found) if judged.near]
         near = [inputs[i] for i in doubtful]
         for encoding in REENCODINGS if near else ():
             squares = [square for item in near for square in _reencoded(item, self.examiner.sizes, encoding)]
             again = self._chunked(squares, _keys(near), False, False, batch).scores[self.calibration.score]
-            for i, item, rows in zip(doubtful, near, _rows(near), strict=True):
-                found[i] = found[i].doubted(self._judgement(item, rows, again, rate, encoding), encoding)
+            for i, rows in zip(doubtful, _rows(near), strict=True):
+                other = self._judgement(inputs[i], rows, limits[i], again, rule, encoding)
+                found[i] = found[i].doubted(other, encoding)
         return found
 
     def _judgement(
-        self, item: Prepared, rows: Sequence[range], scores: np.ndarray, rate: float, encoding: str = "original"
-    ) -> Judgement:
-        p_looks = [[self.calibration.p_value(scores[k], encoding) for k in track] for track in rows]
-        limits = [
-            limit_of(track[0].face, track[0].views.square) if item.kind == "image" and track[0].face.landmarks else None
+        self, item: Prepared, rows: Sequence[range], limits: Sequence[dict[str, str] | None], scores: np.ndarray,
+        rule: _Rule, encoding: str = "original",
+    ) -> Judgement:  # fmt: skip
+        return judgement(self._p_looks(rows, scores, rule.promise, encoding), item.kind, rule.rate, limits)
+
+    def _p_looks(
+        self, rows: Sequence[range], scores: np.ndarray, promise: Promise = "calibration", encoding: str = "original"
+    ) -> list[list[float]]:
+        """p-values of an input's squares, by track."""
+        p = self.calibration.p_by(promise)
+        return [[p(float(scores[k]), encoding) for k in track] for track in rows]
+
+    def _limits(self, item: Prepared, rule: _Rule) -> list[dict[str, str] | None]:
+        """Of each track why it cannot be judged surely, or None; of pictures with a face alone."""
+        return [
+            self._limit(track[0], item, rule) if item.kind == "image" and track[0].face.landmarks else None
             for track in item.tracks
         ]
-        return judgement(p_looks, item.kind, rate, limits)
+
+    def _limit(self, look: Look, item: Prepared, rule: _Rule) -> dict[str, str] | None:
+        face, square = look.face, look.views.square
+        limit = limit_of(face, square)
+        usual = self.calibration.typicality
+        if limit is not None or usual is None or not rule.typicality:
+            return limit
+        encoded = item.source if isinstance(item.source, bytes) else None
+        return usual.reason(traits_of(square, face.box.width, encoded, face.landmarks))
 
     def _of_picture(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
         """The finding of a picture, its maps drawn where they were made."""
@@ -296,12 +335,12 @@ class Detector:
         faces = [
             FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]), reason=reason)
             for (look,), (i,), p, verdict, reason in zip(
-                item.tracks, rows, judged.p_tracks, judged.verdicts, judged.reasons, strict=True
+                item.tracks, rows, self._p_tracks(item, rows, seen), judged.verdicts, judged.reasons, strict=True
             )
         ]
         best = judged.decisive
         finding = replace(
-            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores,
+            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
             square=faces[best].face.box,
         )  # fmt: skip
         if seen.maps:
@@ -329,21 +368,23 @@ class Detector:
         """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
         began = time.perf_counter()
         values = seen.scores[self.calibration.score]
+        p_looks = self._p_looks(rows, values)
         frames = [
             FrameFinding(look.index, look.time, number, look.face, float(values[i]), p)
-            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, judged.p_looks, strict=True))
+            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, p_looks, strict=True))
             for look, i, p in zip(track, where, ps, strict=True)
         ]
         faces = []
-        of_tracks = zip(item.tracks, rows, judged.p_tracks, judged.verdicts, judged.reasons, strict=True)
-        for track, where, p, verdict, reason in of_tracks:
+        by_track = zip(item.tracks, rows, of_tracks(p_looks, "video"), judged.verdicts, judged.reasons, strict=True)
+        for track, where, p, verdict, reason in by_track:
             of_track = [float(values[i]) for i in where]
             worst = track[int(np.argmax(of_track))]
             scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
             faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores, reason=reason))
         best = judged.decisive
         finding = replace(
-            self._finding(item, judged), score=faces[best].score, scores=faces[best].scores, frames=tuple(frames),
+            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
+            frames=tuple(frames),
         )  # fmt: skip
         if heatmap:
             track, where = item.tracks[best], rows[best]
@@ -385,7 +426,17 @@ class Detector:
         found = [region_of(mask, min(1.0, looks * p), box, shape) for mask, p in self.calibration.regions(excess)]
         return tuple(found)
 
-    def _finding(self, item: Prepared, judged: Judgement) -> Finding:
+    def _p_tracks(
+        self, item: Prepared, rows: Sequence[range], seen: Examination, promise: Promise = "calibration"
+    ) -> list[float]:
+        return of_tracks(self._p_looks(rows, seen.scores[self.calibration.score], promise), item.kind)
+
+    def _finding(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
+        p: dict[Promise, float | None] = {
+            promise: of_input(self._p_tracks(item, rows, seen, promise), judged.counted)
+            for promise in PROMISES
+            if promise == "calibration" or self.calibration.sources
+        }
         return Finding(
             path=item.path,
             sha256=item.sha256,
@@ -393,7 +444,9 @@ class Detector:
             model=self._identity(),
             verdict=judged.verdict,
             reason=judged.reason,
-            p_value=judged.p_value,
+            p_value=p["calibration"],
+            p_value_any_source=p.get("any-source"),
+            p_value_new_source=p.get("new-source"),
             notes=item.notes,
             version=__version__,
         )

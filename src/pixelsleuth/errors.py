@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +11,16 @@ if TYPE_CHECKING:
 
 
 class PixelsleuthError(Exception):
-    """An expected failure. The command line prints its text as one line and exits with 2."""
+    """An expected failure. The command line prints it as one line and exits with 2.
+
+    Args:
+        text: what was expected, what came, what to do.
+        setting: name of the argument it is about, "" for none; the command line prints it as an option.
+    """
+
+    def __init__(self, text: str = "", setting: str = "") -> None:
+        super().__init__(f"{setting}: {text}" if setting else text)
+        self.text, self.setting = text, setting
 
 
 class InputError(PixelsleuthError):
@@ -36,3 +47,17 @@ class ModelError(PixelsleuthError):
 
 class CalibrationError(PixelsleuthError):
     """A rate asked for that the calibration set cannot promise, or a calibration that does not fit."""
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Surrounds imports of optional dependencies: one that is missing becomes an error with the command to install it.
+
+    Args:
+        extra: its name in pyproject.toml.
+        what: that needs it, as the error begins.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise PixelsleuthError(f"{what} needs {error.name}; run `pip install 'pixelsleuth[{extra}]'`") from error

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 
 #: By their codes (ISO 639-1); the first is what is taken unless another is asked for.
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "de")
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ MAX_FALSE_ALARM = 0.01
 
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
-    "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "score", "scores",
-    "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes", "evidence",
+    "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
+    "score", "scores", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes",
+    "evidence",
     "seconds", "version",
 )  # fmt: skip
 
@@ -250,6 +251,8 @@ class Finding:
         square: the square that was cut, in pixels of the input; of several faces the most unusual one's.
         frames, stills: of a video, the frames that were judged, and the most unusual ones with their maps; `heatmap`
             and `regions` are then those of the first still.
+        p_value: among all calibration pictures; p_value_any_source, p_value_new_source: valid for pictures of each of
+            their sources, and of sources never seen (see scoring.origins); None where sources are not known.
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, or what limits the finding.
@@ -263,6 +266,8 @@ class Finding:
     verdict: Verdict
     reason: dict[str, str] | None = None
     p_value: float | None = None
+    p_value_any_source: float | None = None
+    p_value_new_source: float | None = None
     score: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     max_false_alarm: float = MAX_FALSE_ALARM
@@ -294,6 +299,8 @@ class Finding:
             "verdict": self.verdict,
             "reason": self.reason,
             "p_value": self.p_value,
+            "p_value_any_source": self.p_value_any_source,
+            "p_value_new_source": self.p_value_new_source,
             "score": self.score,
             "scores": self.scores,
             "max_false_alarm": self.max_false_alarm,

@@ -14,7 +14,8 @@ from scipy import ndimage
 from pixelsleuth import __version__
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Finding, Region, SliceFinding, Verdict
-from pixelsleuth.scoring.calibration import SLICE, Calibration, conformal_p
+from pixelsleuth.scoring.calibration import SLICE, Calibration
+from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scans import SliceEvidence, SliceExaminer, volume_scores
 from pixelsleuth.sources.slices import SliceFraming, Slices, slices_of
 from pixelsleuth.sources.volumes import Volume, in_file_order, key_of, read_volume

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pixelsleuth.commands.terminal import console, say
+from pixelsleuth.errors import needs_extra
 
 
 def benchmark(
@@ -22,7 +23,8 @@ def benchmark(
     """Measure speed on this machine: training step, codes, likelihood, restoration, whole detection."""
     import torch
 
-    from pixelsleuth.benchmark.workloads import Benchmark, ratios
+    with needs_extra("train", "benchmark"):
+        from pixelsleuth.benchmark.workloads import Benchmark, ratios
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     made = Benchmark(device, images, direct, say)

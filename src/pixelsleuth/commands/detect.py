@@ -16,6 +16,7 @@ import typer
 from pixelsleuth.commands.account import Account, printable
 from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, console, say
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ class Format(str, Enum):
     jsonl = "jsonl"
     csv = "csv"
     parquet = "parquet"
+
+
+class Promised(str, Enum):
+    calibration = "calibration"
+    any_source = "any-source"
+    new_source = "new-source"
 
 
 def detect(
@@ -67,6 +74,9 @@ def detect(
             "--resume", help="With --out: go on with the findings.jsonl there; a report shows what is judged now."
         ),
     ] = False,
+    spoken: Annotated[
+        str, typer.Option("--language", help=f"Of the report and of what is told: {', '.join(LANGUAGES)}.")
+    ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
@@ -74,6 +84,16 @@ def detect(
     frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
     every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
     keep: Annotated[int, typer.Option(help="Most frames judged of one person in one video.", min=1)] = 16,
+    promise: Annotated[
+        Promised,
+        typer.Option(
+            help="Which images the rate is promised for: like those of calibration taken together, of any one of its "
+            "sources, or of a source it never had."
+        ),
+    ] = Promised.calibration,
+    typicality: Annotated[
+        bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
+    ] = True,
     pick: Annotated[
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
@@ -83,6 +103,8 @@ def detect(
     from pixelsleuth.sources.faces import check_choice
 
     check_choice(face)
+    if spoken not in LANGUAGES:
+        raise PixelsleuthError(f"--language {spoken}: expected one of {', '.join(LANGUAGES)}")
     if not 0 < max_false_alarm < 1:
         raise PixelsleuthError(f"--max-false-alarm: expected a rate between 0 and 1, got {max_false_alarm}")
     if format is Format.parquet and out is None:
@@ -92,19 +114,18 @@ def detect(
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.detector import Detector
-    from pixelsleuth.language import language
     from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
     detector = Detector.load(model)
-    detector.calibration.check_rate(max_false_alarm)
+    detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.model.config.preprocessing.get("pick", "even")
     policy = Policy(frames, every, keep, pick.value if pick else calibrated)
     if detector.scanner is None:
         detector.preparation(policy)
     path = out / f"findings.{format.value}" if out else None
-    account = Account(detector.calibration, language())
+    account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:
         done = _done_before(path, detector, max_false_alarm, account)
@@ -115,10 +136,10 @@ def detect(
         listed = list(listed)
     found = detector.detect_many(
         _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy,
-        face=face,
+        face=face, promise=promise.value, typicality=typicality,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
-    made = Report(Judge.of(detector, model), command) if report else None
+    made = Report(Judge.of(detector, model), command, spoken) if report else None
     total = len(listed) if isinstance(listed, list) else None
     _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, total)
     console.print(account.summary(), highlight=False)

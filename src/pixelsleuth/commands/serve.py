@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pixelsleuth.commands.terminal import ModelOption, console
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.records import MAX_FALSE_ALARM
 
 
@@ -32,14 +32,10 @@ def serve(
         local = local or ipaddress.ip_address(host).is_loopback
     if not local and not token:
         raise PixelsleuthError(f"--host {host}: others could reach it; give --token TEXT, or listen at 127.0.0.1")
-    try:
+    with needs_extra("web", "serve"):
         import uvicorn
 
         from pixelsleuth.web.app import application
-    except ImportError as error:
-        raise PixelsleuthError(
-            f"serve needs {error.name}; run `pip install fastapi uvicorn python-multipart`"
-        ) from error
     from pixelsleuth.detector import Detector
 
     app = application(Detector.load(model), model, rate=max_false_alarm, most_bytes=max_upload, token=token)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pixelsleuth.commands.terminal import bar, console, say
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import PixelsleuthError, needs_extra
 
 #: Pictures to train on, below which a word is said.
 FEW = 1000
@@ -38,8 +38,10 @@ def train(
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import check_calibration_rows
     from pixelsleuth.training.presets import resolve
-    from pixelsleuth.training.run import train as run
     from pixelsleuth.training.scan_fitting import check_calibration_volumes
+
+    with needs_extra("train", "train"):
+        from pixelsleuth.training.run import train as run
 
     with Store(store) as opened:
         volumes = opened.holds_volumes

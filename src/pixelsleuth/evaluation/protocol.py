@@ -70,18 +70,16 @@ def evaluate(
     """
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
-        raise PixelsleuthError("--match-sharpness: expected --pairs, got none")
-    paths = [(p, False) for p in inputs_of(normal, "--normal", "normal")] + [
-        (p, True) for p in inputs_of(anomalous, "--anomalous", "anomalous")
-    ]
+        raise PixelsleuthError("expected pairs, got none", "match_sharpness")
+    paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
     origins = {**_origins(normal), **_origins(anomalous)}
     if split:
         paths = [(p, bad) for p, bad in paths if p not in origins or origins[p].split == split]
     near = _near(not_near, [p for p, bad in paths if not bad], detector) if not_near else set()
     paths = [(p, bad) for p, bad in paths if p not in near]
-    for bad, option in ((False, "--normal"), (True, "--anomalous")):
+    for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(b == bad for _, b in paths):
-            raise PixelsleuthError(f"{option}: nothing is left of split {split!r} or beside {not_near}")
+            raise PixelsleuthError(f"nothing is left of split {split!r} or beside {not_near}", label)
     # Blurring for sharpness moves what maps are about; only scores are compared then.
     want_maps = maps and bool(partner or masks) and not match_sharpness
     want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
@@ -114,9 +112,9 @@ def evaluate(
             case.maps = {k: cv2.resize(m, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) for k, m in every.items()}
         case.finding = _without_arrays(finding)
         cases.append(case)
-    for bad, option in ((False, "--normal"), (True, "--anomalous")):
+    for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(case.anomalous == bad for case in cases):
-            raise PixelsleuthError(f"{option}: no readable picture")
+            raise PixelsleuthError("no readable picture", label)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
@@ -128,16 +126,16 @@ def _without_arrays(finding: Finding) -> Finding:
     return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
 
 
-def inputs_of(root: Path, option: str, label: str) -> list[Path]:
+def inputs_of(root: Path, label: str) -> list[Path]:
     """Pictures and videos of a folder, one file, or the files that a CSV with columns file,label gives this label."""
     if not root.exists():
-        raise PixelsleuthError(f"{option} {root}: no such folder")
+        raise PixelsleuthError(f"{root}: no such folder", label)
     if root.suffix.lower() == ".csv":
         found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
     else:
         found = [item for item in find_inputs(root) if isinstance(item, Path)] if root.is_dir() else [root]
     if not found:
-        raise PixelsleuthError(f"{option} {root}: expected pictures or videos, found none")
+        raise PixelsleuthError(f"{root}: expected pictures or videos, found none", label)
     return found
 
 
@@ -168,15 +166,15 @@ def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PixelsleuthError(f"--pairs {path}: cannot be read as CSV ({error})") from error
+        raise PixelsleuthError(f"{path} cannot be read as CSV ({error})", "pairs") from error
     if not rows or not {"fake", "real"} <= set(rows[0]):
         raise PixelsleuthError(
-            f"--pairs {path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}"
+            f"{path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}", "pairs"
         )
     known = {anomalous / row["fake"]: normal / row["real"] for row in rows}
     known = {fake: real for fake, real in known.items() if fake.is_file() and real.is_file()}
     if not known:
-        raise PixelsleuthError(f"--pairs {path}: none of its {len(rows)} pairs is in {anomalous} and {normal}")
+        raise PixelsleuthError(f"none of the {len(rows)} pairs of {path} is in {anomalous} and {normal}", "pairs")
     return known
 
 

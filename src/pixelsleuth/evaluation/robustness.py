@@ -45,16 +45,16 @@ def measure_robustness(
         PixelsleuthError: a folder without a readable picture, a model for volumes, or an unknown kind.
     """
     if detector.scanner is not None:
-        raise PixelsleuthError(f"--model {detector.name}: expected a model for pictures, got one for volumes")
+        raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
     for kind in kinds:
         if kind not in CORRUPTIONS:
-            raise PixelsleuthError(f"--corruption {kind}: expected one of {', '.join(CORRUPTIONS)}")
+            raise PixelsleuthError(f"expected one of {', '.join(CORRUPTIONS)}; got {kind!r}", "corruption")
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     paths, labels = [], []
-    for root, option, label in ((normal, "--normal", "normal"), (anomalous, "--anomalous", "anomalous")):
-        found = [path for path in inputs_of(root, option, label) if _readable(path)]
+    for root, label in ((normal, "normal"), (anomalous, "anomalous")):
+        found = [path for path in inputs_of(root, label) if _readable(path)]
         if not found:
-            raise PixelsleuthError(f"{option} {root}: no readable picture")
+            raise PixelsleuthError(f"{root}: no readable picture", label)
         paths += found
         labels += [label == "anomalous"] * len(found)
     names = {path: str(real) for fake, real in partner.items() for path in (fake, real)}

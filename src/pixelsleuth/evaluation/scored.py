@@ -55,7 +55,7 @@ class Scored:
             PixelsleuthError: no score of this name.
         """
         if name not in self.scores:
-            raise PixelsleuthError(f"--score {name}: expected one of {', '.join(self.scores)}")
+            raise PixelsleuthError(f"expected one of {', '.join(self.scores)}; got {name!r}", "score")
         return metrics.image_counts(self.scores[name], self.anomalous, self.weights() if weights is None else weights)
 
 
@@ -113,9 +113,7 @@ def read_scored(path: Path) -> Scored:
         scores = {name: np.array([float(row[name]) for row in rows]) for name in names}
         table = Scored([row["path"] for row in rows], anomalous, [row["unit"] for row in rows], scores)
     except FileNotFoundError as error:
-        raise PixelsleuthError(
-            f"{path} is missing; expected a folder that `pixelsleuth evaluate --out` made"
-        ) from error
+        raise PixelsleuthError(f"{path} is missing; expected a folder that `pixelsleuth evaluate` made") from error
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
         raise PixelsleuthError(f"{path}: not the scores of `pixelsleuth evaluate` ({error})") from error
     return _checked(table, str(path))
@@ -141,7 +139,7 @@ def scored_from_findings(normal: Path, anomalous: Path, pairs: Path | None = Non
     scores |= {name: np.array([float(record["scores"][name]) for record, _ in rows]) for name in sorted(common)}
     table = Scored(paths, np.array([bad for _, bad in rows], bool), units, scores)
     if pairs is not None and not table.paired:
-        raise PixelsleuthError(f"--pairs {pairs}: none of its pairs is among the records of {normal} and {anomalous}")
+        raise PixelsleuthError(f"none of {pairs} is among the records of {normal} and {anomalous}", "pairs")
     return _checked(table, f"{normal} and {anomalous}")
 
 
@@ -157,7 +155,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         if not all({"path", "p_value", "score", "scores"} <= set(record) for record in records):
             raise ValueError("a line is no record")
     except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise PixelsleuthError(f"{path}: not the findings.jsonl of `pixelsleuth detect --out` ({error})") from error
+        raise PixelsleuthError(f"{path}: not the findings.jsonl of `pixelsleuth detect` ({error})") from error
     return records
 
 
@@ -167,7 +165,7 @@ def _pair_units(paths: Sequence[str], pairs: Path) -> list[str]:
         with open(pairs, newline="", encoding="utf-8") as file:
             rows = [(row["fake"], row["real"]) for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise PixelsleuthError(f"--pairs {pairs}: expected a CSV with columns fake,real ({error})") from error
+        raise PixelsleuthError(f"{pairs}: expected a CSV with columns fake,real ({error})", "pairs") from error
     ends = {f"/{name}": real for fake, real in rows for name in (fake, real)}
     lengths = sorted({len(end) for end in ends})
     units = []

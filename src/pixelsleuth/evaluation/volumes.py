@@ -99,8 +99,8 @@ def evaluate_volumes(
     """
     scanner = detector.scanner
     assert scanner is not None, "this is not a model for volumes"
-    listed = [(p, False, normal) for p in _listed(normal, "--normal")] if normal else []
-    listed += [(p, True, anomalous) for p in _listed(anomalous, "--anomalous")]
+    listed = [(p, False, normal) for p in _listed(normal, "normal")] if normal else []
+    listed += [(p, True, anomalous) for p in _listed(anomalous, "anomalous")]
     cases: list[VolumeCase] = []
     unreadable: list[str] = []
     for number, (path, bad, root) in enumerate(listed, 1):
@@ -117,19 +117,19 @@ def evaluate_volumes(
         cases.append(_case(scanner, path, bad, scan, lesion, text and bool(mask), keep))
         progress(number, len(listed))
     if not any(c.anomalous for c in cases):
-        raise PixelsleuthError("--anomalous: no readable volume")
+        raise PixelsleuthError("no readable volume", "anomalous")
     masked = [c for c in cases if c.lesion.any()]
     if not masked and not any(not c.anomalous for c in cases):
-        raise PixelsleuthError("expected --normal, or masks that tell healthy slices from others; got neither")
+        raise PixelsleuthError("expected normal volumes, or masks that tell healthy slices from others; got neither")
     return VolumeEvaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}, peak), cases)
 
 
-def _listed(root: Path, option: str) -> list[Path]:
+def _listed(root: Path, label: str) -> list[Path]:
     if not root.exists():
-        raise PixelsleuthError(f"{option} {root}: no such folder")
+        raise PixelsleuthError(f"{root}: no such folder", label)
     found = list(find_volumes(root)) if root.is_dir() else [root]
     if not found:
-        raise PixelsleuthError(f"{option} {root}: expected volumes, found none")
+        raise PixelsleuthError(f"{root}: expected volumes, found none", label)
     return found
 
 
@@ -274,7 +274,7 @@ def pixel_metrics(
         "dsc_threshold": "chosen elsewhere"
         if thresholds
         else "of the default map: what .5% of healthy calibration "
-        "pixels exceed; of others the same of --normal, where given; best: chosen on these masks",
+        "pixels exceed; of others the same of the normal volumes, where given; best: chosen on these masks",
         "lesions": lesions,
         "differences": {
             name: {k: metrics.interval(rows[default][k] - rows[name][k]) for k in rows[name] if k in rows[default]}

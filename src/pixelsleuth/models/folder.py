@@ -179,8 +179,8 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
             return Path(snapshot_download(text, allow_patterns=patterns)), text
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"--model {text}: no such folder, and the Hub did not give it ({reason})") from error
-    raise ModelError(f"--model {text}: expected a folder, the bundled 'faces', or a Hub id such as user/name")
+            raise ModelError(f"{text}: no such folder, and the Hub did not give it ({reason})", "model") from error
+    raise ModelError(f"expected a folder, the bundled 'faces', or a Hub id such as user/name; got {text!r}", "model")
 
 
 def load_model(folder: Path) -> Model:

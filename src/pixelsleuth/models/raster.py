@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Convolutions of a row: rows and columns that a window of the vertical stream spans, columns of the horizontal one.
-ROWS, COLUMNS, LEFT = 3, 3, 5
+#: Rows that a convolution of the vertical stream spans, and columns of the horizontal one's.
+ROWS, LEFT = 3, 5
 
 
 class _Window(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelsleuth.language import Language
+from pixelsleuth.language import LANGUAGES, Language
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.calibration import COLOUR_RATE, SLICE, Calibration
 from pixelsleuth.scoring.judgement import NEAR_RATE
@@ -38,7 +38,9 @@ def answer_of(finding: Finding, calibration: Calibration, say: Language) -> Answ
 
 def places(finding: Finding) -> list[int]:
     """Numbers of the regions that few normal inputs match, also when all that was tried is counted."""
-    return [number for number, region in enumerate(finding.regions) if region.p_value <= COLOUR_RATE]
+    # A calibration of ten can promise no less than the rate that was asked for.
+    border = max(COLOUR_RATE, finding.max_false_alarm)
+    return [number for number, region in enumerate(finding.regions) if region.p_value <= border]
 
 
 def _what(finding: Finding) -> str:
@@ -50,9 +52,9 @@ def _what(finding: Finding) -> str:
 
 def _found(finding: Finding, calibration: Calibration, say: Language) -> str:
     if finding.p_value is None:
-        return _sentence(finding)
+        return _sentence(finding, say)
     if finding.verdict == "unsure":
-        return say("found.unsure", reason=_sentence(finding))
+        return say("found.unsure", reason=_sentence(finding, say))
     parts = [say(f"found.{finding.verdict}.{_what(finding)}"), ranked(finding, calibration, say)]
     if finding.verdict == "normal":
         parts.append(say("rank.limit", rate=say.decimal(finding.max_false_alarm, "g")))
@@ -108,8 +110,11 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         "unsure": ["better_copy", "source", "search"],
         "not_applicable": ["give"],
     }[finding.verdict]
-    if (finding.reason or {}).get("code") in ("blurred", "turned_away"):
+    code = (finding.reason or {}).get("code")
+    if code in ("blurred", "turned_away"):
         keys[0] = "sharper"
+    if code == "unlike_calibration" and finding.verdict == "unsure":
+        keys.append("calibrate")
     if finding.verdict == "anomalous":
         keys.append("calibrate")
     if any(one.code == "thumbnail_differs" for one in finding.evidence):
@@ -125,6 +130,12 @@ def _things(finding: Finding, say: Language) -> str:
     return say("things.volume" if finding.kind == "volume" else "things.picture" if finding.faces else "things.whole")
 
 
-def _sentence(finding: Finding) -> str:
-    text = (finding.reason["sentence"] if finding.reason else "").rstrip(".")
+def reason_in(reason: dict[str, str], say: Language) -> str:
+    """A record's reason, English and with its numbers; in another language in general words where there are any."""
+    key = f"reason.{reason['code']}"
+    return reason["sentence"] if say.code == LANGUAGES[0] or key not in say.texts else say(key)
+
+
+def _sentence(finding: Finding, say: Language) -> str:
+    text = (reason_in(finding.reason, say) if finding.reason else "").rstrip(".")
     return f"{text[:1].upper()}{text[1:]}." if finding.p_value is None else text

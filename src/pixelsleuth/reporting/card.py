@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelsleuth.files import write_text
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 
 
-def card_of(folder: Path) -> str:
-    """The card as Markdown, computed from the folder's own files."""
-    model = load_model(folder)
+def card_of(folder: Path, model: Model | None = None) -> str:
+    """The card as Markdown, computed from the folder's own files; `model` is what they hold, where it is loaded."""
+    model = model or load_model(folder)
     config = model.config
     calibration: Calibration | None = None
     if (folder / "calibration.json").exists():

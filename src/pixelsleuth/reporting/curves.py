@@ -91,9 +91,9 @@ def severity_figure(robustness: Mapping[str, Any], metric: str = "auroc", names:
     chosen = list(names) or [robustness["default_score"], *(n for n in RIVALS if n in plain)]
     for name in chosen:
         if name not in plain:
-            raise PixelsleuthError(f"--score {name}: expected one of {', '.join(plain)}")
+            raise PixelsleuthError(f"expected one of {', '.join(plain)}; got {name!r}", "score")
         if metric not in plain[name]:
-            raise PixelsleuthError(f"--metric {metric}: expected one of {', '.join(plain[name])}")
+            raise PixelsleuthError(f"expected one of {', '.join(plain[name])}; got {metric!r}", "metric")
     columns = min(3, len(kinds))
     lines = -(-len(kinds) // columns)
     figure = Figure(figsize=(2.9 * columns, 2.5 * lines + 0.4), layout="constrained")

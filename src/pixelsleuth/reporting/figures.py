@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -70,17 +69,6 @@ def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def training_curves(curves: Mapping[str, tuple[list[int], list[float]]], title: str) -> Figure:
-    """One panel a curve: name -> (steps, values)."""
-    figure = Figure(figsize=(3.2 * max(1, len(curves)), 2.6), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, max(1, len(curves))))
-    for axes, (name, (steps, values)) in zip(panels, curves.items(), strict=True):
-        axes.plot(steps, values, linewidth=1)
-        axes.set(title=name, xlabel="step")
-    figure.suptitle(title)
-    return figure
-
-
 def png_of(figure: Figure, dpi: int = 110) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
@@ -105,7 +93,7 @@ def check_format(path: Path) -> str:
     """The format that a file name asks for. Raises PixelsleuthError where it is none of `FORMATS`."""
     kind = path.suffix.lower()[1:]
     if kind not in FORMATS:
-        raise PixelsleuthError(f"--out {path}: expected a file that ends in .{', .'.join(FORMATS)}")
+        raise PixelsleuthError(f"expected a file that ends in .{', .'.join(FORMATS)}; got {path}", "out")
     return kind
 
 

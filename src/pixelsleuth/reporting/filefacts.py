@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from pixelsleuth.evidence.tables import jpeg_quality
+from pixelsleuth.sources.compression import jpeg_quality
 from pixelsleuth.sources.images import opened
 
 #: What is shown of EXIF; a camera writes hundreds of fields.

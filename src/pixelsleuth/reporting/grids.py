@@ -123,7 +123,7 @@ def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
         PixelsleuthError: none can be read, or the model is one for volumes.
     """
     if detector.scanner is not None:
-        raise PixelsleuthError(f"--model {detector.name}: expected a model for pictures, got one for volumes")
+        raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
     how, found, reason = detector.preparation(), [], "there is none"
     for source in sources:
         try:
@@ -157,7 +157,7 @@ def sampled(model: Model, kind: str, count: int, seed: int = 0) -> np.ndarray:
         PixelsleuthError: the model has no prior of this kind.
     """
     if kind not in model.priors:
-        raise PixelsleuthError(f"--prior {kind}: this model has {', '.join(model.priors)}")
+        raise PixelsleuthError(f"expected one of {', '.join(model.priors)}; got {kind!r}", "prior")
     device = next(model.vqvae.parameters()).device
     keys = [f"{seed * 1_000_003 + number:064x}"[::-1] for number in range(count)]
     uniforms = uniforms_of(keys, 1, model.vqvae.grid())[:, 0].to(device)

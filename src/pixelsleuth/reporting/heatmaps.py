@@ -43,7 +43,7 @@ def ends(findings: Path, count: int) -> tuple[Ranked, Ranked]:
     the square that decided its score.
 
     Args:
-        findings: what `detect --out` wrote: the folder, or its findings.jsonl beside the heatmaps.
+        findings: what `detect` wrote: the folder, or its findings.jsonl beside the heatmaps.
 
     Raises:
         PixelsleuthError: fewer than two pictures with a heatmap.
@@ -54,7 +54,7 @@ def ends(findings: Path, count: int) -> tuple[Ranked, Ranked]:
     if len(records) < 2:
         raise PixelsleuthError(
             f"{findings}: expected records of two or more pictures with heatmaps, got {len(records)}; "
-            "run `pixelsleuth detect --out` without --no-heatmap"
+            "judge them again with heatmaps"
         )
     records.sort(key=lambda record: float(record["score"]))
     count = min(count, len(records) // 2)

@@ -58,7 +58,7 @@ def phases_of(path: Path, size: int = 128, frames: int = 64, face: bool = True) 
     for frame in frames_at(video, wanted):
         height, width = frame.pixels.shape[:2]
         if min(height, width) < size:
-            sentence = f"its frames are {width} x {height}, at least {size} px are needed; ask for a smaller --size"
+            sentence = f"its frames are {width} x {height}, at least {size} px are needed; ask for a smaller size"
             raise InputError("too_small", sentence)
         x, y = centres.get(frame.index, (width / 2, height / 2))
         x0, y0 = (_corner(c, size, n) for c, n in ((x, width), (y, height)))

@@ -24,7 +24,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.folder import find_model
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.answer import answer_of, places
+from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
@@ -35,6 +35,7 @@ from pixelsleuth.reporting.together import together
 from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
 from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
+from pixelsleuth.scoring.origins import least_rate
 from pixelsleuth.sources.faces import cut
 
 #: Findings shown in full; of more inputs the most unusual ones.
@@ -62,7 +63,7 @@ class Judge:
         grid = model.vqvae.grid()
         return cls(
             detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
-            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder),
+            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class Report:
 
     judge: Judge
     command: str
+    language: str = LANGUAGES[0]
     most: int = MOST_SHOWN
     counts: dict[str, int] = field(default_factory=dict)
     _total: int = 0
@@ -92,7 +94,7 @@ class Report:
             "verdict": finding.verdict,
             "p_value": finding.p_value,
             "places": len(places(finding)),
-            "section": section(exhibit, self.judge),
+            "section": section(exhibit, self.judge, spoken=self.language),
         }
         push = heapq.heappush if len(self._shown) < self.most else heapq.heapreplace
         push(self._shown, (*entry, item))
@@ -100,7 +102,7 @@ class Report:
     def html(self) -> str:
         return page(
             [item for _, _, item in sorted(self._shown, key=lambda entry: -entry[1])],
-            self.judge, self.command, self._total, self.counts,
+            self.judge, self.command, self._total, self.counts, self.language,
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
@@ -134,9 +136,9 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
         normal = calibration.scores["original"]
         scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
         threshold = float(np.quantile(normal, 1 - finding.max_false_alarm))
-        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm)
+        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm, say)
     if finding.frames:
-        drawn["timeline"] = timeline(finding)
+        drawn["timeline"] = timeline(finding, say)
     square = None
     if exhibit.pixels is not None and finding.square is not None:
         square = cut(exhibit.pixels, finding.square, judge.size)
@@ -146,17 +148,19 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
         name=name,
         say=say,
         answer=answer,
+        reason_in=reason_in,
         quotes=quotes_of(finding, answer, name, calibration.count, say),
         tracks=tracks_of(finding, say),
         first=first_of(made, finding),
         layers=made,
         places=places_of(exhibit, say),
         evidence=together(finding, say),
-        stills=stills(exhibit),
+        promises=promises(finding, calibration, say),
+        stills=stills(exhibit, say),
         thumbnails=thumbnails(exhibit),
-        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size),
+        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size, say),
         facts=exhibit.facts,
-        legend=legend(),
+        legend=legend(say),
         command=reproducing(finding, judge),
         judge=judge,
         version=__version__,
@@ -167,7 +171,8 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
 
 def all_layers(exhibit: Exhibit, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
     """What the model shows, and the traces of saving and editing."""
-    return [*layers(exhibit, judge.grid), *trace_layers(exhibit, language(spoken))]
+    say = language(spoken)
+    return [*layers(exhibit, judge.grid, say), *trace_layers(exhibit, say)]
 
 
 def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:
@@ -190,6 +195,22 @@ def without_folders(argument: str) -> str:
     name, sign, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     local = value.startswith(("/", "./", "../", "~")) or "\\" in value or os.path.exists(value)
     return name + sign + (Path(value.replace("\\", "/")).name or value if local else value)
+
+
+def promises(finding: Finding, calibration: Calibration, say: Language) -> str:
+    """What p is worth for pictures of a source that calibration had, and of one that it had not; empty where that is
+    not known."""
+    if finding.p_value is None or finding.p_value_any_source is None or finding.p_value_new_source is None:
+        return ""
+    count = len(calibration.sources)
+    values = {
+        "p": finding.p_value, "any": finding.p_value_any_source, "new": finding.p_value_new_source,
+    }  # fmt: skip
+    return say(
+        "promises.several" if count > 1 else "promises.one", n=say.number(count),
+        least=say.decimal(least_rate([1] * count, "new-source"), ".2g"),
+        **{name: say.decimal(value, ".4f") for name, value in values.items()},
+    )  # fmt: skip
 
 
 def tracks_of(finding: Finding, say: Language) -> str:

@@ -64,7 +64,7 @@ def story_of(
         PixelsleuthError: the input cannot be judged, the model has no such prior, or the volume no such slice.
     """
     if prior and prior not in detector.model.priors:
-        raise PixelsleuthError(f"--prior {prior}: {detector.name} has {', '.join(detector.model.priors)}")
+        raise PixelsleuthError(f"expected one of {', '.join(detector.model.priors)}; got {prior!r}", "prior")
     if detector.scanner is not None:
         return _slice_story(detector, source, rate, index)
     finding = detector.detect(source, max_false_alarm=rate)
@@ -92,7 +92,7 @@ def _slice_story(
     finding = scanner.judge(scan, rate, True, seen)
     numbers = [int(k) for k in scan.slices.index]
     if index is not None and index not in numbers:
-        raise PixelsleuthError(f"--slice {index}: {scan.volume.path} has slices {numbers[0]} to {numbers[-1]}")
+        raise PixelsleuthError(f"expected {numbers[0]} to {numbers[-1]} of {scan.volume.path}, got {index}", "slice")
     row = int(np.argmax(seen.scores[detector.calibration.score])) if index is None else numbers.index(index)
     key = key_of(scan.volume.sha256, numbers[row])
     steps = slice_steps(scanner.examiner, scan.slices.pixels[row], float(scan.slices.position[row]), key)

@@ -157,7 +157,7 @@ def kept_records(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines]
     except ValueError as error:
-        raise PixelsleuthError(f"--resume: {path} is no file of records ({error}); give another --out") from error
+        raise PixelsleuthError(f"{path} is no file of records ({error}); write to another folder") from error
 
 
 def _line(record: dict[str, Any], encoding: str) -> str:

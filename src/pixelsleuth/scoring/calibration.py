@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from scipy import ndimage
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Box, Region
+from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, new_source_p
+from pixelsleuth.scoring.typicality import Typicality, typicality_from_tree
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.reencoding import REENCODINGS
 
@@ -68,6 +71,10 @@ class Calibration:
         dtype: floating-point type the scores were computed in.
         model_sha256: of the model that was calibrated.
         about: what it was calibrated on, for the model card.
+        sources: names of the sources that the pictures come from; none where the file does not say.
+        source_of: encoding -> (n,) of each score the number of its source, in the order of `scores`.
+        typicality: what is usual of the pictures beside their content; None where it was not measured.
+        pictures: their perceptual hashes, 16 hexadecimal digits each, so that none is calibrated on twice.
     """
 
     score: str
@@ -77,6 +84,10 @@ class Calibration:
     dtype: str
     model_sha256: str
     about: dict[str, Any]
+    sources: tuple[str, ...] = ()
+    source_of: dict[str, np.ndarray] = field(default_factory=dict)
+    typicality: Typicality | None = None
+    pictures: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -91,16 +102,41 @@ class Calibration:
         """(1 + #{s_i >= s}) / (n + 1): valid for exchangeable normals (Vovk et al. 2005, conformal p-value)."""
         return conformal_p(self.scores[encoding], score)
 
-    def check_rate(self, rate: float) -> None:
-        """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate."""
+    def groups(self, encoding: str = "original") -> list[np.ndarray]:
+        """Ascending scores of each source, in the order of `sources`; none where sources are not known."""
+        cache: dict[str, list[np.ndarray]] = self.__dict__.setdefault("_groups", {})
+        if encoding not in cache:
+            numbers = self.source_of.get(encoding)
+            known = () if numbers is None else range(len(self.sources))
+            cache[encoding] = [self.scores[encoding][numbers == number] for number in known]
+        return cache[encoding]
+
+    @property
+    def of_each_source(self) -> list[int]:
+        """How many pictures there are of each source."""
+        return [len(group) for group in self.groups()]
+
+    def p_by(self, promise: Promise) -> Callable[[float, str], float]:
+        """The function of score and encoding that gives p by a promise; all but the first need `sources`."""
+        if promise == "calibration":
+            return self.p_value
+        of_groups = any_source_p if promise == "any-source" else new_source_p
+        return lambda score, encoding: of_groups(self.groups(encoding), score)
+
+    def check_rate(self, rate: float, promise: Promise = "calibration") -> None:
+        """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
+        calibration sources cannot promise it."""
         if not 0 < rate < 1:
-            raise CalibrationError(f"--max-false-alarm: expected a rate between 0 and 1, got {rate}")
+            raise CalibrationError(f"expected a rate between 0 and 1, got {rate}", "max_false_alarm")
         needed = math.ceil(1 / rate - 1 - 1e-9)
         if self.count < needed:
             raise CalibrationError(
-                f"--max-false-alarm {rate:g} needs at least {needed} calibration images, this model has {self.count}; "
-                f"calibrate with more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above"
+                f"{rate:g} needs at least {needed} calibration images, this model has {self.count}; calibrate with "
+                f"more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above",
+                "max_false_alarm",
             )
+        if promise != "calibration":
+            check_promise(self.sources, self.of_each_source, promise, rate)
 
     def share(self, values: np.ndarray) -> np.ndarray:
         """(H, W) map -> (H, W) float32 in [0, 1): share of normal pixels at that place that are lower."""
@@ -148,17 +184,6 @@ class Calibration:
         return cache[key]
 
 
-def conformal_p(ascending: np.ndarray, score: float) -> float:
-    """(1 + #{s_i >= s}) / (n + 1).
-
-    >>> conformal_p(np.array([1.0, 2.0, 3.0]), 2.0)
-    0.75
-    """
-    if math.isnan(score):
-        raise ValueError("score is not a number")
-    return (1 + len(ascending) - int(np.searchsorted(ascending, score, "left"))) / (len(ascending) + 1)
-
-
 def excess_over(values: np.ndarray, level: np.ndarray) -> np.ndarray:
     """(H, W) map over (H, W) `level`, which is held above `FLOOR` times its own mean: where normal pixels hardly vary,
     nothing would otherwise be too small to alarm."""
@@ -203,6 +228,10 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "scores": {name: values.tolist() for name, values in calibration.scores.items()},
         "largest": calibration.largest.tolist(),
         "quantiles": np.round(calibration.quantiles, 6).tolist(),
+        "sources": list(calibration.sources),
+        "source_of": {name: numbers.tolist() for name, numbers in calibration.source_of.items()},
+        "typicality": None if calibration.typicality is None else calibration.typicality.as_tree(),
+        "pictures": list(calibration.pictures),
     }
     write_text(path, json.dumps(tree) + "\n")
 
@@ -227,11 +256,29 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
         names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
-        scores = {name: np.sort(np.array(tree["scores"][name])) for name in names}
-        largest = np.sort(np.array(tree["largest"]))
-        quantiles = np.array(tree["quantiles"])
+        sources = tuple(tree.get("sources", ()))
+        scores, source_of = {}, {}
+        for name in names:
+            values = np.array(tree["scores"][name])
+            order = np.argsort(values, kind="stable")
+            scores[name] = values[order]
+            if sources:
+                source_of[name] = _numbers(path, tree["source_of"][name], len(values), len(sources))[order]
         return Calibration(
-            tree["score"], scores, quantiles, largest, tree["dtype"], tree["model_sha256"], tree["about"]
-        )
+            tree["score"], scores, np.array(tree["quantiles"]), np.sort(np.array(tree["largest"])), tree["dtype"],
+            tree["model_sha256"], tree["about"], sources, source_of, typicality_from_tree(tree.get("typicality")),
+            tuple(tree.get("pictures", ())),
+        )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error
+
+
+def _numbers(path: Path, given: Sequence[int], count: int, sources: int) -> np.ndarray:
+    """(count,) numbers of sources. Raises ModelError where they do not fit the scores, or a source has none."""
+    numbers = np.array(given, int)
+    if numbers.shape != (count,) or set(numbers.tolist()) != set(range(sources)):
+        raise ModelError(
+            f"{path}: key 'source_of' does not name one of {sources} sources, each at least once, for each of {count} "
+            "scores; run `pixelsleuth calibrate` again"
+        )
+    return numbers

@@ -322,15 +322,18 @@ def joined_examinations(parts: Sequence[Examination]) -> Examination:
 
 
 @torch.no_grad()
-def judging_surprise(model: Model, image: Tensor, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
+def judging_surprise(
+    model: Model, image: Tensor, codes: Tensor, scalars: Tensor | None = None, there: Surprise | None = None
+) -> Surprise:
     """Surprise of the prior that judges, as a detective sees it: PixelSNAIL's over picture and mirror image where the
     model has one, else the default prior's.
 
     Args:
         image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w), its codes; scalars: of its context, or None.
+        there: what that prior says of the codes as they are, where it is known.
     """
     kind = judge_of(model.priors)
-    there = model.surprise(kind, codes, scalars)
+    there = there or model.surprise(kind, codes, scalars)
     if kind != "pixelsnail":
         return there
     return _both_ways(there, model.surprise(kind, model.encode(image.flip(3), scalars), scalars))

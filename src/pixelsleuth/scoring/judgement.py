@@ -71,17 +71,16 @@ class Judgement:
 def judgement(
     p_looks: Sequence[Sequence[float]], kind: str, rate: float, limits: Sequence[dict[str, str] | None] = ()
 ) -> Judgement:
-    """Of the p-values of an input's squares, by track: a track has twice the mean over its frames, valid under any
-    dependence (Vovk & Wang 2020); m faces or tracks have m times the smallest (Bonferroni).
+    """Of the p-values of an input's squares, by track.
 
     Args:
         limits: of each track, why it cannot be judged surely (see `limit_of`), or None. A limited track is `unsure`,
             and does not count beside one that is not; where all are limited, the input is `unsure`.
     """
     limits = limits or [None] * len(p_looks)
-    p_tracks = [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
+    p_tracks = of_tracks(p_looks, kind)
     counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_looks)))
-    p_value = min(1.0, len(counted) * min(p_tracks[number] for number in counted))
+    p_value = of_input(p_tracks, counted)
     verdicts: list[Verdict] = [
         "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
     ]
@@ -89,6 +88,16 @@ def judgement(
     found = Judgement(rate, p_looks, p_tracks, p_value, verdicts, limits, whole, counted=counted)
     limit = limits[found.decisive]
     return found if limit is None else replace(found, verdict="unsure", reason=limit)
+
+
+def of_tracks(p_looks: Sequence[Sequence[float]], kind: str) -> list[float]:
+    """Of each track of a video twice the mean over its frames, valid under any dependence (Vovk & Wang 2020)."""
+    return [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
+
+
+def of_input(p_tracks: Sequence[float], counted: Sequence[int]) -> float:
+    """Of m faces or tracks m times the smallest (Bonferroni)."""
+    return min(1.0, len(counted) * min(p_tracks[number] for number in counted))
 
 
 def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:

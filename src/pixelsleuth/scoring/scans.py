@@ -127,17 +127,17 @@ class SliceExaminer:
         image = image.contiguous(memory_format=torch.channels_last)
         scalars = torch.from_numpy(position.astype(np.float32))[:, None].to(self.device)
         codes = model.encode(image, scalars)
-        judged = judging_surprise(model, image, codes, scalars)
+        kind, mapping = judge_of(model.priors), next(iter(model.priors))
+        seen = {name: model.surprise(name, codes, scalars) for name in {kind, mapping}}
+        judged = judging_surprise(model, image, codes, scalars, seen[kind])
         maps = {"surprise": surprise_map(judged, (size[0], size[1]))}
-        kind = judge_of(model.priors)
-        found = surprise_scores(model.surprise(kind, codes, scalars), self.settings.lambda_s[kind], 0.0)
+        found = surprise_scores(seen[kind], self.settings.lambda_s[kind], 0.0)
         scores = {
             TEXT_SCORE: found["tail_sum"],
             "mean_nll": judged.nll.mean((1, 2)),
             "nll_minus_entropy": (judged.nll - judged.entropy).mean((1, 2)),
         }
-        mapping = next(iter(model.priors))
-        masked = model.surprise(mapping, codes, scalars)
+        masked = seen[mapping]
         maps["masked_surprise"] = surprise_map(masked, (size[0], size[1]))
         made = model.decode(codes, scalars)
         maps["reconstruction"] = self._signed(image - made)

@@ -416,8 +416,8 @@ DONOR_EDITS: dict[str, Callable[[Portrait, Portrait, Generator], Edited]] = {
 }
 #: How often a kind is drawn, by default, in parts of the whole.
 SHARES = {
-    "self_blend": 36, "donor_swap": 8, "feature_swap": 10, "mouth_replaced": 4, "upper_replaced": 3, "donor_patched": 4,
-    "liquified": 8, "airbrushed": 5, "healed": 5, "removed": 4, "painted": 4, "copied_eye": 3, "generated": 4,
+    "self_blend": 34, "donor_swap": 8, "feature_swap": 14, "mouth_replaced": 4, "upper_replaced": 3, "donor_patched": 4,
+    "liquified": 11, "airbrushed": 6, "healed": 8, "removed": 4, "painted": 4, "copied_eye": 3, "generated": 6,
     "covered": 1, "patched": 7,
 }  # fmt: skip
 

@@ -226,7 +226,7 @@ def judged_faces(pixels: np.ndarray, framing: Framing | None = None, notes: list
 def check_choice(which: str) -> None:
     """Raises PixelsleuthError where `which` is no choice of faces that `chosen` knows."""
     if which not in ("all", "largest") and not (which.isascii() and which.isdigit() and int(which) > 0):
-        raise PixelsleuthError(f"--face {which}: expected all, largest, or a number from 1 (the largest)")
+        raise PixelsleuthError(f"expected all, largest, or a number from 1 (the largest); got {which}", "face")
 
 
 def chosen(found: list[Face], which: str, notes: list[Note]) -> list[Face]:

@@ -227,7 +227,10 @@ def check_kind(source: Input, takes: str) -> None:
         raise InputError(source.code, source.sentence)
     if not isinstance(source, str | os.PathLike):
         if takes == "volumes":
-            raise InputError("unsupported_kind", "this model judges scans, got a picture; give --model faces")
+            raise InputError(
+                "unsupported_kind",
+                "this model judges scans, got a picture; take one for pictures, such as faces",
+            )
         return
     volume = kind_of(source) == "volume"
     if volume and takes == "volumes":
@@ -242,11 +245,11 @@ def check_kind(source: Input, takes: str) -> None:
     if not found.readable and found.name and not found.plain:
         raise InputError("unsupported_format", found.refusal, sha256)
     if takes == "pictures":
-        told = f"this model judges pictures and videos, got a scan ({found.name}); give --model one for scans, brain_t1"
+        told = f"this model judges pictures and videos, got a scan ({found.name}); take one for scans, such as brain_t1"
     else:
         known = found.kind in ("image", "video") and found.name
         got = f"a {'video' if found.kind == 'video' else 'picture'} ({found.name})" if known else "something else"
-        told = f"this model judges scans (NIfTI, MGH, NRRD, DICOM), got {got}; give --model faces for pictures"
+        told = f"this model judges scans (NIfTI, MGH, NRRD, DICOM), got {got}; take one for pictures, such as faces"
     raise InputError("unsupported_kind", told, sha256)
 
 

@@ -144,12 +144,16 @@ class Store:
         """(side, side, 3) uint8, the square at its own resolution, before it was scaled."""
         return faces.patch(decode(self.encoded(row)).pixels, self.box(row))
 
-    def landmarks(self, row: int) -> np.ndarray | None:
-        """(5, 2) float32, the face finder's five points in pixels of `crop`; None where they are not known."""
+    def points(self, row: int) -> np.ndarray | None:
+        """(5, 2) float32, the face finder's five points in pixels of what `encoded` holds; None where they are not
+        known."""
         marks = self.table.get("landmarks")
-        if marks is None or not np.isfinite(marks[row]).all():
-            return None
-        return faces.in_patch(marks[row], self.box(row))
+        return None if marks is None or not np.isfinite(marks[row]).all() else marks[row]
+
+    def landmarks(self, row: int) -> np.ndarray | None:
+        """`points` in pixels of `crop`."""
+        points = self.points(row)
+        return None if points is None else faces.in_patch(points, self.box(row))
 
     def _cut(self, row: int, size: int) -> np.ndarray:
         return faces.cut(decode(self.encoded(row)).pixels, self.box(row), size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -276,15 +275,3 @@ def surrounded(pixels: np.ndarray, box: Box) -> tuple[np.ndarray, Box]:
         # Rounding must not push a square over the edge that was within it.
         x, y = min(x, small.shape[1] - MOST_SIDE), min(y, small.shape[0] - MOST_SIDE)
     return small, Box(x, y, x + MOST_SIDE, y + MOST_SIDE, box.angle)
-
-
-def described(sighting: Sighting) -> dict[str, Any]:
-    """What was cut, from which frame, with which confidence, ready for JSON."""
-    return {
-        "index": sighting.index,
-        "time": round(sighting.time, 4),
-        "box": sighting.face.box.as_list(),
-        "confidence": round(sighting.face.confidence, 4),
-        "padded": sighting.face.padded,
-        **{name: round(value, 3) for name, value in sighting.quality.items() if name in ("sharpness", "motion")},
-    }

@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-SPLITS = ("train", "calib", "val", "test")
-LABELS = ("normal", "anomalous", "unknown")
 PARTS = ("left_eye", "right_eye", "nose", "mouth")
 LEVELS = ("easy", "mid", "hard")
 

@@ -46,12 +46,6 @@ _DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,ivf,nut,rm,"
     "swf,wtv,gxf,vc1,obu,av1,mp3,wav,aac,flac"
 )
-# Brands of still pictures and their sequences in MP4's box format, which the reader of pictures takes.
-_PICTURE_BRANDS = frozenset({
-    b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"MiHB", b"MiHE", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx",
-    b"hevm", b"hevs", b"avif", b"avis", b"avio", b"MA1A", b"MA1B", b"jpeg", b"jpgs", b"j2ki", b"j2is", b"jp2 ", b"jpx ",
-    b"jxl ", b"crx ",
-})  # fmt: skip
 _ENCRYPTED = frozenset({"encv", "drmi", "drmv"})
 
 
@@ -124,22 +118,6 @@ class _Track:
     def pixels(self) -> int:
         context = self.stream.codec_context
         return context.width * context.height if context is not None else 0
-
-
-def looks_like_video(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a video's container: MP4 or QuickTime (but no HEIC or AVIF picture),
-    Matroska or WebM, AVI, MPEG, MPEG transport stream (of at least 197 bytes), ASF, Flash, Ogg or MXF."""
-    if head[4:8] == b"ftyp":
-        return head[8:12] not in _PICTURE_BRANDS
-    return (
-        head[4:8] in (b"moov", b"mdat", b"wide", b"free")
-        or head.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV\x01", b"OggS"))
-        or head.startswith((b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"\x06\x0e\x2b\x34\x02\x05\x01\x01"))
-        or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
-        # Packets of 188 bytes, in .MTS each after a time of 4.
-        or (head[:1] == b"G" and head[188:189] == b"G")
-        or (head[4:5] == b"G" and head[196:197] == b"G")
-    )
 
 
 def is_black(pixels: np.ndarray) -> bool:

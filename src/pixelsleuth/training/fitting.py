@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
-from pixelsleuth.models.folder import Model, load_model, save_config
+from pixelsleuth.models.folder import Model, load_config, load_model, save_config
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.calibration import FEWEST, Calibration, conformal_p, map_quantiles, save_calibration
+from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.examine import (
     BOTH_TRACKS,
@@ -44,12 +41,12 @@ from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced
+from pixelsleuth.training.ranking import Ranked, ranked
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
-#: Calibration pictures that maps are made of, drawn at random: restorations are what calibration spends its time on.
-MOST_MAPS = 1000
 BATCH = 32
 #: Fewest training pictures with a view from near that its adjustment is fitted on.
 FEWEST_NEAR = 100
@@ -175,8 +172,7 @@ def _joined_near(parts: list[Evidence]) -> tuple[np.ndarray, torch.Tensor, torch
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
     """Writes fitted settings into a model folder's config.json."""
-    config = load_model(folder).config
-    save_config(folder, dataclasses.replace(config, scoring=settings.as_tree()))
+    save_config(folder, replace(load_config(folder), scoring=settings.as_tree()))
 
 
 def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -225,17 +221,6 @@ def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:
-    """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
-    against the other sources alone: what to expect of a source that was not there."""
-    found = {}
-    for name in sorted(set(sources.tolist())):
-        others = np.sort(scores[sources != name])
-        p = np.array([conformal_p(others, float(score)) for score in scores[sources == name]])
-        found[name] = {f"{rate:g}": round(float((p <= rate).mean()), 4) for rate in (0.01, 0.05, 0.1)}
-    return found
-
-
 def calibrate(
     folder: Path,
     store_path: Path,
@@ -250,10 +235,9 @@ def calibrate(
         CalibrationError: fewer than 19 pictures of split `calib`.
     """
     if dtype not in ("float32", "bfloat16"):
-        raise PixelsleuthError(f"--dtype: expected float32 or bfloat16, got {dtype!r}")
+        raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    settings = settings_from_tree(model.config.scoring)
-    examiner = Examiner(model, settings, dtype)
+    examiner = Examiner(model, settings_from_tree(model.config.scoring), dtype)
     with Store(store_path) as store:
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
@@ -263,42 +247,32 @@ def calibrate(
                 f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
         rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
-        scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
-        maps: list[np.ndarray] = []
-        restore = settings.default_map == "restoration"
-        for start in range(0, len(rows), BATCH):
-            batch = rows[start : start + BATCH]
-            sha = store.table["sha256"][batch].tolist()
-            found = examiner.examine(
-                _squares(store, batch, examiner), sha, maps=start < MOST_MAPS, restorations=restore, every_score=False
-            )
-            scores["original"].append(found.scores[settings.default])
-            if found.maps:
-                maps.append(found.maps[settings.default_map])
-            originals = [decode(store.encoded(int(row))).pixels for row in batch]
-            for name in REENCODINGS:
-                views = [
-                    cut_reencoded(p, store.box(int(row)), examiner.sizes, name)
-                    for p, row in zip(originals, batch, strict=True)
-                ]
-                again = examiner.examine(stacked(views), sha, maps=False, every_score=False)
-                scores[name].append(again.scores[settings.default])
-            progress(min(start + BATCH, len(rows)), len(rows))
-        sources = store.sources(rows)
-    quantiles = map_quantiles(np.concatenate(maps))
-    about: dict[str, Any] = {"images": len(rows), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
-    if len(set(sources)) > 1:
-        about["left_out"] = left_out_rates(np.concatenate(scores["original"]), np.array(sources))
-    calibration = Calibration(
-        settings.default,
-        {name: np.sort(np.concatenate(values)) for name, values in scores.items()},
-        quantiles,
-        np.zeros(0),
-        dtype,
-        model.sha256,
-        about,
-    )
-    largest = np.sort([float(calibration.excess(m).max()) for block in maps for m in block])
-    calibration = replace(calibration, largest=largest)
+
+        def batches() -> Iterator[Ranked]:
+            for start in range(0, len(rows), BATCH):
+                yield _ranked_rows(store, rows[start : start + BATCH], examiner)
+                progress(min(start + BATCH, len(rows)), len(rows))
+
+        calibration = ranked(model, dtype, batches())
     save_calibration(folder / "calibration.json", calibration)
     return calibration
+
+
+def _ranked_rows(store: Store, rows: np.ndarray, examiner: Examiner) -> Ranked:
+    """Stored pictures as they are ranked."""
+    squares = _squares(store, rows, examiner)
+    encoded = [store.encoded(int(row)) for row in rows]
+    boxes = [store.box(int(row)) for row in rows]
+    pixels = [decode(data).pixels for data in encoded]
+    reencoded = {
+        name: stacked([cut_reencoded(p, box, examiner.sizes, name) for p, box in zip(pixels, boxes, strict=True)])
+        for name in REENCODINGS
+    }
+    traits = [
+        traits_of(square, box.width, data, store.points(int(row)))
+        for square, box, data, row in zip(squares.square, boxes, encoded, rows, strict=True)
+    ]
+    return Ranked(
+        squares, reencoded, store.table["sha256"][rows].tolist(), store.sources(rows), np.stack(traits),
+        [f"{int(h):016x}" for h in store.table["phash"][rows]],
+    )  # fmt: skip

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -39,6 +40,15 @@ class Numbered:
     def rows(self, step: int) -> np.ndarray:
         rows = self.sampler.rows(step)
         return np.stack([rows, step * self.batch + np.arange(len(rows))], 1)
+
+
+class Pair(NamedTuple):
+    """`picture` and `forgery` (size, size, 3) uint8, `mask` (h, w) float32 in [0, 1], and the `kind` of forgery."""
+
+    picture: np.ndarray
+    forgery: np.ndarray
+    mask: np.ndarray
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,8 @@ class PairSource:
     def __call__(self, picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cv2.setNumThreads(1)
         pairs = [self.pair(int(row), int(number)) for row, number in picked]
-        pixels = np.stack([p[0] for p in pairs] + [p[1] for p in pairs])
-        return pixels, np.stack([p[2] for p in pairs])
+        pixels = np.stack([p.picture for p in pairs] + [p.forgery for p in pairs])
+        return pixels, np.stack([p.mask for p in pairs])
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_opened": None}
@@ -106,8 +116,8 @@ class PairSource:
             five = five * (MOST_SIDE / side)
         return Portrait(np.ascontiguousarray(crop), five)
 
-    def pair(self, which: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The picture, its forgery, (size, size, 3) uint8, and the mask (h, w) float32 of pair `number`."""
+    def pair(self, which: int, number: int) -> Pair:
+        """Pair `number`, made of the face of row `which` of `rows`."""
         generator = np.random.default_rng((self.settings.seed, 7, number))
         face = self.portrait(which)
         for _ in range(4):
@@ -122,7 +132,7 @@ class PairSource:
             if made.mask.mean() >= LEAST_MASK:
                 break
         both, mask = _seen(face.pixels, made.pixels, made.mask.astype(np.float32), self.settings, generator)
-        return both[0], both[1], mask
+        return Pair(both[0], both[1], mask, kind)
 
 
 def _shape_of(store: Store, row: int) -> np.ndarray:

@@ -208,20 +208,20 @@ def resolve(preset: str = "fast", config: Path | None = None, overrides: list[st
         PixelsleuthError: an unknown preset or key, or a value of the wrong type; the valid names are listed.
     """
     if preset not in PRESETS:
-        raise PixelsleuthError(f"--preset: expected one of {', '.join(PRESETS)}; got {preset!r}")
+        raise PixelsleuthError(f"expected one of {', '.join(PRESETS)}; got {preset!r}", "preset")
     settings = PRESETS[preset]
     if config is not None:
         try:
             tree = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise PixelsleuthError(f"--config {config}: cannot be read as YAML ({error})") from error
+            raise PixelsleuthError(f"{config} cannot be read as YAML ({error})", "config") from error
         if not isinstance(tree, dict):
-            raise PixelsleuthError(f"--config {config}: expected keys and values, got {type(tree).__name__}")
+            raise PixelsleuthError(f"{config}: expected keys and values, got {type(tree).__name__}", "config")
         settings = _updated(settings, tree, "")
     for text in overrides or []:
         key, equals, value = text.partition("=")
         if not equals:
-            raise PixelsleuthError(f"--set: expected KEY=VALUE, got {text!r}")
+            raise PixelsleuthError(f"expected KEY=VALUE, got {text!r}", "set")
         tree = yaml.safe_load(value)
         for name in reversed(key.strip().split(".")):
             tree = {name: tree}

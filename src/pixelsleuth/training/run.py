@@ -237,7 +237,7 @@ def _taught_deep(
     if len(rows) < 2:
         raise PixelsleuthError(
             f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
-            "it again, or take --preset fast"
+            "it again, or take the preset fast"
         )
     if settings.detective.pretrained:
         detective.trunk.load_state_dict(imagenet_weights())
@@ -251,14 +251,14 @@ def _check(store: Store, settings: Settings) -> None:
     if store.size != settings.vqvae.size:
         raise PixelsleuthError(
             f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
-            f"prepare with --size {settings.vqvae.size}"
+            f"prepare it at {settings.vqvae.size} px"
         )
     channels = 1 if store.holds_volumes else 3
     if settings.vqvae.channels != channels:
         kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
         raise PixelsleuthError(
             f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
-            f"take --preset {preset}"
+            f"take the preset {preset}"
         )
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
     most = 1 if store.holds_volumes else 0
@@ -294,7 +294,7 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
     text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
     if note.exists():
         if not resume:
-            raise PixelsleuthError(f"{folder} holds a training run; go on with --resume, or name another folder")
+            raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
         old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
         if old == new:
             return
@@ -354,17 +354,21 @@ def _cached_codes(
     scans, which are few, of `SCAN_VIEWS` random views."""
     if path.exists():
         return np.load(path, allow_pickle=False)
-    vqvae.eval()
+    # A GPU encodes them in seconds.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vqvae.eval().to(device)
     views = {"none": 1, "scans": 2 + SCAN_VIEWS}.get(stage.augment, 2)
     torch.manual_seed(0)
     codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
-        image = to_float(torch.from_numpy(store.pixels(batch)))
+        image = to_float(torch.from_numpy(store.pixels(batch)).to(device))
         context = _context(store, batch, vqvae.config.context)
+        context = None if context is None else context.to(device)
         for view in range(views):
             seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
-            codes[view, start : start + 64] = vqvae.encode(seen, context).numpy()
+            codes[view, start : start + 64] = vqvae.encode(seen, context).cpu().numpy()
+    vqvae.cpu()
     complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
     say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
     partial = path.with_suffix(".partial.npy")

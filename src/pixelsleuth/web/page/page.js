@@ -1,7 +1,7 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 const LAYERS = ["input", "restoration", "map", "look", "ela", "ghost", "noise"];
-const LANGUAGES = { en: "English" };
+const LANGUAGES = { en: "English", de: "Deutsch" };
 let words = {};
 let model = {};
 let pictures = {};
@@ -112,7 +112,7 @@ function present(result) {
     .map((part) => document.importNode(part, true));
   for (const name of ["answer", "places", "evidence", "cautions", "legend"]) at(name).replaceChildren(...parts(name));
   at("quotes").replaceChildren(...parts("quotes").map(copied));
-  at("drawings").replaceChildren(...parts("timeline", "histogram", "faces", "notes"));
+  at("drawings").replaceChildren(...parts("timeline", "histogram", "promises", "faces", "notes"));
   lookAt(record);
   at("compare").hidden = record.kind !== "image" || record.p_value === null || !file;
   at("pair").hidden = true;
