@@ -150,7 +150,7 @@ def span_of(face: Face) -> float:
     return max(8.0, float(np.linalg.norm(right - left)))
 
 
-def edit(kind: str, photo: Photo, donor: Photo, generator: np.random.Generator) -> np.ndarray:
+def edit(kind: str, photo: Photo, donor: Photo, generator: np.random.Generator) -> np.ndarray:  # noqa: C901
     """(H, W, 3) uint8, the photo edited in one of `EDITS`."""
     picture, face = photo
     span = span_of(face)

@@ -16,9 +16,9 @@ from tests.videofiles import broken_videos
 from tests.volumefiles import bad_volumes
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.sources.faces import Framing, Sizes
-from pixelsleuth.sources.inputs import Preparation, prepare
-from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.sources.faces import Sizes
+from pixelsleuth.sources.inputs import kind_of
+from pixelsleuth.sources.samples import CropSettings, read_sample
 from pixelsleuth.sources.volumes import read_volume
 
 HEAD = """# What bad and odd files get
@@ -55,16 +55,16 @@ def page(folder: Path) -> str:
     files.mkdir()
     write_bad_files(files)
     videos = [path.name for path in broken_videos(files)]
-    how = Preparation(Sizes(128, 128), "none", Framing(), Policy())
+    how = CropSettings(Sizes(128, 128), "none")
     text = HEAD
     for name in (*BAD, *videos):
         try:
-            prepare(files / name, how)
+            read_sample(files / name, kind_of(files / name), how)
         except InputError as error:
             text += _row(name, error.code, error.sentence)
     text += MIDDLE
     for name in ODD:
-        notes = prepare(files / name, how).notes
+        notes = read_sample(files / name, kind_of(files / name), how).notes
         text += "".join(_row(name, note.code, note.sentence) for note in notes) or _row(name, "", "read as it is")
     text += SCANS
     for path in bad_volumes(folder / "volumes").values():

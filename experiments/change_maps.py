@@ -27,9 +27,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.evaluation.pixels import centre_prior
 from pixelsleuth.scoring.complexity import local_sharpness
-from pixelsleuth.scoring.examine import Examiner, Squares, joined_examinations
+from pixelsleuth.scoring.maps import centre_prior
+from pixelsleuth.scoring.scorer import Crops, Scorer
 from pixelsleuth.training.lessons import BATCH, Lessons, lessons_of
 
 
@@ -37,15 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     options = parser.parse_args()
-    examiner = Detector.load(options.model).examiner
-    lessons = lessons_of(examiner.model, dfdc_pairs(examiner.size, scale=2))
+    scorer = Detector.load(options.model).scorer
+    lessons = lessons_of(scorer.model, dfdc_pairs(scorer.size, scale=2))
     truth = np.asarray(lessons.mask) > 0.5
     masked = np.flatnonzero(truth.any((1, 2)))
     flat = truth[masked].ravel()
     print(f"{len(masked)} pairs with a mask, prevalence {flat.mean():.3f}")
     seen: list[np.ndarray] = []
     best = (0.0, np.zeros(truth[masked].shape))
-    named = maps_of(lessons, truth.shape[1]) | {"detective": detective_maps(examiner, lessons)}
+    named = maps_of(lessons, truth.shape[1]) | {"detective": detective_maps(scorer, lessons)}
     for name, maps in named.items():
         smooth, wide = (ndimage.gaussian_filter(maps[masked], (0, 0, sigma, sigma)) for sigma in (2, 5))
         changes = [both[:, 1] - both[:, 0] for both in (smooth, wide)]
@@ -54,7 +54,7 @@ def main() -> None:
         best = max(best, (figures[2], changes[0] / changes[0].std()), key=lambda one: one[0])
         print(f"{name:45s} fake {figures[0]:.3f}, partner {figures[1]:.3f}, change {figures[2]:.3f}")
     middle = centre_prior(truth.shape[1])
-    partners, fakes = (scores_of(examiner, lessons, masked, which) for which in range(2))
+    partners, fakes = (scores_of(scorer, lessons, masked, which) for which in range(2))
     for name, scores in fakes.items():
         laid = (scores - partners[name])[:, None, None] * middle
         figures = [roc_auc_score(flat, one.ravel()) for one in (laid, laid / laid.std() + best[1])]
@@ -64,26 +64,26 @@ def main() -> None:
 
 
 @torch.no_grad()
-def detective_maps(examiner: Examiner, lessons: Lessons) -> np.ndarray:
+def detective_maps(scorer: Scorer, lessons: Lessons) -> np.ndarray:
     """(N, 2, h, w) logits of places."""
-    assert examiner.model.detective is not None
+    assert scorer.model.detective is not None
     found = []
     for start in range(0, len(lessons), BATCH):
         picked = np.arange(start, min(start + BATCH, len(lessons)))
         given, _ = lessons.batch(picked, np.zeros(len(picked), bool))
-        found.append(examiner.model.detective(*given)[0].reshape(2, len(picked), *lessons.mask.shape[1:]).numpy())
+        found.append(scorer.model.detective(*given)[0].reshape(2, len(picked), *lessons.mask.shape[1:]).numpy())
     return np.concatenate([part.swapaxes(0, 1) for part in found])
 
 
-def scores_of(examiner: Examiner, lessons: Lessons, rows: np.ndarray, which: int) -> dict[str, np.ndarray]:
+def scores_of(scorer: Scorer, lessons: Lessons, rows: np.ndarray, which: int) -> dict[str, np.ndarray]:
     """Every score of the partners (0) or of the fakes (1), by name."""
     parts = []
     for start in range(0, len(rows), BATCH):
         picked = rows[start : start + BATCH]
         close = None if lessons.close is None else lessons.close[picked, which]
         keys = [f"{row:064x}" for row in picked]
-        parts.append(examiner.examine(Squares(lessons.pixels[picked, which], close), keys, maps=False))
-    return joined_examinations(parts).scores
+        parts.append(Crops(lessons.pixels[picked, which], keys, close))
+    return scorer.score(parts, maps=False).scores
 
 
 def told(changes: np.ndarray, truth: np.ndarray) -> float:

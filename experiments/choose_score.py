@@ -17,11 +17,12 @@ import numpy as np
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
 from pixelsleuth.evaluation.protocol import sharpness_sigmas
 from pixelsleuth.models.folder import find_model, load_model
-from pixelsleuth.scoring.examine import Examiner, fitted_scores, settings_from_tree, stacked
+from pixelsleuth.scoring.measurements import fitted_scores, joined
+from pixelsleuth.scoring.scorer import Scorer, stacked
+from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import cut_views, find_faces, whole_picture
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.training.fitting import joined
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 
@@ -33,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(find_model(options.model)[0])
     settings = settings_from_tree(model.config.scoring)
-    examiner = Examiner(model, settings)
+    scorer = Scorer(model, settings)
     with open(options.val / "pairs.csv", newline="") as file:
         pairs = {options.val / "fake" / r["fake"]: options.val / "real" / r["real"] for r in csv.DictReader(file)}
     paths = [*pairs, *pairs.values()]
@@ -48,8 +49,8 @@ def main() -> None:
             if condition == "equal sharpness":
                 pixels = blurred(pixels, sigma[path])
             faces = find_faces(pixels)
-            squares.append(cut_views(pixels, faces[0].box if faces else whole_picture(pixels), examiner.sizes))
-        parts = [examiner.evidence(stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
+            squares.append(cut_views(pixels, faces[0].box if faces else whole_picture(pixels), scorer.sizes))
+        parts = [scorer.measure(stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
         found[condition] = fitted_scores(joined(parts), settings)
     rows = []
     names = list(found["as they are"])

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pixelsleuth.evaluation.pixels import centre_prior
+from pixelsleuth.evaluation.localisation import centre_prior
 from pixelsleuth.models.detective import Detective, DetectiveConfig
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.records import Box, Face

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import SLICES, Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES
 from pixelsleuth.records import Finding
-from pixelsleuth.scoring.examine import judging_surprise, place_map
-from pixelsleuth.scoring.scans import BATCH, SliceExaminer, smoothed, within
-from pixelsleuth.sources.scans import find_volumes, mask_of
-from pixelsleuth.sources.volumes import key_of, read_mask
+from pixelsleuth.scoring.maps import signed, smoothed, within
+from pixelsleuth.scoring.restoration import restore
+from pixelsleuth.scoring.scorer import Crops, Encoded, Scorer
+from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
+from pixelsleuth.sources.volumes import read_mask
 
 
 def main() -> None:
@@ -33,25 +34,22 @@ def main() -> None:
     parser.add_argument("masks", type=Path)
     parser.add_argument("--passes", type=int, default=3)
     options = parser.parse_args()
-    scanner = Detector.load(str(options.model)).scanner
-    assert scanner is not None
+    detector = Detector.load(str(options.model))
     values: dict[str, list[np.ndarray]] = {}
     share: dict[str, list[float]] = {}
     truth, units = [], []
     for path in find_volumes(options.volumes):
-        scan = scanner.read(path)
+        sample = detector.read(path)
         mask = mask_of(path, options.volumes, options.masks)
-        if isinstance(scan, Finding) or mask is None:
+        if isinstance(sample, Finding) or mask is None:
             continue
-        lesion, head = scan.slices.cut(read_mask(mask, scan.volume)), within(scan.slices.inside)
-        keys = [key_of(scan.volume.sha256, int(k)) for k in scan.slices.index]
+        cut, keys = sample.slices, [crop.key for crop in sample.crops]
+        lesion, head = cut.cut(read_mask(mask, sample.volume)), within(cut.inside)
         parts: dict[str, list[np.ndarray]] = {}
-        for i in range(0, len(keys), BATCH):
-            batch = slice(i, i + BATCH)
-            found = residuals(
-                scanner.examiner, scan.slices.pixels[batch], scan.slices.position[batch], keys[batch], lesion[batch],
-                options.passes,
-            )  # fmt: skip
+        for i in range(0, len(keys), SLICES):
+            batch = slice(i, i + SLICES)
+            crops = Crops(cut.pixels[batch], keys[batch], inside=cut.inside[batch], position=cut.position[batch])
+            found = residuals(detector.scorer, crops, lesion[batch], options.passes)
             for name, (residual, named) in found.items():
                 parts.setdefault(name, []).append(residual)
                 share.setdefault(name, []).append(named)
@@ -76,29 +74,26 @@ def main() -> None:
 
 
 @torch.no_grad()
-def residuals(
-    examiner: SliceExaminer, pixels: np.ndarray, position: np.ndarray, keys: list[str], lesion: np.ndarray, passes: int
-) -> dict[str, tuple[np.ndarray, float]]:
+def residuals(scorer: Scorer, crops: Crops, lesion: np.ndarray, passes: int) -> dict[str, tuple[np.ndarray, float]]:
     """Way to choose the codes -> (n, H, W) residual, as the default map takes it, and the share of codes drawn anew."""
-    model, kind = examiner.model, next(iter(examiner.model.priors))
-    size = (pixels.shape[1], pixels.shape[2])
-    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
-    scalars = torch.from_numpy(position.astype(np.float32))[:, None]
-    codes = model.encode(image, scalars)
+    model, kind, settings = scorer.model, next(iter(scorer.model.priors)), scorer.settings
+    image, codes, scalars = scorer.encoded(crops)
     masked = model.surprise(kind, codes, scalars)
 
     def named(seen: torch.Tensor) -> torch.Tensor:
-        again = model.encode(seen, scalars)
-        judged = judging_surprise(model, seen, again, scalars)
-        places, _ = examiner.altered(seen, model.decode(again, scalars), judged, position)
-        return examiner.named(place_map(places, size), masked, codes)
+        again = Encoded(seen, model.encode(seen, scalars), scalars)
+        measured, _ = scorer.measured(crops, again, set(model.priors), rim=False)
+        return scorer.flagged(again, measured, kind)
 
     def restored(where: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-        residual, mean = examiner._restored(image, codes, where, scalars, keys, kind)
-        return residual.numpy(), mean
+        made = restore(
+            image, codes, model.vqvae, model.priors[kind], crops.keys, restorations=settings.restorations, where=where,
+            scalars=scalars,
+        )  # fmt: skip
+        return signed(image - made.mean, settings.sign).numpy(), made.mean
 
     cells = F.adaptive_max_pool2d(torch.from_numpy(lesion.astype(np.float32))[:, None], codes.shape[1:])[:, 0] > 0
-    ways = {"above lambda_p": masked.nll > examiner.settings.lambda_p[kind], "true mask (bound)": cells}
+    ways = {"above lambda_p": masked.nll > settings.lambda_p[kind], "true mask (bound)": cells}
     found = {name: (restored(where)[0], float(where.float().mean())) for name, where in ways.items()}
     where, seen = torch.zeros_like(cells), image
     for number in range(1, passes + 1):

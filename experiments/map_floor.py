@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from pixelsleuth.models.folder import Model, find_model, load_model
 from pixelsleuth.scoring.calibration import COLOUR_RATE, LEVELS, MIN_REGION, map_quantiles
-from pixelsleuth.scoring.examine import place_map
+from pixelsleuth.scoring.maps import place_map
 from pixelsleuth.training.lessons import Lessons
 
 NEVER_TAUGHT = ("copy_move", "removal", "sharpen", "warp")

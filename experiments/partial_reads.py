@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.sources.scans import find_volumes
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import read_volume
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.presets import Stage

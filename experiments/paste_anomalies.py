@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, graded, made_anomalous
-from pixelsleuth.sources.scans import find_volumes
 from pixelsleuth.sources.slices import foreground_of, head_of
+from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import in_file_order, read_volume, save_volume, stem_of
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from pixelsleuth import detector as whole
+from pixelsleuth import findings
 from pixelsleuth.benchmark.machine import matmul_rate
 from pixelsleuth.benchmark.measuring import gflops_of
 from pixelsleuth.benchmark.workloads import face_crops, without_face_search
 from pixelsleuth.detector import Detector
-from pixelsleuth.scoring import examine
+from pixelsleuth.scoring import scorer
 
 BATCH = 32
 
@@ -48,7 +48,7 @@ def main() -> None:
 
     rate = matmul_rate(torch.device("cpu"))
     codes = torch.zeros(1, *model.vqvae.grid(), dtype=torch.int64)
-    image = torch.rand(1, 3, detector.examiner.size, detector.examiner.size)
+    image = torch.rand(1, 3, detector.scorer.size, detector.scorer.size)
     passes = {
         "encode": partial(model.vqvae.encode, image),
         "decode": partial(model.vqvae.decode, codes),
@@ -65,15 +65,15 @@ def main() -> None:
     model.vqvae.decode = timed("decode", model.vqvae.decode)
     if model.detective is not None:
         model.detective.forward = timed("detective", model.detective.forward)
-    examine.complexity = timed("complexity", examine.complexity)
-    examine.pooled = timed("pooling", examine.pooled)
+    scorer.complexity = timed("complexity", scorer.complexity)
+    scorer.pooled = timed("pooling", scorer.pooled)
     for name in ("share", "excess", "regions"):
         setattr(
             type(detector.calibration),
             name,
             timed("calibrated map and regions", getattr(type(detector.calibration), name)),
         )
-    whole.drawn_back = timed("drawing back", whole.drawn_back)
+    findings.drawn_back = timed("drawing back", findings.drawn_back)
     with tempfile.TemporaryDirectory() as folder:
         paths = face_crops(Path(folder) / "crops", options.images)
         list(detector.detect_many(paths[:BATCH], heatmap=options.heatmap))

@@ -53,7 +53,7 @@ def main() -> None:
         trained = detector.model.priors["pixelsnail"]
         with tempfile.TemporaryDirectory() as name:
             crops = [read_picture(p).pixels for p in face_crops(Path(name) / "crops", options.equal)]
-        size = detector.examiner.size
+        size = detector.scorer.size
         squares = np.stack([crop[:size, :size] for crop in crops])
         image = torch.from_numpy(squares).permute(0, 3, 1, 2).float() / 255
         codes = detector.model.vqvae.encode(image)

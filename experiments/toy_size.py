@@ -16,8 +16,8 @@ import numpy as np
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.volumes import EDGES, VolumeCase, evaluate_volumes
-from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.evaluation.volumes import EDGES, ScoredVolume, evaluate_volumes
+from pixelsleuth.scoring.settings import TEXT_SCORE
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def drawn(count: int, size: int, draws: int, generator: np.random.Generator) -> 
     return chosen.astype(float)
 
 
-def pixels(sick: list[VolumeCase], name: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+def pixels(sick: list[ScoredVolume], name: str, weights: np.ndarray) -> dict[str, np.ndarray]:
     """AUROC, AP and the best DSC (chosen on each draw itself, as on a toy set it would be) by draw."""
     values = [c.maps[name][c.head].astype(np.float32) for c in sick]
     edges = np.unique(np.quantile(np.concatenate([v[::8] for v in values]), EDGES))

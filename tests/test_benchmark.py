@@ -128,7 +128,7 @@ def test_ratios_name_only_what_was_run() -> None:
 
 def test_the_peer_has_as_many_parameters_and_the_same_grid() -> None:
     pytest.importorskip("monai", reason="MONAI, of the extra `bench`, is not installed")
-    from pixelsleuth.benchmark.peer import peer_likelihood
+    from pixelsleuth.benchmark.monai_baseline import peer_likelihood
 
     for preset in ("fast", "paper-ffhq"):
         settings = PRESETS[preset]

@@ -22,9 +22,9 @@ ORDER = (
     "models",
     "scoring",
     "training",
-    "scanner",
-    "submission",
+    "findings",
     "detector",
+    "mood",
     "evaluation",
     "reporting",
     "demo",
@@ -94,8 +94,7 @@ def test_nothing_is_unpickled_and_no_shell_is_called() -> None:
 
 
 def test_only_the_command_line_speaks_of_its_options() -> None:
-    """A library names its arguments; `cli.main` says them as options. Commands that a page, a report or a comment
-    quotes are no errors."""
+    """A library names its arguments in errors; `cli.main` says them as options."""
     for room, path, tree in modules():
         if room in ("cli", "commands", "web"):
             continue

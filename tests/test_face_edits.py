@@ -11,6 +11,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.backbone import EfficientNetLite
@@ -18,17 +19,19 @@ from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, DetectiveCo
 from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAEConfig
 from pixelsleuth.records import Box
-from pixelsleuth.scoring.examine import Squares, altered_map, near_scores
 from pixelsleuth.scoring.judgement import judgement, limit_of
+from pixelsleuth.scoring.measurements import near_scores
+from pixelsleuth.scoring.scorer import Crops, Scorer, altered_map
+from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.camera import treated
 from pixelsleuth.sources.face_edits import DONOR_EDITS, SHARES, Portrait, edited
 from pixelsleuth.sources.faces import Framing, Sizes, cut_views, main_face
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.landmarks import outlines
+from pixelsleuth.sources.layouts import names_of_root, source_of
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.trees import names_of_root, source_of
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.fitting import fit_scores
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
@@ -249,12 +252,12 @@ def test_a_face_turned_away_or_blurred_is_not_judged_surely(photo: np.ndarray) -
     assert soft is not None
     assert soft["code"] == "blurred"
     # A blurred bystander does not decide beside a sharp face, nor cost it a factor.
-    beside = judgement([[0.4], [0.001]], "image", 0.01, [None, soft])
+    beside = judgement([0.4, 0.001], 0.01, [None, soft])
     assert (beside.verdict, beside.p_value, beside.decisive) == ("normal", 0.4, 0)
     assert list(beside.verdicts) == ["normal", "unsure"]
-    alone = judgement([[0.001]], "image", 0.01, [soft])
+    alone = judgement([0.001], 0.01, [soft])
     assert (alone.verdict, alone.reason) == ("unsure", soft)
-    assert judgement([[0.004], [0.3]], "image", 0.01).verdict == "anomalous"
+    assert judgement([0.004, 0.3], 0.01).verdict == "anomalous"
 
 
 def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Path, tmp_path: Path) -> None:
@@ -272,27 +275,36 @@ def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Pa
     (folder / "detective.safetensors").unlink()
     train(face_store, folder, settings, resume=True, progress=False, say=lambda line: None)
     assert (folder / "detective.safetensors").read_bytes() == first, "a resumed run gives the same weights"
+    # Trained on from there at a rate of nothing, every network stays what it was.
+    still = replace(stage, learning_rate=0.0)
+    on = replace(
+        settings, init=str(folder), seed=5, vqvae_stage=replace(stage, epochs=0), prior_stage=replace(stage, epochs=0),
+        detective_stage=replace(still, epochs=0.4, augment="none"),
+    )  # fmt: skip
+    train(face_store, tmp_path / "on", on, progress=False, say=lambda line: None)
+    before, after = (load_file(place / "detective.safetensors") for place in (folder, tmp_path / "on"))
+    weights = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in weights), "it begins with the other's detective"
     from pixelsleuth.models.folder import load_model
-    from pixelsleuth.scoring.examine import Examiner, settings_from_tree
-    from pixelsleuth.training.fitting import _squares
+    from pixelsleuth.training.fitting import crops_of
 
     model = load_model(folder)
-    examiner = Examiner(model, settings_from_tree(model.config.scoring))
-    assert examiner.sizes == Sizes(128, 64, 128)
+    scorer = Scorer(model, settings_from_tree(model.config.scoring))
+    assert scorer.sizes == Sizes(128, 64, 128)
     with Store(face_store) as store:
         rows = store.rows("train")
-        squares = _squares(store, rows, examiner)
-        assert squares.which is not None
+        crops = crops_of(store, rows, scorer)
+        assert crops.which is not None
         assert [source for source, row in zip(store.sources(rows), range(len(rows)), strict=True)
-                if row in squares.which] == ["large"] * 4  # fmt: skip
-        evidence = examiner.evidence(squares)
-        near = near_scores(evidence)
+                if row in crops.which] == ["large"] * 4  # fmt: skip
+        seen = scorer.measure(crops)
+        near = near_scores(seen)
         assert np.isfinite(near).sum() == 4
-        shown = altered_map(evidence, (128, 128))
+        shown = altered_map(seen, (128, 128))
         assert shown.shape == (12, 128, 128)
-        alone = altered_map(examiner.evidence(Squares(squares.square, squares.close)), (128, 128))
+        alone = altered_map(scorer.measure(Crops(crops.square, close=crops.close)), (128, 128))
         differ = (shown - alone).abs().amax((1, 2)) > 0
-        assert differ.nonzero().flatten().tolist() == squares.which.tolist()
+        assert differ.nonzero().flatten().tolist() == crops.which.tolist()
         assert fit_scores(model, store, rows, lambda done, total: None).views_spread == 0, "too few seen from near"
 
 

@@ -325,7 +325,7 @@ def test_the_steps_are_those_that_detect_takes(detector: Detector, model_folder:
     np.testing.assert_array_equal(story.map, finding.raw_maps[story.map_name])
     np.testing.assert_allclose(story.excess, finding.excess, atol=1e-5)
     flagged = detector.model.priors["masked"].log_prob(torch.from_numpy(steps.codes)[None]).nll[0].numpy()
-    np.testing.assert_array_equal(steps.flagged, flagged > detector.examiner.settings.lambda_p["masked"])
+    np.testing.assert_array_equal(steps.flagged, flagged > detector.scorer.settings.lambda_p["masked"])
     assert 0 < steps.replaced <= steps.flagged.mean()
     assert steps.residual_restoration.mean() > steps.residual_reconstruction.mean()
     figure = steps_figure(story)

@@ -18,7 +18,7 @@ from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig,
 from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
-from pixelsleuth.scoring.examine import Squares
+from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.sources import anomalies
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.images import encode_jpeg
@@ -234,7 +234,7 @@ def test_a_model_whose_detective_does_not_fit_is_not_loaded(
 
 def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -> None:
     paths = sorted((shapes / "test/real").iterdir())[:7]
-    assert detector.model.close_size == 2 * detector.examiner.size
+    assert detector.model.close_size == 2 * detector.scorer.size
     whole, ones = (list(detector.detect_many(paths, batch_size=n, max_false_alarm=0.05)) for n in (7, 1))
     for one, other in zip(whole, ones, strict=True):
         assert one.p_value == other.p_value
@@ -243,9 +243,9 @@ def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -
 
 
 def test_squares_of_the_wrong_size_are_refused(detector: Detector) -> None:
-    size = detector.examiner.size
+    size = detector.scorer.size
     with pytest.raises(ValueError, match=f"expected {2 * size} px squares, got {size} px"):
-        detector.examiner.examine(Squares(np.zeros((1, size, size, 3), np.uint8)), ["0" * 64])
+        detector.scorer.score([Crops(np.zeros((1, size, size, 3), np.uint8), ["0" * 64])])
 
 
 def test_no_global_shortcut_tells_forgeries_of_faces_from_their_pictures(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ from pixelsleuth.evaluation.volumes import evaluate_volumes
 from pixelsleuth.records import Finding
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.preparation import prepare_images, prepare_videos
-from pixelsleuth.sources.scans import prepare_volumes
 from pixelsleuth.sources.slices import SliceFraming
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.sources.volume_preparation import prepare_volumes
 from tests.videofiles import face_frames, write_video
 from tests.volumefiles import head, write
 

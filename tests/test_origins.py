@@ -158,7 +158,7 @@ def test_records_carry_both_and_the_verdict_rests_on_the_one_asked_for(detector:
     calibration = detector.calibration
     assert calibration.sources
     halves = np.arange(calibration.count) % 2
-    split = Detector(detector.name, detector.examiner, by_source(calibration, halves, ("even", "odd")))
+    split = Detector(detector.name, detector.scorer, by_source(calibration, halves, ("even", "odd")))
     pictures = [shape_picture(4_100 + i, True) for i in range(12)]
     usual = list(split.detect_many(pictures, max_false_alarm=0.05))
     cautious = list(split.detect_many(pictures, max_false_alarm=0.4, promise="new-source"))

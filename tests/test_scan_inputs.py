@@ -19,10 +19,10 @@ import pytest
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Finding
-from pixelsleuth.scanner import Scan
 from pixelsleuth.sources import dicompixels, scanfiles
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
-from pixelsleuth.sources.scans import find_volumes
+from pixelsleuth.sources.samples import Sample
+from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import Volume, is_volume, read_volume, stem_of
 from tests.volumefiles import LPS, head, write
 
@@ -602,12 +602,11 @@ class Judged:
         self.known: dict[tuple[bytes, bytes], Finding] = {}
 
     def record(self, path: Path) -> dict[str, Any]:
-        assert self.detector.scanner is not None
-        found = self.detector.scanner.read(path)
-        if isinstance(found, Scan):
+        found = self.detector.read(path)
+        if isinstance(found, Sample):
             key = (found.slices.pixels.tobytes(), found.slices.inside.tobytes())
             if key not in self.known:
-                self.known[key] = self.detector.scanner.judge(found, 0.1, False)
+                self.known[key] = next(self.detector.detect_many([path], max_false_alarm=0.1, heatmap=False))
             about = {"path": str(path), "sha256": found.volume.sha256, "notes": found.volume.notes}
             return {**self.known[key].record(), **about, "notes": [n.sentence for n in found.volume.notes]}
         return found.record()

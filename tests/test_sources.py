@@ -20,9 +20,9 @@ from pixelsleuth.records import Face
 from pixelsleuth.sources import faces, images, preparation
 from pixelsleuth.sources.anomalies import copy_move, feature_swap, partner_mask
 from pixelsleuth.sources.images import decode, read_picture
+from pixelsleuth.sources.layouts import altered_parts, names_of_root, origin_of
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store, near_duplicates
-from pixelsleuth.sources.trees import altered_parts, names_of_root, origin_of
 from tests.badfiles import BAD, ODD, write_bad_files
 from tests.conftest import shape_picture, write_shapes
 

@@ -182,4 +182,4 @@ def measured_face(face: Face, photo: np.ndarray) -> np.ndarray:
 
 
 def with_typicality(detector: Detector, typicality: Typicality | None) -> Detector:
-    return Detector(detector.name, detector.examiner, replace(detector.calibration, typicality=typicality))
+    return Detector(detector.name, detector.scorer, replace(detector.calibration, typicality=typicality))

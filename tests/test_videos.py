@@ -16,17 +16,18 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face
 from pixelsleuth.reporting.timeline import frames_per_video
-from pixelsleuth.scoring.examine import Examiner, stacked
+from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.sources import faces, preparation, videos
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.inputs import kind_of, prepare
+from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.preparation import prepare_videos
-from pixelsleuth.sources.recordings import origins_of
+from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.tracks import Policy, Sighting, Track, surrounded, tracks_of
+from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import frames_at, open_video
-from pixelsleuth.training.fitting import check_calibration_rows
+from pixelsleuth.training.fitting import calibration_units
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 from tests.videofiles import broken_videos, face_frames, numbered_frames, write_video
@@ -250,8 +251,8 @@ def test_faces_of_one_picture_are_judged_each(faces_detector: Detector) -> None:
     assert finding.p_value == pytest.approx(min(1.0, 2 * min(face.p_value for face in finding.faces)))
     assert finding.score == max(face.score for face in finding.faces)
     for face in finding.faces:
-        views = stacked([faces.cut_views(both, face.face.box, faces_detector.examiner.sizes)])
-        alone = faces_detector.examiner.examine(views, ["0" * 64], maps=False)
+        crops = stacked([faces.cut_views(both, face.face.box, faces_detector.scorer.sizes)], ["0" * 64])
+        alone = faces_detector.scorer.score([crops], maps=False)
         assert face.score == pytest.approx(alone.scores[faces_detector.calibration.score][0], abs=1e-4)
     # Both faces are on the map.
     assert (finding.heatmap[:, :256] > 0).any()
@@ -433,8 +434,8 @@ def test_calibration_takes_one_frame_of_each_video(tmp_path: Path) -> None:
     prepare_videos([tmp_path / "in"], tmp_path / "s.h5", workers=1)
     with Store(tmp_path / "s.h5") as store:
         assert len(store.rows("calib")) == 6
-        with pytest.raises(CalibrationError, match="has 3 normal pictures"):
-            check_calibration_rows(store)
+        with pytest.raises(CalibrationError, match="has 3 normal images"):
+            calibration_units(store)
 
 
 def test_figures_of_a_store(tmp_path: Path) -> None:
@@ -460,6 +461,6 @@ def test_figures_of_a_store(tmp_path: Path) -> None:
 
 def test_whole_frames_stand_in_where_no_face_is_found(faces_detector: Detector, tmp_path: Path) -> None:
     path = write_video(tmp_path / "grey.mp4", numbered_frames(9))
-    item = prepare(path, faces_detector.preparation(), whole_without_face=True)
+    item = faces_detector.read(path, whole_without_face=True)
+    assert isinstance(item, Sample)
     assert [look.face.confidence for look in item.tracks[0]] == [0.0] * 4
-    assert isinstance(faces_detector.examiner, Examiner)

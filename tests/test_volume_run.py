@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -16,11 +17,12 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
 from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
+from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
 from pixelsleuth.models.folder import load_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.restorations import steps_figure, story_of
-from pixelsleuth.reporting.scans import pictured_case, slices_figure
+from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+from pixelsleuth.sources.tracks import Policy
 from tests.volumefiles import bad_volumes, head, write
 
 
@@ -138,7 +140,7 @@ def test_findings_by_their_peaks() -> None:
     seen[0, 16:20, 16:20] = 0.7  # beside it
     seen[3, 0, 0] = 1.0  # too small to count
     finding = Finding("a.nii", None, "volume", {}, "anomalous")
-    case = VolumeCase(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
+    case = ScoredVolume(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
     calm = replace(case, lesion=np.zeros(shape, bool), maps={"map": np.zeros(shape, np.float32)})
     weights = np.ones((1, 2))
     found = lesion_metrics([case, calm], "map", 0.5, weights)
@@ -167,9 +169,8 @@ def test_the_table_of_scores_gives_the_areas_of_the_metrics(model: Path, folders
 
 def test_figures_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
     detector = Detector.load(model)
-    assert detector.scanner is not None
     paths = sorted((folders / "sick/flair").iterdir())
-    case = pictured_case(detector.scanner, paths[0], folders / "sick/mask" / paths[0].name)
+    case = pictured_case(detector, paths[0], folders / "sick/mask" / paths[0].name)
     k = int(np.argmax(case.lesion.sum((1, 2))))
     axes = slices_figure([case], "detective_x_brightness").axes
     assert case.pixels is not None
@@ -234,6 +235,27 @@ def test_pictures_and_volumes_are_told_apart(model: Path, folders: Path, tmp_pat
     done = runner.invoke(app, ["train", str(folders / "heads.h5"), str(tmp_path / "m"), "--preset", "paper-ffhq"])
     assert isinstance(done.exception, PixelsleuthError)
     assert "64 px" in str(done.exception)
+
+
+def test_what_a_model_for_volumes_cannot_honour_is_an_error(model: Path, folders: Path) -> None:
+    detector = Detector.load(str(model))
+    path = folders / "healthy/h200.nii.gz"
+    wrong: dict[str, Any] = {"policy": Policy(), "whole_without_face": True, "every_score": False}
+    for setting, value in wrong.items():
+        with pytest.raises(PixelsleuthError, match=f"^{setting}: .* is a model for volumes"):
+            next(detector.detect_many([path], max_false_alarm=0.1, **{setting: value}))
+    done = CliRunner().invoke(
+        app, ["detect", str(path), "--model", str(model), "--max-false-alarm", "0.1", "--keep", "3"]
+    )
+    assert isinstance(done.exception, PixelsleuthError)
+    # Those it can honour make no difference to the record.
+    plain = next(detector.detect_many([path], max_false_alarm=0.1))
+    other = next(detector.detect_many([path], max_false_alarm=0.1, restore=False, batch_size=3))
+    assert plain.restoration is not None
+    assert other.restoration is None or "restoration" in detector.scorer.settings.default_map
+    assert "restoration" not in other.raw_maps or "restoration" in detector.scorer.settings.default_map
+    assert plain.verdict == other.verdict
+    assert plain.score == pytest.approx(other.score, abs=1e-4)
 
 
 def test_a_missing_atlas_is_named(model: Path, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ class _Slow:
 
     def __init__(self, real: Detector) -> None:
         self.real, self.let = real, threading.Event()
-        self.calibration, self.model, self.name, self.examiner = real.calibration, real.model, real.name, real.examiner
+        self.calibration, self.model, self.name, self.scorer = real.calibration, real.model, real.name, real.scorer
         self.batches: list[int] = []
         self.restored: list[bool] = []
 

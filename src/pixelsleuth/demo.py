@@ -20,6 +20,7 @@ from pixelsleuth.sources.anomalies import (
 )
 from pixelsleuth.sources.faces import main_face
 from pixelsleuth.sources.images import encode_jpeg, jpeg_round_trip
+from pixelsleuth.sources.store import perceptual_hash
 
 #: All pictures of the demo, the untouched one too, are written as JPEG of this quality.
 QUALITY = 95
@@ -52,6 +53,11 @@ def _edits(photo: np.ndarray, face: Face) -> Iterator[tuple[str, Edited]]:
     half = (round(mouth_axes[0]), round(0.8 * mouth_axes[1]))
     cv2.ellipse(hole, (round(mouth[0]), round(mouth[1])), half, 0, 0, 360, 255, -1)
     yield "mouth_removed", Edited(cv2.inpaint(photo, hole, 5, cv2.INPAINT_TELEA), hole > 0)
+
+
+def hashes() -> set[str]:
+    """Perceptual hashes, 16 hexadecimal digits each, of the demo's pictures."""
+    return {f"{int(perceptual_hash(pixels)):016x}" for _, pixels in tampered_copies()}
 
 
 def write_pictures(folder: Path) -> list[Path]:

@@ -1,67 +1,73 @@
-"""The program in one sentence: a file is read and prepared as the model saw pictures in training, its codes'
-surprise is measured, unlikely codes are resampled, and surprise and residual become a calibrated finding."""
+"""The program in one sentence: an input is read to crops as the model saw them in training, the crops are scored, the
+scores judged by what normal images scored, and the most unusual places mapped: a calibrated finding."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
-import numpy as np
 import torch
 
-from pixelsleuth import __version__
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
-from pixelsleuth.evidence.statements import statements_of
+from pixelsleuth.evidence.statements import picture_statements, statements_of
+from pixelsleuth.findings import Assembler
 from pixelsleuth.models.folder import Model, find_model, load_model
-from pixelsleuth.records import MAX_FALSE_ALARM, FaceFinding, Finding, FrameFinding, Region, Statement, Still
-from pixelsleuth.scanner import Scan, Scanner
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
-from pixelsleuth.scoring.calibration import Calibration, load_calibration, region_of
-from pixelsleuth.scoring.examine import Examination, Examiner, joined_examinations, settings_from_tree, stacked
-from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, of_input, of_tracks
-from pixelsleuth.scoring.origins import PROMISES, Promise
-from pixelsleuth.scoring.scans import SliceExaminer
-from pixelsleuth.sources.faces import Framing, Sizes, Views, check_choice, drawn_back
-from pixelsleuth.sources.inputs import Input, Look, Preparation, Prepared, check_kind, kind_of, path_of, prepare
-from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.scoring.calibration import Calibration, load_calibration
+from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
+from pixelsleuth.scoring.origins import Promise
+from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, stacked
+from pixelsleuth.scoring.settings import settings_from_tree
+from pixelsleuth.sources.faces import Views, check_choice
+from pixelsleuth.sources.inputs import Input, kind_of, path_of
+from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
 
-#: Squares examined together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a square.
+#: Crops scored together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a crop.
 BATCH = 32
 BATCH_ON_GPU = 256
-#: Videos read ahead together: each holds the squares of all its frames.
-VIDEOS = 2
+#: Slices scored together.
+SLICES = 16
+#: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
+TOGETHER = {"video": 2, "volume": 1}
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
 
-#: An input ready to be judged, or refused, and what its file tells of itself.
-Ready = tuple[Prepared | Finding, tuple[Statement, ...]]
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What is made of crops beside the scores that a verdict rests on; see `Scorer.score`."""
+
+    maps: bool = True
+    restorations: bool = True
+    every_score: bool = True
+    baselines: bool = False
+    reference: bool = False
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """What a verdict rests on; see `Detector.detect_many`."""
 
     rate: float
-    promise: Promise
-    typicality: bool
+    promise: Promise = "calibration"
+    typicality: bool = True
 
 
 class Detector:
-    """Judges inputs by one calibrated model. Made by `Detector.load`.
+    """Judges inputs by one calibrated model. Made by `Detector.load`."""
 
-    Attributes:
-        scanner: of a model for volumes, what judges them; else None.
-    """
-
-    def __init__(self, name: str, examiner: Examiner, calibration: Calibration, scanner: Scanner | None = None) -> None:
-        self.name, self.examiner, self.calibration, self.scanner = name, examiner, calibration, scanner
+    def __init__(self, name: str, scorer: Scorer, calibration: Calibration) -> None:
+        self.name, self.scorer, self.calibration = name, scorer, calibration
+        identity = {"name": name, "sha256": scorer.model.sha256}
+        self.assembler = Assembler(identity, calibration, scorer.settings.default_map)
 
     @classmethod
     def load(
@@ -97,16 +103,17 @@ class Detector:
             torch.backends.cudnn.allow_tf32 = False
             for network in loaded.networks:
                 network.to(device)
-        examiner = Examiner(loaded, settings, dtype)
-        if loaded.config.preprocessing["crop"] != "volume":
-            return cls(name, examiner, calibration)
-        identity = {"name": name, "sha256": loaded.sha256}
-        slices = SliceExaminer(loaded, settings, load_atlas(folder))
-        return cls(name, examiner, calibration, Scanner(identity, slices, calibration, loaded.config.preprocessing))
+        atlas = load_atlas(folder) if loaded.config.preprocessing["crop"] == "volume" else None
+        return cls(name, Scorer(loaded, settings, dtype, atlas), calibration)
 
     @property
     def model(self) -> Model:
-        return self.examiner.model
+        return self.scorer.model
+
+    @property
+    def takes(self) -> str:
+        """Kind of inputs: `images` (and videos) or `volumes`."""
+        return self.crop_settings().takes
 
     def detect(self, source: Input, *, max_false_alarm: float = MAX_FALSE_ALARM, heatmap: bool = True) -> Finding:
         """Judges one input.
@@ -138,7 +145,8 @@ class Detector:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
         Reading and face detection of the next batch overlap with computing the present one; memory holds the encoded
-        bytes of two batches, however many inputs there are and however large; of a video the squares of its faces.
+        bytes of two batches, however many inputs there are and however large; of a video the crops of its faces, of a
+        volume its voxels.
 
         Args:
             sources: as `detect`'s.
@@ -146,374 +154,214 @@ class Detector:
             restore: with a heatmap, also restore where the map itself rests on no restoration: half of the work, and no
                 record depends on it.
             every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
-            batch_size: squares examined together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given. No
-                finding depends on it.
+            batch_size: crops scored together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given, of slices
+                `SLICES`. No finding depends on it.
             policy: which frames of a video are judged.
-            whole_without_face: judge the whole picture where a face is wanted and none is found.
-            face: which faces of a picture to judge: `all` (p is the smallest, times their number), `largest`, or the
+            whole_without_face: judge the whole image where a face is wanted and none is found.
+            face: which faces of an image to judge: `all` (p is the smallest, times their number), `largest`, or the
                 number of one, 1 being the largest. To be chosen before the answer is known.
-            promise: which pictures the rate is promised for, and so which p-value verdicts rest on (see
+            promise: which images the rate is promised for, and so which p-value verdicts rest on (see
                 scoring.origins).
-            typicality: pictures unlike those of calibration are `unsure`, where the model knows what those are like.
+            typicality: images unlike those of calibration are `unsure`, where the model knows what those are like.
 
         Raises:
             CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
-            PixelsleuthError: `face` is none of these, or frames are to be picked otherwise than those the model was
-                calibrated on: the best frames of a video are more normal than its others.
+            PixelsleuthError: an option that the model cannot honour: frames picked otherwise than those it was
+                calibrated on; a `face` that is no such choice; of a model for volumes `policy`, `whole_without_face`,
+                `face` or fewer scores than all.
         """
         self.calibration.check_rate(max_false_alarm, promise)
-        if self.scanner is not None:
-            yield from self._scan(self.scanner, sources, max_false_alarm, heatmap)
-            return
         check_choice(face)
-        how = replace(self.preparation(policy), face=face)
-        if batch_size is None:
-            batch_size = BATCH if self.examiner.device.type == "cpu" else BATCH_ON_GPU
-        if every_score is None:
-            every_score = heatmap
-        waiting = _batches(sources, batch_size)
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        how = replace(self.crop_settings(policy), face=face)
+        if how.takes == "volumes":
+            asked = {
+                "whole_without_face": whole_without_face,
+                "every_score": every_score is False,
+                "face": face != "all",
+            }
+            for setting, given in asked.items():
+                if given:
+                    raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
+        options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
+        rule, batch = Rule(max_false_alarm, promise, typicality), batch_size or self._batch(how)
+        for began, ready in self._read_ahead(sources, how, whole_without_face, batch):
+            yield from self._found(ready, rule, options, batch, began)
 
-            def submit() -> list[Any]:
-                return [pool.submit(self._prepare, s, how, whole_without_face) for s in next(waiting, [])]
+    def crop_settings(self, policy: Policy | None = None) -> CropSettings:
+        """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those
+        it was calibrated on: the best frames of a video are more normal than its others."""
+        how = CropSettings.of(self.model.config.preprocessing, self.scorer.sizes)
+        if policy is None:
+            return how
+        if how.takes == "volumes":
+            raise PixelsleuthError(f"{self.name} is a model for volumes, which have no frames to choose from", "policy")
+        if policy.pick != how.policy.pick:
+            raise PixelsleuthError(
+                f"{self.name} was calibrated on frames picked {how.policy.pick!r}, {policy.pick!r} was asked for; "
+                "train and calibrate on a store whose frames are picked so"
+            )
+        return replace(how, policy=policy)
+
+    def read(self, source: Input, whole_without_face: bool = False) -> Sample | Finding:
+        """Reads one input; what cannot be judged comes back as its finding."""
+        return self._read(source, kind_of(source), self.crop_settings(), whole_without_face)
+
+    def score(
+        self, samples: Sequence[Sample], options: ScoreOptions = ScoreOptions(), batch: int | None = None
+    ) -> list[Scores]:
+        """Scores of the crops of each sample; all crops of images and videos are scored together, in order."""
+        batch = batch or self._batch(self.crop_settings())
+        if samples and samples[0].kind == "volume":
+            return [self._scored(_batches_of_slices(sample, batch), options) for sample in samples]
+        crops = [crop for sample in samples for crop in sample.crops]
+        found = self._scored(_batches([c.views for c in crops], [c.key for c in crops], batch), options)
+        return _parts(found, samples)
+
+    def judge(
+        self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int = BATCH
+    ) -> list[Judgement]:
+        """Verdicts by the p-values of the promise; near the rate both mild re-encodings must agree, of which volumes
+        have none."""
+        limits = [self._limits(sample, rule) for sample in samples]
+        found = [self._judged(*one, rule) for one in zip(samples, scores, limits, strict=True)]
+        doubtful = [i for i, judged in enumerate(found) if judged.near]
+        near = [samples[i] for i in doubtful]
+        for encoding in REENCODINGS if near and near[0].kind != "volume" else ():
+            views = [view for sample in near for view in sample.reencoded(encoding, self.scorer.sizes)]
+            keys = [crop.key for sample in near for crop in sample.crops]
+            again = self._scored(_batches(views, keys, batch), ScoreOptions(maps=False, every_score=False))
+            for i, part in zip(doubtful, _parts(again, near), strict=True):
+                other = self._judged(samples[i], part, limits[i], rule, encoding)
+                found[i] = found[i].doubted(other, encoding)
+        return found
+
+    def _read_ahead(
+        self, sources: Iterable[Input], how: CropSettings, whole_without_face: bool, batch: int
+    ) -> Iterator[tuple[float, list[Sample | Finding]]]:
+        """Groups of inputs, read while the group before is computed, and when each began."""
+        groups = _grouped(sources, batch)
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            read = partial(self._read, how=how, whole_without_face=whole_without_face)
+
+            def submit() -> list[Future[Sample | Finding]]:
+                kind, group = next(groups, ("", []))
+                return [pool.submit(read, source, kind) for source in group]
 
             ahead = submit()
             while ahead:
                 began = time.perf_counter()
                 ready = [future.result() for future in ahead]
                 ahead = submit()
-                rule = _Rule(max_false_alarm, promise, typicality)
-                yield from self._judge(ready, rule, heatmap, restore, every_score, batch_size, began)
+                yield began, ready
 
-    def _scan(self, scanner: Scanner, sources: Iterable[Input], rate: float, heatmap: bool) -> Iterator[Finding]:
-        """Findings of volumes in order; the next is read while one is computed."""
-        with ThreadPoolExecutor(1) as pool:
-            waiting = iter(sources)
-
-            def submit() -> Any:
-                source = next(waiting, None)
-                return None if source is None else pool.submit(self._read_scan, scanner, source)
-
-            ahead = submit()
-            while ahead is not None:
-                began = time.perf_counter()
-                scan = ahead.result()
-                ahead = submit()
-                finding = scan if isinstance(scan, Finding) else scanner.judge(scan, rate, heatmap)
-                yield replace(finding, max_false_alarm=rate, seconds=time.perf_counter() - began)
-
-    def _read_scan(self, scanner: Scanner, source: Input) -> Scan | Finding:
+    def _read(self, source: Input, kind: str, how: CropSettings, whole_without_face: bool) -> Sample | Finding:
         try:
-            check_kind(source, "volumes")
+            return read_sample(source, kind, how, whole_without_face)
         except InputError as error:
-            return self._not_read(source, error)
-        return scanner.read(os.fspath(source))  # type: ignore[arg-type]
+            return replace(self.assembler.refused(path_of(source), kind, error), evidence=statements_of(source))
 
-    def _not_read(self, source: Input, error: InputError) -> Finding:
-        return Finding(
-            path_of(source), error.sha256, kind_of(source), self._identity(), "not_applicable",
-            reason={"code": error.code, "sentence": error.sentence}, notes=error.notes, version=__version__,
-        )  # fmt: skip
-
-    def preparation(self, policy: Policy | None = None) -> Preparation:
-        """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those
-        it was calibrated on: the best frames of a video are more normal than its others."""
-        config = self.model.config.preprocessing
-        picked = config.get("pick", "even")
-        policy = policy or Policy(pick=picked)
-        if policy.pick != picked:
-            raise PixelsleuthError(
-                f"{self.name} was calibrated on frames picked {picked!r}, {policy.pick!r} was asked for; train and "
-                f"calibrate on a store whose frames are picked so"
-            )
-        return Preparation(self.examiner.sizes, config["crop"], Framing.of(config), policy)
-
-    def _prepare(self, source: Input, how: Preparation, whole_without_face: bool) -> Ready:
-        try:
-            prepared = prepare(source, how, whole_without_face)
-        except InputError as error:
-            return self._not_read(source, error), statements_of(source)
-        return prepared, statements_of(source, prepared.source)
-
-    def _judge(
-        self, ready: Sequence[Ready], rule: _Rule, heatmap: bool, restore: bool, every_score: bool,
-        batch: int, began: float,
-    ) -> Iterator[Finding]:  # fmt: skip
-        """Findings of one batch, in order."""
-        inputs = [item for item, _ in ready if isinstance(item, Prepared)]
+    def _found(
+        self, ready: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float
+    ) -> Iterator[Finding]:
+        """Findings of one group, in order."""
+        samples = [item for item in ready if isinstance(item, Sample)]
         # A video has many frames, of which few are mapped once their scores are known.
-        mapped = heatmap and all(item.kind != "video" for item in inputs)
-        seen = self._examined(inputs, mapped, every_score, batch, restore)
-        judged = self._judged(inputs, seen.scores[self.calibration.score], rule, batch) if inputs else []
+        video = bool(samples) and samples[0].kind == "video"
+        scores = self.score(samples, replace(options, maps=options.maps and not video), batch)
+        judged = self.judge(samples, scores, rule, batch)
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
-        of_inputs = zip(judged, _rows(inputs), strict=True)
-        for item, statements in ready:
+        of_samples = iter(zip(samples, scores, judged, strict=True))
+        for item in ready:
+            began = time.perf_counter()
             if isinstance(item, Finding):
                 finding = item
             else:
-                verdict, rows = next(of_inputs)
-                if item.kind == "video":
-                    finding = self._of_video(item, verdict, seen, rows, heatmap, restore, batch)
-                else:
-                    finding = self._of_picture(item, verdict, seen, rows)
-            yield replace(finding, max_false_alarm=rule.rate, seconds=finding.seconds + seconds, evidence=statements)
+                sample, part, verdict = next(of_samples)
+                mapped = self._stills(sample, part, verdict, options, batch) if video and options.maps else None
+                if not options.maps:
+                    part = Scores(part.scores, {}, None)
+                finding = self.assembler.finding(sample, part, verdict, mapped)
+                if isinstance(sample.source, bytes):
+                    finding = replace(finding, evidence=picture_statements(sample.source))
+            yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
-    def _examined(
-        self, inputs: Sequence[Prepared], maps: bool, every_score: bool, batch: int, restore: bool = True
-    ) -> Examination:
-        """All squares of several inputs, `batch` at a time, in order of input, track and time."""
-        squares = [look.views for item in inputs for track in item.tracks for look in track]
-        return self._chunked(squares, _keys(inputs), maps, every_score, batch, restore)
+    def _stills(
+        self, sample: Sample, scores: Scores, judged: Judgement, options: ScoreOptions, batch: int
+    ) -> tuple[list[int], Scores]:
+        """The most unusual crops of a video's most unusual track, by number, and their scores with maps."""
+        track, rows = sample.tracks[judged.decisive], sample.rows[judged.decisive]
+        values = scores.scores[self.calibration.score][list(rows)]
+        order = sorted(range(len(track)), key=lambda k: (-values[k], k))[:STILLS]
+        views, keys = [track[k].views for k in order], [track[k].key for k in order]
+        return order, self._scored(_batches(views, keys, batch), replace(options, every_score=False))
 
-    def _chunked(
-        self, squares: Sequence[Views], keys: Sequence[str], maps: bool, every_score: bool, batch: int,
-        restore: bool = True,
-    ) -> Examination:  # fmt: skip
-        needed = restore or self.examiner.settings.default_map == "restoration"
-        parts = []
-        for i in range(0, len(squares), batch):
-            parts.append(
-                self.examiner.examine(
-                    stacked(squares[i : i + batch]),
-                    keys[i : i + batch],
-                    maps=maps,
-                    restorations=needed,
-                    every_score=every_score,
-                )
-            )
-        return joined_examinations(parts)
+    def _scored(self, batches: Iterator[Crops], options: ScoreOptions) -> Scores:
+        return self.scorer.score(
+            batches, options.maps, options.restorations, options.every_score, options.baselines, options.reference
+        )
 
-    def _judged(self, inputs: Sequence[Prepared], scores: np.ndarray, rule: _Rule, batch: int) -> list[Judgement]:
-        """p-values and verdicts; near the rate both mild re-encodings must agree."""
-        limits = [self._limits(item, rule) for item in inputs]
-        everything = list(zip(inputs, _rows(inputs), limits, strict=True))
-        found = [self._judgement(*one, scores, rule) for one in everything]
-        doubtful = [i for i, judged in enumerate(found) if judged.near]
-        near = [inputs[i] for i in doubtful]
-        for encoding in REENCODINGS if near else ():
-            squares = [square for item in near for square in _reencoded(item, self.examiner.sizes, encoding)]
-            again = self._chunked(squares, _keys(near), False, False, batch).scores[self.calibration.score]
-            for i, rows in zip(doubtful, _rows(near), strict=True):
-                other = self._judgement(inputs[i], rows, limits[i], again, rule, encoding)
-                found[i] = found[i].doubted(other, encoding)
-        return found
-
-    def _judgement(
-        self, item: Prepared, rows: Sequence[range], limits: Sequence[dict[str, str] | None], scores: np.ndarray,
-        rule: _Rule, encoding: str = "original",
+    def _judged(
+        self, sample: Sample, scores: Scores, limits: Sequence[dict[str, str] | None], rule: Rule,
+        encoding: str = "original",
     ) -> Judgement:  # fmt: skip
-        return judgement(self._p_looks(rows, scores, rule.promise, encoding), item.kind, rule.rate, limits)
+        _, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores, rule.promise, encoding)
+        return judgement(p_tracks, rule.rate, limits)
 
-    def _p_looks(
-        self, rows: Sequence[range], scores: np.ndarray, promise: Promise = "calibration", encoding: str = "original"
-    ) -> list[list[float]]:
-        """p-values of an input's squares, by track."""
-        p = self.calibration.p_by(promise)
-        return [[p(float(scores[k]), encoding) for k in track] for track in rows]
-
-    def _limits(self, item: Prepared, rule: _Rule) -> list[dict[str, str] | None]:
-        """Of each track why it cannot be judged surely, or None; of pictures with a face alone."""
+    def _limits(self, sample: Sample, rule: Rule) -> list[dict[str, str] | None]:
+        """Of each track why it cannot be judged surely, or None; of images with a face alone."""
         return [
-            self._limit(track[0], item, rule) if item.kind == "image" and track[0].face.landmarks else None
-            for track in item.tracks
+            self._limit(track[0], sample, rule) if sample.kind == "image" and track[0].face.landmarks else None
+            for track in sample.tracks
         ]
 
-    def _limit(self, look: Look, item: Prepared, rule: _Rule) -> dict[str, str] | None:
-        face, square = look.face, look.views.square
+    def _limit(self, crop: Crop, sample: Sample, rule: Rule) -> dict[str, str] | None:
+        face, square = crop.face, crop.views.square
         limit = limit_of(face, square)
         usual = self.calibration.typicality
         if limit is not None or usual is None or not rule.typicality:
             return limit
-        encoded = item.source if isinstance(item.source, bytes) else None
+        encoded = sample.source if isinstance(sample.source, bytes) else None
         return usual.reason(traits_of(square, face.box.width, encoded, face.landmarks))
 
-    def _of_picture(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
-        """The finding of a picture, its maps drawn where they were made."""
-        default = self.calibration.score
-        count = len(item.tracks)
-        faces = [
-            FaceFinding(look.face, verdict, p, float(seen.scores[default][i]), _scores(seen, [i]), reason=reason)
-            for (look,), (i,), p, verdict, reason in zip(
-                item.tracks, rows, self._p_tracks(item, rows, seen), judged.verdicts, judged.reasons, strict=True
-            )
-        ]
-        best = judged.decisive
-        finding = replace(
-            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
-            square=faces[best].face.box,
-        )  # fmt: skip
-        if seen.maps:
-            heatmap, excess = np.zeros(item.shape, np.float32), np.zeros(item.shape, np.float32)
-            for k, ((i,), face) in enumerate(zip(rows, faces, strict=True)):
-                raw = seen.maps[self.examiner.settings.default_map][i]
-                over = self.calibration.excess(raw)
-                box = face.face.box
-                faces[k] = replace(face, regions=self._regions(over, box, item.shape, count))
-                np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, item.shape), out=heatmap)
-                np.maximum(excess, drawn_back(self.calibration.coloured(over), box, item.shape), out=excess)
-            (i,) = rows[best]
-            regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
-            finding = replace(
-                finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
-                restoration=None if seen.restoration is None else seen.restoration[i],
-                raw_maps={name: m[i] for name, m in seen.maps.items()},
-            )  # fmt: skip
-        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
-
-    def _of_video(
-        self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range], heatmap: bool,
-        restore: bool, batch: int,
-    ) -> Finding:  # fmt: skip
-        """The finding of a video; the most unusual frames of its most unusual track are mapped now."""
-        began = time.perf_counter()
-        values = seen.scores[self.calibration.score]
-        p_looks = self._p_looks(rows, values)
-        frames = [
-            FrameFinding(look.index, look.time, number, look.face, float(values[i]), p)
-            for number, (track, where, ps) in enumerate(zip(item.tracks, rows, p_looks, strict=True))
-            for look, i, p in zip(track, where, ps, strict=True)
-        ]
-        faces = []
-        by_track = zip(item.tracks, rows, of_tracks(p_looks, "video"), judged.verdicts, judged.reasons, strict=True)
-        for track, where, p, verdict, reason in by_track:
-            of_track = [float(values[i]) for i in where]
-            worst = track[int(np.argmax(of_track))]
-            scores = _scores(seen, where) | _robust(self.calibration.score, of_track)
-            faces.append(FaceFinding(worst.face, verdict, p, float(np.mean(of_track)), scores, reason=reason))
-        best = judged.decisive
-        finding = replace(
-            self._finding(item, judged, seen, rows), score=faces[best].score, scores=faces[best].scores,
-            frames=tuple(frames),
-        )  # fmt: skip
-        if heatmap:
-            track, where = item.tracks[best], rows[best]
-            order = sorted(range(len(track)), key=lambda k: (-values[where[k]], k))[:STILLS]
-            finding, faces[best] = self._with_stills(finding, faces[best], item, best, order, restore, batch)
-        faces = [face for face in faces if face.face.landmarks]
-        return replace(finding, faces=tuple(faces), seconds=time.perf_counter() - began)
-
-    def _with_stills(
-        self, finding: Finding, face: FaceFinding, item: Prepared, best: int, order: Sequence[int], restore: bool,
-        batch: int,
-    ) -> tuple[Finding, FaceFinding]:  # fmt: skip
-        """Maps of the frames of one track that are numbered in `order`, the most unusual first."""
-        looks = [item.tracks[best][k] for k in order]
-        squares, keys = [look.views for look in looks], [_key(item, look) for look in looks]
-        mapped = self._chunked(squares, keys, True, False, batch, restore)
-        raw = mapped.maps[self.examiner.settings.default_map]
-        before = sum(len(track) for track in item.tracks[:best])
-        stills = []
-        for number, (k, look) in enumerate(zip(order, looks, strict=True)):
-            assert look.surroundings is not None
-            pixels, box = look.surroundings
-            over = self.calibration.excess(raw[number])
-            excess = drawn_back(self.calibration.coloured(over), box, pixels.shape)
-            whole = drawn_back(self.calibration.share(raw[number]), look.face.box, item.shape)
-            stills.append(Still(before + k, pixels, excess, whole))
-            if number == 0:
-                looked_at = sum(map(len, item.tracks))
-                face = replace(face, regions=self._regions(over, look.face.box, item.shape, looked_at))
-        finding = replace(
-            finding, regions=face.regions, heatmap=stills[0].heatmap, stills=tuple(stills),
-            restoration=None if mapped.restoration is None else mapped.restoration[0],
-            raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=looks[0].face.box,
-        )  # fmt: skip
-        return finding, face
-
-    def _regions(self, excess: np.ndarray, box: Any, shape: tuple[int, int], looks: int) -> tuple[Region, ...]:
-        """Regions of one square in pixels of the input, p-values times the `looks` that were taken (Bonferroni)."""
-        found = [region_of(mask, min(1.0, looks * p), box, shape) for mask, p in self.calibration.regions(excess)]
-        return tuple(found)
-
-    def _p_tracks(
-        self, item: Prepared, rows: Sequence[range], seen: Examination, promise: Promise = "calibration"
-    ) -> list[float]:
-        return of_tracks(self._p_looks(rows, seen.scores[self.calibration.score], promise), item.kind)
-
-    def _finding(self, item: Prepared, judged: Judgement, seen: Examination, rows: Sequence[range]) -> Finding:
-        p: dict[Promise, float | None] = {
-            promise: of_input(self._p_tracks(item, rows, seen, promise), judged.counted)
-            for promise in PROMISES
-            if promise == "calibration" or self.calibration.sources
-        }
-        return Finding(
-            path=item.path,
-            sha256=item.sha256,
-            kind=item.kind,
-            model=self._identity(),
-            verdict=judged.verdict,
-            reason=judged.reason,
-            p_value=p["calibration"],
-            p_value_any_source=p.get("any-source"),
-            p_value_new_source=p.get("new-source"),
-            notes=item.notes,
-            version=__version__,
-        )
-
-    def _identity(self) -> dict[str, str]:
-        return {"name": self.name, "sha256": self.model.sha256}
+    def _batch(self, how: CropSettings) -> int:
+        if how.takes == "volumes":
+            return SLICES
+        return BATCH if self.scorer.device.type == "cpu" else BATCH_ON_GPU
 
 
-def _batches(sources: Iterable[Input], size: int) -> Iterator[list[Input]]:
-    """Inputs in order, in groups of one kind: `size` pictures, or `VIDEOS` videos."""
+def _grouped(sources: Iterable[Input], size: int) -> Iterator[tuple[str, list[Input]]]:
+    """Inputs in order, in groups of one kind: `size` images, or a few videos or volumes."""
     group: list[Input] = []
     kind = ""
     for source in sources:
         this = kind_of(source)
-        if group and (this != kind or len(group) >= (VIDEOS if kind == "video" else size)):
-            yield group
+        if group and (this != kind or len(group) >= TOGETHER.get(kind, size)):
+            yield kind, group
             group = []
         kind = this
         group.append(source)
     if group:
-        yield group
+        yield kind, group
 
 
-def _rows(inputs: Iterable[Prepared]) -> list[list[range]]:
-    """Of each input, by track, the rows of its squares where all squares are examined as one batch."""
-    found: list[list[range]] = []
-    first = 0
-    for item in inputs:
-        found.append([])
-        for track in item.tracks:
-            found[-1].append(range(first, first + len(track)))
-            first += len(track)
+def _batches(views: Sequence[Views], keys: Sequence[str], size: int) -> Iterator[Crops]:
+    for i in range(0, len(views), size):
+        yield stacked(views[i : i + size], keys[i : i + size])
+
+
+def _batches_of_slices(sample: Sample, size: int) -> Iterator[Crops]:
+    cut, keys = sample.slices, [crop.key for crop in sample.crops]
+    for i in range(0, len(keys), size):
+        some = slice(i, i + size)
+        yield Crops(cut.pixels[some], keys[some], inside=cut.inside[some], position=cut.position[some])
+
+
+def _parts(scores: Scores, samples: Sequence[Sample]) -> list[Scores]:
+    """The scores of all crops, sample by sample."""
+    found, first = [], 0
+    for sample in samples:
+        count = len(sample.crops)
+        found.append(scores.part(slice(first, first + count)))
+        first += count
     return found
-
-
-def _keys(inputs: Iterable[Prepared]) -> list[str]:
-    """Keys of all squares, in order of input, track and time."""
-    return [_key(item, look) for item in inputs for track in item.tracks for look in track]
-
-
-def _key(item: Prepared, look: Look) -> str:
-    """What random draws are keyed by: the input's SHA-256, and of a further face or frame which it is."""
-    if look is item.main and item.kind == "image":
-        return item.sha256
-    box = look.face.box
-    return hashlib.sha256(f"{item.sha256} {look.index} {box.as_list()}".encode()).hexdigest()
-
-
-def _reencoded(item: Prepared, sizes: Sizes, encoding: str) -> list[Views]:
-    """The squares of an input after a mild re-encoding: of the whole picture, or of each frame around the face."""
-    if item.kind == "video":
-        around = [look.surroundings for track in item.tracks for look in track]
-        return [cut_reencoded(*pair, sizes, encoding) for pair in around if pair is not None]
-    pixels = item.pixels()
-    return [cut_reencoded(pixels, look.face.box, sizes, encoding) for (look,) in item.tracks]
-
-
-def _scores(seen: Examination, where: Sequence[int]) -> dict[str, float]:
-    """Every score by name, its mean over the squares at `where`."""
-    return {name: round(float(np.mean(values[list(where)])), 6) for name, values in seen.scores.items()}
-
-
-def _robust(name: str, values: Sequence[float]) -> dict[str, float]:
-    """Alternatives to a track's mean: the median, and the mean of its most unusual quarter."""
-    ordered = np.sort(values)
-    top = ordered[-max(1, len(ordered) // 4) :]
-    return {
-        f"{name}_frames_median": round(float(np.median(ordered)), 6),
-        f"{name}_frames_top_quarter": round(float(top.mean()), 6),
-    }

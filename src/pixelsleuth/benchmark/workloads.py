@@ -171,7 +171,7 @@ class Benchmark:
 
     def peer(self, suffix: str, config: PriorConfig, settings: Settings, images: Tensor) -> None:
         try:
-            from pixelsleuth.benchmark.peer import peer_likelihood
+            from pixelsleuth.benchmark.monai_baseline import peer_likelihood
 
             likelihood, parameters, of_vqvae = peer_likelihood(config, settings.vqvae.size, settings.vqvae.dimensions)
         except ImportError:
@@ -340,10 +340,10 @@ def without_face_search(detector: Detector) -> Detector:
     """The same detector for pictures that are face crops already."""
     config = detector.model.config
     cropped = replace(config, preprocessing={**config.preprocessing, "crop": "none"})
-    examiner = type(detector.examiner)(
-        dataclasses.replace(detector.model, config=cropped), detector.examiner.settings, detector.examiner.dtype
+    scorer = type(detector.scorer)(
+        dataclasses.replace(detector.model, config=cropped), detector.scorer.settings, detector.scorer.dtype
     )
-    return Detector(detector.name, examiner, detector.calibration)
+    return Detector(detector.name, scorer, detector.calibration)
 
 
 def face_crops(folder: Path, number: int) -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pixelsleuth.commands.terminal import say
+from pixelsleuth.commands.terminal import printable, say
 from pixelsleuth.records import Finding
 
 if TYPE_CHECKING:
@@ -79,7 +79,3 @@ def line_of(finding: Finding) -> str:
     regions = len(finding.regions)
     where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
     return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
-
-
-def printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelsleuth.commands.account import Account, printable
-from pixelsleuth.commands.terminal import ModelOption, OutOption, Pick, bar, console, say
+from pixelsleuth.commands.account import Account
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from pixelsleuth.reporting.report import Report
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.inputs import Refused
-
-#: Names of what is left out of folders that are told.
-MOST_NAMED = 12
 
 
 class Format(str, Enum):
@@ -120,10 +117,11 @@ def detect(
 
     detector = Detector.load(model)
     detector.calibration.check_rate(max_false_alarm, promise.value)
-    calibrated = detector.model.config.preprocessing.get("pick", "even")
-    policy = Policy(frames, every, keep, pick.value if pick else calibrated)
-    if detector.scanner is None:
-        detector.preparation(policy)
+    calibrated = detector.crop_settings().policy
+    policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
+    # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
+    asked = policy if policy != calibrated else None
+    detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
@@ -135,7 +133,7 @@ def detect(
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
     found = detector.detect_many(
-        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=policy,
+        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
         face=face, promise=promise.value, typicality=typicality,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))

@@ -48,14 +48,14 @@ def evaluate(
     from pixelsleuth.detector import Detector
 
     detector = Detector.load(model)
-    if detector.scanner is not None:
+    if detector.takes == "volumes":
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
         raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
-    from pixelsleuth.reporting.evaluated import save_figures, show
+    from pixelsleuth.reporting.tables import save_figures, show
 
     with bar() as shown:
         task = shown.add_task("scoring", total=None)
@@ -77,7 +77,7 @@ def _evaluate_volumes(
 ) -> None:  # fmt: skip
     from pixelsleuth.evaluation.volumes import evaluate_volumes as run
     from pixelsleuth.files import write_text
-    from pixelsleuth.reporting.scans import save_volume_figures, show_volumes
+    from pixelsleuth.reporting.volumes import save_volume_figures, show_volumes
 
     levels: dict[str, float] = {}
     peak = None

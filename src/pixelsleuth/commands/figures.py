@@ -246,12 +246,12 @@ def slices(
 ) -> None:
     """Slice, mask, restoration and map of volumes."""
     from pixelsleuth.reporting.grids import spread
-    from pixelsleuth.reporting.scans import pictured_case, slices_figure
-    from pixelsleuth.sources.scans import find_volumes, mask_of
+    from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+    from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 
     def draw() -> Any:
-        scanner = _detector(model).scanner
-        if scanner is None:
+        detector = _detector(model)
+        if detector.takes != "volumes":
             raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
         found = [
             (path, root if root.is_dir() else root.parent)
@@ -260,8 +260,8 @@ def slices(
         ]
         if not found:
             raise PixelsleuthError(f"{volumes[0]}: expected volumes, found none")
-        cases = [pictured_case(scanner, path, mask_of(path, root, masks)) for path, root in spread(found, count)]
-        return slices_figure(cases, scanner.examiner.settings.default_map)
+        cases = [pictured_case(detector, path, mask_of(path, root, masks)) for path, root in spread(found, count)]
+        return slices_figure(cases, detector.scorer.settings.default_map)
 
     _save(draw, out, dpi)
 

@@ -25,11 +25,11 @@ def mood(
 ) -> None:
     """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
     from pixelsleuth.detector import Detector
+    from pixelsleuth.mood import write_pixels, write_sample
     from pixelsleuth.sources.volumes import NIFTI_SUFFIXES
-    from pixelsleuth.submission import write_pixels, write_sample
 
     detector = Detector.load(model)
-    if detector.scanner is None:
+    if detector.takes != "volumes":
         raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
     # What is written is NIfTI, under the name of what was read.
     found = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -37,7 +37,7 @@ def mood(
     if not paths:
         raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
     write = write_sample if mode is Mode.sample else write_pixels
-    refused = [reason for path in paths if (reason := write(detector.scanner, path, out))]
+    refused = [reason for path in paths if (reason := write(detector, path, out))]
     for reason in refused:
         say(reason)
     if len(refused) == len(paths):

@@ -148,8 +148,8 @@ def prepare_volumes(
     workers: WorkersOption = 2,
 ) -> None:
     """Read NIfTI volumes (and DICOM series) into one store of slices. Knows MOOD. Resumes where it was stopped."""
-    from pixelsleuth.sources.scans import prepare_volumes as run
     from pixelsleuth.sources.slices import SliceFraming
+    from pixelsleuth.sources.volume_preparation import prepare_volumes as run
 
     framing = SliceFraming(size, standard.value, frame.value, trim, keep_empty)
     _prepared(paths, "volumes", partial(run, framing=framing, masks=masks, workers=workers))

@@ -30,8 +30,8 @@ def robustness(
     from pixelsleuth.evaluation.robustness import measure_robustness
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.curves import severity_figure
-    from pixelsleuth.reporting.evaluated import show_robustness
     from pixelsleuth.reporting.figures import save_figure
+    from pixelsleuth.reporting.tables import show_robustness
 
     detector = Detector.load(model)
     with bar() as shown:

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+#: Names of what is left out of a folder that are told.
+MOST_NAMED = 12
 # Records go to standard output; everything meant for people's eyes goes to standard error.
 console = Console(stderr=True)
 
@@ -30,6 +32,11 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what i
 def say(text: str) -> None:
     """A line on standard error, as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(name: str) -> str:
+    """A file's name as a terminal may show it."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def bar() -> Progress:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelsleuth.commands.terminal import bar, console, say
+from pixelsleuth.commands.terminal import MOST_NAMED, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError, needs_extra
+
+if TYPE_CHECKING:
+    from pixelsleuth.scoring.calibration import Calibration
 
 #: Pictures to train on, below which a word is said.
 FEW = 1000
@@ -36,29 +39,27 @@ def train(
         raise PixelsleuthError(f"{store} does not exist; make it with `pixelsleuth prepare`")
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
-    from pixelsleuth.training.fitting import check_calibration_rows
+    from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
-    from pixelsleuth.training.scan_fitting import check_calibration_volumes
 
     with needs_extra("train", "train"):
         from pixelsleuth.training.run import train as run
 
     with Store(store) as opened:
-        volumes = opened.holds_volumes
-        if volumes and preset == "fast":
+        if opened.holds_volumes and preset == "fast":
             preset = "scans"
         settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
-        (check_calibration_volumes if volumes else check_calibration_rows)(opened)
-        pictures = len(opened.rows("train"))
-    if pictures < FEW and not volumes:
+        calibration_units(opened)
+        volumes, images = opened.holds_volumes, len(opened.rows("train"))
+    if images < FEW and not volumes:
         say(
-            f"{pictures:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
+            f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
         )
     try:
         run(store, folder, settings, resume=resume, progress=progress, say=say)
-        _calibrated(folder, store, "float32", volumes)
+        _calibrated(folder, store, "float32")
     except (KeyboardInterrupt, SystemExit):
         say("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
         raise
@@ -66,31 +67,113 @@ def train(
     say(f"the model is in {folder}")
 
 
-def _calibrated(folder: Path, store: Path, dtype: str, volumes: bool) -> None:
-    from pixelsleuth.training.fitting import calibrate as of_pictures
-    from pixelsleuth.training.scan_fitting import calibrate_slices as of_volumes
+def _calibrated(folder: Path, store: Path, dtype: str) -> None:
+    from pixelsleuth.training.fitting import calibrate as run
 
     with bar() as shown:
         task = shown.add_task("calibrating", total=None)
-        progress = lambda done, total: shown.update(task, completed=done, total=total)  # noqa: E731
-        if volumes:
-            made = of_volumes(folder, store, progress)
-        else:
-            made = of_pictures(folder, store, dtype=dtype, progress=progress)
+        made = run(
+            folder, store, dtype=dtype, progress=lambda done, total: shown.update(task, completed=done, total=total)
+        )
     unit = made.about.get("unit", "image")
     console.print(f"calibrated {made.score} on {made.count:,} normal {unit}s", highlight=False)
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
-    store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder; with --normal also a bundled name or a Hub id.")
+    ],
+    store: Annotated[
+        Path | None, typer.Argument(metavar="STORE.h5", help="Of `prepare`; its calibration images rank anew.")
+    ] = None,
+    normal: Annotated[
+        Path | None,
+        typer.Option(
+            "--normal",
+            metavar="DIR",
+            help="In place of a store: a folder of untouched images of your own, 100 to 300 of them; 99 promise a "
+            "false-alarm rate of 1%, 19 of 5%, 9 of 10%.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="NEW_MODEL", help="With --normal: the model folder to write.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
 ) -> None:
-    """Rank the store's calibration images: thresholds and p-values from normal images alone."""
-    from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.sources.store import Store
+    """Rank normal images that no network learned from: new p-values, no training.
 
-    with Store(store) as opened:
-        volumes = opened.holds_volumes
-    _calibrated(folder, store, dtype, volumes)
-    write_card(folder)
+    With a store the model itself is calibrated on the store's calibration images. With --normal a copy of the model is,
+    on your own untouched images.
+    """
+    from pixelsleuth.reporting.card import write_card
+
+    if (store is None) == (normal is None):
+        raise PixelsleuthError("give a store of `pixelsleuth prepare`, or --normal DIR with untouched images, not both")
+    if normal is not None:
+        if out is None:
+            raise PixelsleuthError("--normal needs --out: the folder of the new model; the one given stays as it is")
+        _calibrated_at_home(model, normal, out, dtype)
+        return
+    if out is not None:
+        raise PixelsleuthError("--out goes with --normal; on a store the model itself is calibrated")
+    assert store is not None
+    _calibrated(Path(model), store, dtype)
+    write_card(Path(model))
+
+
+def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None:
+    from pixelsleuth.files import whole_folder
+    from pixelsleuth.models.folder import copy_networks, find_model
+    from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.training.own import calibrate_on_folder
+
+    source, name = find_model(model)
+    with whole_folder(out) as partial:
+        copy_networks(source, partial)
+        with bar() as shown:
+            task = shown.add_task("calibrating", total=None)
+            made, reading = calibrate_on_folder(
+                partial, normal, known=_known(source), dtype=dtype,
+                progress=lambda done, total: shown.update(task, completed=done, total=total),
+            )  # fmt: skip
+        write_card(partial, out.resolve().name)
+    for path, code, sentence in reading.left_out[:MOST_NAMED]:
+        say(f"left out {printable(path)} ({code}): {sentence}")
+    if len(reading.left_out) > MOST_NAMED:
+        say(f"left out {len(reading.left_out):,} in all: {reading.reasons()}")
+    say(f"calibrated {made.score} of {name} on {made.count:,} images of {printable(str(normal))}")
+    for rate in (0.1, 0.05, 0.01, 0.001):
+        say(_at_rate(made, rate))
+    say(f"the model is in {out}: pixelsleuth detect IMAGE --model {out}")
+
+
+def _known(source: Path) -> set[str]:
+    """Perceptual hashes of a model's calibration pictures, where they are another's, and of the demo's."""
+    from pixelsleuth.demo import hashes
+    from pixelsleuth.errors import ModelError
+    from pixelsleuth.models.folder import load_model
+    from pixelsleuth.scoring.calibration import load_calibration
+    from pixelsleuth.training.own import OWN
+
+    model = load_model(source)
+    known = hashes() if model.config.preprocessing["crop"] == "face" else set()
+    try:
+        calibration = load_calibration(source / "calibration.json", model.sha256)
+    except ModelError:
+        # It is about to be replaced, whatever is wrong with it.
+        return known
+    # One's own pictures may be ranked again, with more of them.
+    return known if calibration.about.get(OWN) else known | set(calibration.pictures)
+
+
+def _at_rate(made: Calibration, rate: float) -> str:
+    """One line on what is promised at a rate, or how many images are missing for it."""
+    from pixelsleuth.scoring.origins import fewest
+
+    if made.count < fewest(rate):
+        return f"--max-false-alarm {rate:g}: needs {fewest(rate):,} images, {fewest(rate) - made.count:,} more"
+    low, high = made.realised(rate)
+    return (
+        f"--max-false-alarm {rate:g}: of untouched images like these {low:.1%} to {high:.1%} will be called anomalous "
+        "(95% confidence)"
+    )

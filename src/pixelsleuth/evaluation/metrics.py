@@ -120,6 +120,55 @@ def dice(counts: Counts) -> np.ndarray:
         return 2 * hits / (hits + alarms + counts.anomalous.sum(1, keepdims=True))
 
 
+@dataclass(frozen=True)
+class MapMetrics:
+    """How well maps show what masks mark.
+
+    Attributes:
+        rows: `auroc`, `ap` and, where a level was given, `dsc` -> (R,), on every resample.
+        edges: of the bins; dice: (R, bins), when everything from a bin upwards is called anomalous.
+    """
+
+    rows: dict[str, np.ndarray]
+    edges: np.ndarray
+    dice: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """The bin with the largest Dice coefficient, chosen on these masks."""
+        return int(np.argmax(self.dice[0]))
+
+    @property
+    def best_level(self) -> float:
+        return float(self.edges[max(0, self.best - 1)])
+
+    def intervals(self) -> dict[str, Interval]:
+        """Each row as [value, low, high], and `dsc_best`."""
+        found = {name: interval(values) for name, values in self.rows.items()}
+        return found | {"dsc_best": interval(self.dice[:, self.best])}
+
+
+def map_metrics(
+    maps: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    weights: np.ndarray,
+    edges: np.ndarray | None = None,
+    level: float | None = None,
+) -> MapMetrics:
+    """Of n maps and masks of one shape each, (R, n) weights of the images.
+
+    Args:
+        edges: of the bins; `pixel_edges` unless given.
+        level: above which a pixel is called anomalous, for `dsc`.
+    """
+    edges = pixel_edges(maps) if edges is None else edges
+    counts = pixel_counts(maps, masks, weights, edges)
+    rows, every = {"auroc": auroc(counts), "ap": average_precision(counts)}, dice(counts)
+    if level is not None:
+        rows["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
+    return MapMetrics(rows, edges, every)
+
+
 def interval(values: np.ndarray) -> Interval:
     """[value, low, high]: row 0 and the 2.5 and 97.5 percentiles of the resamples."""
     rest = values[1:][np.isfinite(values[1:])]

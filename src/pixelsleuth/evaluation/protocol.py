@@ -15,21 +15,21 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
-from pixelsleuth.evaluation.parts import level_metrics
-from pixelsleuth.evaluation.pixels import TEXT_PAIRS, masked_cases, pixel_metrics
-from pixelsleuth.evaluation.recordings import video_metrics
+from pixelsleuth.evaluation.face_parts import level_metrics
+from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.evaluation.shortcuts import probe
+from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.examine import TEXT_SCORE
+from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs, prepare
-from pixelsleuth.sources.recordings import origins_of, read_labels
+from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
 from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
-from pixelsleuth.sources.trees import Origin, altered_parts, label_of
+from pixelsleuth.sources.video_layouts import origins_of, read_labels
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Evaluation:
     """`metrics` as metrics.json has them; `cases` for figures and for further looks."""
 
     metrics: dict[str, Any]
-    cases: list[Case]
+    cases: list[ScoredSample]
 
 
 def evaluate(
@@ -86,7 +86,7 @@ def evaluate(
     # A real picture with several fakes is one unit with all of them.
     units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
-    cases: list[Case] = []
+    cases: list[ScoredSample] = []
     unreadable: list[str] = []
     inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
     found = detector.detect_many(
@@ -104,7 +104,7 @@ def evaluate(
             unreadable.append(str(path))
             continue
         method = origins[path].method if path in origins else ""
-        case = Case(path, bad, finding, measured, units.get(path, str(path)), method)
+        case = ScoredSample(path, bad, finding, measured, units.get(path, str(path)), method)
         if finding.kind == "image" and finding.heatmap is not None and finding.square is not None:
             shape = finding.heatmap.shape
             every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
@@ -151,11 +151,10 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
         known = opened.table["phash"][opened.rows("train")]
     found = set()
     for path in paths:
-        try:
-            square = prepare(path, detector.preparation(), whole_without_face=True).main.views.square
-        except InputError:
+        sample = detector.read(path, whole_without_face=True)
+        if isinstance(sample, Finding) or not len(known):
             continue
-        if len(known) and distances(np.array([perceptual_hash(square)]), known).min() <= NEAR:
+        if distances(np.array([perceptual_hash(sample.main.views.square)]), known).min() <= NEAR:
             found.add(path)
     return found
 
@@ -208,7 +207,7 @@ def sharpness(pixels: np.ndarray) -> float:
 
 
 def _metrics(
-    detector: Detector, cases: list[Case], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
+    detector: Detector, cases: list[ScoredSample], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
     anomalous: Path, text_pairs: int,
 ) -> dict[str, Any]:  # fmt: skip
     labels = np.array([case.anomalous for case in cases])
@@ -282,7 +281,7 @@ def _crops(detector: Detector) -> bool:
     return detector.model.config.preprocessing["crop"] == "face"
 
 
-def _paired_accuracy(pairs: Sequence[tuple[Case, Case]], name: str) -> metrics.Interval:
+def _paired_accuracy(pairs: Sequence[tuple[ScoredSample, ScoredSample]], name: str) -> metrics.Interval:
     """[share, low, high] of pairs whose fake scores above its partner, ties half."""
     difference = np.array([f.finding.scores[name] - r.finding.scores[name] for f, r in pairs])
     wins = (difference > 0) + 0.5 * (difference == 0)
@@ -290,7 +289,7 @@ def _paired_accuracy(pairs: Sequence[tuple[Case, Case]], name: str) -> metrics.I
     return metrics.interval((weights * wins).sum(1) / weights.sum(1))
 
 
-def _shortcuts(cases: list[Case], labels: np.ndarray) -> dict[str, float]:
+def _shortcuts(cases: list[ScoredSample], labels: np.ndarray) -> dict[str, float]:
     """AUROC of each trivial measure; far from .5 on either side is a way to separate the sets without looking."""
     ones = np.ones((1, len(cases)))
     table = [asdict(case.probe) for case in cases]

@@ -44,7 +44,7 @@ def measure_robustness(
     Raises:
         PixelsleuthError: a folder without a readable picture, a model for volumes, or an unknown kind.
     """
-    if detector.scanner is not None:
+    if detector.takes == "volumes":
         raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
     for kind in kinds:
         if kind not in CORRUPTIONS:

@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import Detector, Rule, ScoreOptions
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
-from pixelsleuth.scanner import Scan, Scanner
-from pixelsleuth.scoring.examine import TEXT_SCORE
-from pixelsleuth.scoring.scans import within
+from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
-from pixelsleuth.sources.scans import find_volumes, mask_of
+from pixelsleuth.sources.samples import Sample
+from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 from pixelsleuth.sources.volumes import read_mask, stem_of
 
-#: S of the text's own map.
-TEXT_RESTORATIONS = 15
 #: Ranges of slice positions within which slices are compared, where levels are matched.
 LEVELS = 10
 #: Quantile bins of pixel scores; dense at the top, where few pixels decide.
@@ -39,7 +38,7 @@ _GRADED = re.compile(rf"__({'|'.join(KINDS)})_({'|'.join(SUBTLETIES)})$")
 
 
 @dataclass
-class VolumeCase:
+class ScoredVolume:
     """One scored volume.
 
     Attributes:
@@ -70,7 +69,7 @@ class VolumeEvaluation:
     """`metrics` as metrics.json has them; `cases` for figures."""
 
     metrics: dict[str, Any]
-    cases: list[VolumeCase] = field(default_factory=list)
+    cases: list[ScoredVolume] = field(default_factory=list)
 
 
 def evaluate_volumes(
@@ -97,24 +96,25 @@ def evaluate_volumes(
     Raises:
         PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.
     """
-    scanner = detector.scanner
-    assert scanner is not None, "this is not a model for volumes"
+    if detector.takes != "volumes":
+        raise PixelsleuthError(f"expected one for volumes, got {detector.name}, which is for images", "model")
     listed = [(p, False, normal) for p in _listed(normal, "normal")] if normal else []
     listed += [(p, True, anomalous) for p in _listed(anomalous, "anomalous")]
-    cases: list[VolumeCase] = []
+    cases: list[ScoredVolume] = []
     unreadable: list[str] = []
     for number, (path, bad, root) in enumerate(listed, 1):
-        scan = scanner.read(path)
-        if isinstance(scan, Finding):
+        sample = detector.read(path)
+        if isinstance(sample, Finding):
             unreadable.append(str(path))
             continue
         try:
             mask = mask_of(path, root, masks) if bad and root is not None else None
-            lesion = scan.slices.cut(read_mask(mask, scan.volume)) if mask else np.zeros_like(scan.slices.inside)
+            lesion = lesion_of(sample, mask)
         except InputError as error:
             raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error
         keep = bad and sum(c.pixels is not None for c in cases) < pictured
-        cases.append(_case(scanner, path, bad, scan, lesion, text and bool(mask), keep))
+        options = ScoreOptions(baselines=True, reference=text and bool(mask))
+        cases.append(case_of(detector, path, sample, lesion, bad, options, keep))
         progress(number, len(listed))
     if not any(c.anomalous for c in cases):
         raise PixelsleuthError("no readable volume", "anomalous")
@@ -133,23 +133,45 @@ def _listed(root: Path, label: str) -> list[Path]:
     return found
 
 
-def _case(
-    scanner: Scanner, path: Path, bad: bool, scan: Scan, lesion: np.ndarray, text: bool, keep: bool
-) -> VolumeCase:
-    seen = scanner.examine(scan, baselines=True, text=TEXT_RESTORATIONS if text else 0)
-    finding = scanner.judge(scan, 0.1, False, seen)
+def lesion_of(sample: Sample, mask: Path | None) -> np.ndarray:
+    """(n, H, W) bool, what a mask marks on the slices of a volume; without one nothing.
+
+    Raises:
+        InputError: it cannot be read, or does not fit the volume.
+    """
+    cut = sample.slices
+    return cut.cut(read_mask(mask, sample.volume)) if mask else np.zeros_like(cut.inside)
+
+
+def case_of(
+    detector: Detector,
+    path: Path,
+    sample: Sample,
+    lesion: np.ndarray,
+    anomalous: bool,
+    options: ScoreOptions,
+    keep: bool,
+) -> ScoredVolume:
+    """One volume scored and judged.
+
+    Args:
+        keep: also its slices and their restorations, for figures.
+    """
+    (scores,) = detector.score([sample], options)
+    (judged,) = detector.judge([sample], [scores], Rule(0.1))
+    finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
-    cut = scan.slices
-    return VolumeCase(
-        path, stem_of(path).split("__")[0], bad, finding, cut.position, seen.scores, lesion, within(cut.inside),
-        {name: values.astype(np.float16) for name, values in seen.maps.items()},
-        (graded[1], graded[2]) if graded else None,
-        cut.pixels[..., 0] if keep else None, seen.restoration if keep else None,
+    restored = scores.restoration if keep else None
+    return ScoredVolume(
+        path, stem_of(path).split("__")[0], anomalous, finding, sample.slices.position, scores.scores, lesion,
+        within(sample.slices.inside), {name: values.astype(np.float16) for name, values in scores.maps.items()},
+        (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
+        None if restored is None else restored[..., 0],
     )  # fmt: skip
 
 
 def _metrics(
-    detector: Detector, cases: list[VolumeCase], masked: list[VolumeCase], unreadable: list[str],
+    detector: Detector, cases: list[ScoredVolume], masked: list[ScoredVolume], unreadable: list[str],
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:  # fmt: skip
@@ -191,7 +213,7 @@ def _sample_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: 
     }
 
 
-def slice_metrics(cases: list[VolumeCase], weights: np.ndarray) -> dict[str, Any]:
+def slice_metrics(cases: list[ScoredVolume], weights: np.ndarray) -> dict[str, Any]:
     """Of slices, as they are and with levels matched: only pairs of slices within one tenth of the way up are compared,
     for where a slice lies tells much of whether a tumour is in it. The level alone stands among the scores."""
     labels = np.concatenate([c.lesion.any((1, 2)) for c in cases])
@@ -211,7 +233,7 @@ def slice_metrics(cases: list[VolumeCase], weights: np.ndarray) -> dict[str, Any
     return result
 
 
-def _largest(case: VolumeCase, name: str) -> np.ndarray:
+def _largest(case: ScoredVolume, name: str) -> np.ndarray:
     return case.maps[name].astype(np.float64).max((1, 2))
 
 
@@ -231,14 +253,13 @@ def _matched_auroc(scores: np.ndarray, labels: np.ndarray, level: np.ndarray, we
 
 def pixel_metrics(
     detector: Detector,
-    masked: list[VolumeCase],
-    normal: list[VolumeCase],
+    masked: list[ScoredVolume],
+    normal: list[ScoredVolume],
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:
     """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
-    assert detector.scanner is not None
-    default = detector.scanner.examiner.settings.default_map
+    default = detector.scorer.settings.default_map
     weights = metrics.resample_weights([c.unit for c in masked], None)
     truth = [c.lesion[c.head] for c in masked]
     names = [name for name in masked[0].maps if all(name in c.maps for c in masked)]
@@ -248,20 +269,13 @@ def pixel_metrics(
     for name in names:
         values = [c.maps[name][c.head].astype(np.float32) for c in masked]
         edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
-        counts = metrics.pixel_counts(values, truth, weights, edges)
-        every = metrics.dice(counts)
-        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
-        best = int(np.argmax(every[0]))
-        best_at[name] = float(edges[max(0, best - 1)])
         level = thresholds.get(name)
         if level is None and name == default:
             level = float(detector.calibration.about["marked_from"])
         if level is None and normal and all(name in c.maps for c in normal):
             level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
-        if level is not None:
-            rows[name]["dsc"] = every[:, min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)]
-        pixel[name] = {key: metrics.interval(v) for key, v in rows[name].items()}
-        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        measured = metrics.map_metrics(values, truth, weights, edges, level)
+        rows[name], pixel[name], best_at[name] = measured.rows, measured.intervals(), measured.best_level
         if name == default and level is not None:
             lesions = lesion_metrics(masked, name, level, weights, peak)
     return {
@@ -311,7 +325,7 @@ class Pieces:
         return float(self.peaks[np.argmax(self.f1(np.ones((1, len(self.total))))[0])])
 
 
-def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | None = None) -> Pieces:
+def pieces_of(masked: list[ScoredVolume], name: str, level: float, peak: float | None = None) -> Pieces:
     """Of the map `name` outlined at `level`; `peak` is one of the peaks that are tried."""
     over = [case.maps[name][(case.maps[name] >= level) & case.head].astype(np.float32) for case in masked]
     tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
@@ -337,7 +351,7 @@ def pieces_of(masked: list[VolumeCase], name: str, level: float, peak: float | N
 
 
 def lesion_metrics(
-    masked: list[VolumeCase], name: str, level: float, weights: np.ndarray, peak: float | None = None
+    masked: list[ScoredVolume], name: str, level: float, weights: np.ndarray, peak: float | None = None
 ) -> dict[str, Any]:
     """By lesion: F1 of findings whose peak reaches `peak`, chosen elsewhere, else of all (`f1_best`: chosen on these
     masks); and sensitivity at so many false findings a volume (FROC), over peaks."""
@@ -360,7 +374,7 @@ def lesion_metrics(
     }
 
 
-def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) -> dict[str, Any]:
+def _by_kind(default: str, cases: list[ScoredVolume], masked: list[ScoredVolume]) -> dict[str, Any]:
     """Pasted anomalies, by kind and by subtlety: each map's pixel figures, and the default score's AUROC against the
     normal volumes."""
     result: dict[str, Any] = {}
@@ -376,12 +390,7 @@ def _by_kind(default: str, cases: list[VolumeCase], masked: list[VolumeCase]) ->
             for key in (default, *(k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration")):
                 values = [c.maps[key][c.head].astype(np.float32) for c in chosen]
                 edges = np.unique(np.quantile(np.concatenate(values), EDGES))
-                counts = metrics.pixel_counts(values, truth, weights, edges)
-                row[key] = {
-                    "auroc": metrics.interval(metrics.auroc(counts)),
-                    "ap": metrics.interval(metrics.average_precision(counts)),
-                    "dsc_best": metrics.interval(metrics.dice(counts)[:, int(np.argmax(metrics.dice(counts)[0]))]),
-                }
+                row[key] = metrics.map_metrics(values, truth, weights, edges).intervals()
             if normal:
                 both = chosen + normal
                 of_samples = np.array([c.finding.score for c in both], float)

@@ -6,8 +6,6 @@ import os
 import re
 from datetime import datetime
 
-import numpy as np
-
 from pixelsleuth.errors import InputError
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
@@ -47,17 +45,9 @@ def picture_statements(data: bytes) -> tuple[Statement, ...]:
     return tuple(found)
 
 
-def statements_of(source: Input, encoded: bytes | np.ndarray | None = None) -> tuple[Statement, ...]:
-    """What an input's file tells of itself; nothing of an array, a video or a scan.
-
-    Args:
-        encoded: the file's bytes, where they are at hand.
-    """
-    if kind_of(source) != "image":
-        return ()
-    if isinstance(encoded, bytes):
-        return picture_statements(encoded)
-    if encoded is not None or not isinstance(source, str | os.PathLike):
+def statements_of(source: Input) -> tuple[Statement, ...]:
+    """What an input's file tells of itself; nothing of an array, a video or a scan."""
+    if not isinstance(source, str | os.PathLike) or kind_of(source) != "image":
         return ()
     try:
         return picture_statements(read_bytes(source))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from pixelsleuth.files import sha256_of, whole_file, write_text
 from pixelsleuth.models.detective import DeepDetective, Detective, DetectiveConfig, build_detective
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
-from pixelsleuth.models.prior import Context, PriorConfig
+from pixelsleuth.models.prior import Context, Prior, PriorConfig
 from pixelsleuth.models.vae import VAE, VAEConfig
 from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 from pixelsleuth.records import Surprise
@@ -48,7 +49,7 @@ class ModelConfig:
         priors: architectures, the default one first.
         detective: architecture of the network taught on self-made forgeries, or None.
         vae: architecture of the baseline, or None.
-        scoring: what was fitted on training pictures after the networks (see scoring.examine.ScoreSettings).
+        scoring: what was fitted on training pictures after the networks (see scoring.settings.ScoreSettings).
         training: settings, data and figures of the training run, for the model card.
     """
 
@@ -73,7 +74,7 @@ class Model:
 
     config: ModelConfig
     vqvae: VQVAE
-    priors: dict[str, Any]
+    priors: dict[str, Prior]
     sha256: str
     detective: Detective | DeepDetective | None = None
     vae: VAE | None = None
@@ -98,15 +99,20 @@ class Model:
 
     def surprise(self, kind: str, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
         """Surprise of codes to the prior of this kind."""
-        found: Surprise = self.priors[kind].log_prob(codes, self.context(kind, scalars))
-        return found
+        return self.priors[kind].log_prob(codes, self.context(kind, scalars))
+
+    def count(self, kind: str) -> int:
+        """Parameters of the prior of this kind."""
+        prior = self.priors[kind]
+        return sum(p.numel() for p in prior.parameters()) if isinstance(prior, nn.Module) else 0
 
     @property
     def networks(self) -> list[nn.Module]:
-        return [self.vqvae, *self.priors.values(), *(n for n in (self.detective, self.vae) if n is not None)]
+        every = (self.vqvae, *self.priors.values(), self.detective, self.vae)
+        return [network for network in every if isinstance(network, nn.Module)]
 
 
-def build_prior(config: PriorConfig) -> Any:
+def build_prior(config: PriorConfig) -> MaskedPrior | PixelSNAIL:
     """A new prior with random weights."""
     return MaskedPrior(config) if config.kind == "masked" else PixelSNAIL(config)
 
@@ -192,13 +198,13 @@ def load_model(folder: Path) -> Model:
     config = load_config(folder)
     vqvae = VQVAE(config.vqvae)
     load_network(vqvae, folder / "vqvae.safetensors")
-    priors: dict[str, Any] = {}
+    priors: dict[str, Prior] = {}
     names = ["config.json", "vqvae.safetensors"]
     for number, settings in enumerate(config.priors):
-        prior = build_prior(settings)
+        made = build_prior(settings)
         names.append(prior_file(number, settings.kind))
-        load_network(prior, folder / names[-1])
-        priors[settings.kind] = prior.eval()
+        load_network(made, folder / names[-1])
+        priors[settings.kind] = made
     grid = vqvae.grid()
     for kind, prior in priors.items():
         if prior.config.grid != grid or prior.config.codes != config.vqvae.codes:
@@ -228,6 +234,13 @@ def load_model(folder: Path) -> Model:
         network.eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)
     return model
+
+
+def copy_networks(source: Path, target: Path) -> None:
+    """Copies what of a model folder does not depend on its calibration: configuration, weights, their licence."""
+    for path in sorted(source.iterdir()):
+        if path.name in ("config.json", "LICENSE-WEIGHTS") or path.suffix == ".safetensors":
+            shutil.copyfile(path, target / path.name)
 
 
 def bake(network: nn.Module) -> None:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from pixelsleuth.models.pixelsnail_cached import CachedSampler
 from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, repeated, surprise_of
-from pixelsleuth.models.raster import Walk
 from pixelsleuth.records import Surprise
 
 #: Copies of grids that are walked together: enough to keep matrix products busy; at the paper's size each copy keeps
@@ -161,7 +161,7 @@ class PixelSNAIL(nn.Module):
         (the text's algorithm).
 
         One pass finds what is flagged before anything is drawn. Images with nothing flagged are done; the others are
-        walked place by place (`Walk`), `AT_ONCE` copies together.
+        walked place by place (`CachedSampler`), `AT_ONCE` copies together.
         """
         if (where is None) == (above is None):
             raise ValueError("resample: expected exactly one of `where` and `above`")
@@ -177,7 +177,7 @@ class PixelSNAIL(nn.Module):
             return restored
         # What is kept from place to place is summed up over hundreds of steps: not in a reduced type.
         with torch.autocast(codes.device.type, enabled=False):
-            walk = Walk(self)
+            walk = CachedSampler(self)
             about = self._about(context)
             for images in touched.split(max(1, AT_ONCE // uniforms.shape[1])):
                 # With `above` a drawn code may make any later one unlikely.

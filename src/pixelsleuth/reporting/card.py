@@ -7,17 +7,23 @@ from pathlib import Path
 from pixelsleuth.files import write_text
 from pixelsleuth.models.folder import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
+from pixelsleuth.scoring.origins import least_rate
 
 
-def card_of(folder: Path, model: Model | None = None) -> str:
-    """The card as Markdown, computed from the folder's own files; `model` is what they hold, where it is loaded."""
+def card_of(folder: Path, model: Model | None = None, name: str | None = None) -> str:
+    """The card as Markdown, computed from the folder's own files.
+
+    Args:
+        model: what they hold, where it is loaded.
+        name: of the model; the folder's unless given.
+    """
     model = model or load_model(folder)
     config = model.config
     calibration: Calibration | None = None
     if (folder / "calibration.json").exists():
         calibration = load_calibration(folder / "calibration.json", model.sha256)
     training = config.training
-    lines = [f"# Model card: {folder.resolve().name}", "", f"- SHA-256: `{model.sha256}`"]
+    lines = [f"# Model card: {name or folder.resolve().name}", "", f"- SHA-256: `{model.sha256}`"]
     data = training["data"]
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(data["splits"].items()))
     lines += [
@@ -27,8 +33,8 @@ def card_of(folder: Path, model: Model | None = None) -> str:
         f"- VQ-VAE: {config.vqvae.kind}, {config.vqvae.codes} codes, grid {'x'.join(map(str, model.vqvae.grid()))}, "
         f"{sum(p.numel() for p in model.vqvae.parameters()):,} parameters",
     ]
-    for kind, prior in model.priors.items():
-        lines.append(f"- Prior: {kind}, {sum(p.numel() for p in prior.parameters()):,} parameters")
+    for kind in model.priors:
+        lines.append(f"- Prior: {kind}, {model.count(kind):,} parameters")
     if model.detective is not None:
         taught = training["settings"]
         lines.append(
@@ -51,11 +57,23 @@ def card_of(folder: Path, model: Model | None = None) -> str:
             f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
             f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
         )
-        lines += _left_out(calibration)
+        lines += _promised(calibration) + _left_out(calibration)
     licence = folder / "LICENSE-WEIGHTS"
     if licence.is_file():
         lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
     return "\n".join(lines) + "\n"
+
+
+def _promised(calibration: Calibration) -> list[str]:
+    """What rates sources can promise, as Markdown."""
+    counts = calibration.of_each_source
+    if len(counts) < 2:
+        return []
+    each, new = (least_rate(counts, promise) for promise in ("any-source", "new-source"))
+    return [
+        f"- Lowest rate for images of any one of the {len(counts)} sources {each:.2g}, for images of a source never "
+        f"seen {new:.2g} (`detect --promise`)"
+    ]
 
 
 def _left_out(calibration: Calibration) -> list[str]:
@@ -76,6 +94,6 @@ def _left_out(calibration: Calibration) -> list[str]:
     ]
 
 
-def write_card(folder: Path) -> None:
+def write_card(folder: Path, name: str | None = None) -> None:
     """Writes README.md into the model folder."""
-    write_text(folder / "README.md", card_of(folder))
+    write_text(folder / "README.md", card_of(folder, name=name))

@@ -8,7 +8,7 @@ from pixelsleuth.language import Language, language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.filefacts import FileFacts
 from pixelsleuth.scoring.complexity import FEATURES, complexity
-from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.scoring.settings import ScoreSettings
 
 #: Standard deviations from the mean of normal training pictures; beyond it lies 1% of a normal distribution.
 FAR = 2.6

@@ -15,12 +15,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.models.folder import Model
+from pixelsleuth.records import Finding
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import find_images, read_picture
-from pixelsleuth.sources.inputs import prepare
+from pixelsleuth.sources.layouts import LEVELS, altered_parts
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.trees import LEVELS, altered_parts
 
 #: Side, in pixels, that example pictures are scaled down to.
 SIDE = 256
@@ -122,14 +122,15 @@ def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
     Raises:
         PixelsleuthError: none can be read, or the model is one for volumes.
     """
-    if detector.scanner is not None:
+    if detector.takes == "volumes":
         raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
-    how, found, reason = detector.preparation(), [], "there is none"
+    found, reason = [], "there is none"
     for source in sources:
-        try:
-            found.append(prepare(source, how, whole_without_face=True).main.views.square)
-        except InputError as error:
-            reason = error.sentence
+        sample = detector.read(source, whole_without_face=True)
+        if isinstance(sample, Finding):
+            reason = sample.reason["sentence"] if sample.reason else reason
+        else:
+            found.append(sample.main.views.square)
     if not found:
         raise PixelsleuthError(f"none of {len(sources)} pictures can be read: {reason}")
     return found

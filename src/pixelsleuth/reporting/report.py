@@ -34,8 +34,8 @@ from pixelsleuth.reporting.quotes import quotes_of
 from pixelsleuth.reporting.together import together
 from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
-from pixelsleuth.scoring.examine import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.scoring.origins import least_rate
+from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
 
 #: Findings shown in full; of more inputs the most unusual ones.
@@ -59,10 +59,10 @@ class Judge:
     @classmethod
     def of(cls, detector: Detector, argument: str) -> Judge:
         folder, _ = find_model(argument)
-        model, examiner = detector.model, detector.examiner
+        model, scorer = detector.model, detector.scorer
         grid = model.vqvae.grid()
         return cls(
-            detector.name, model.sha256, argument, detector.calibration, examiner.settings, examiner.size,
+            detector.name, model.sha256, argument, detector.calibration, scorer.settings, scorer.size,
             (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 

@@ -12,15 +12,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
-from pixelsleuth.scoring.examine import DETECTIVE_MAP
-from pixelsleuth.scoring.steps import Steps, picture_steps, slice_steps
-from pixelsleuth.sources.inputs import prepare
-from pixelsleuth.sources.volumes import key_of
+from pixelsleuth.scoring.scorer import Crops, stacked
+from pixelsleuth.scoring.settings import DETECTIVE_MAP
+from pixelsleuth.scoring.trace import Trace, trace
 
 #: Nats at which the surprise's colours end, the same for every picture.
 SURPRISE = (-2.0, 6.0)
@@ -33,7 +32,7 @@ class Story:
     """One square with all its steps and what came of it.
 
     Attributes:
-        steps: see `Steps`.
+        steps: see `Trace`.
         map: (H, W) float32 over the square, the default map as it is; of a detective the probability that a place was
             altered, in [0, 1]. `map_name`: its name.
         excess: (H, W) float32, the map over its colour threshold, as `Finding.excess`.
@@ -41,7 +40,7 @@ class Story:
         where: which slice, of a volume; else "".
     """
 
-    steps: Steps
+    steps: Trace
     map: np.ndarray
     map_name: str
     excess: np.ndarray
@@ -65,46 +64,33 @@ def story_of(
     """
     if prior and prior not in detector.model.priors:
         raise PixelsleuthError(f"expected one of {', '.join(detector.model.priors)}; got {prior!r}", "prior")
-    if detector.scanner is not None:
-        return _slice_story(detector, source, rate, index)
-    finding = detector.detect(source, max_false_alarm=rate)
-    if finding.square is None or finding.kind != "image":
-        reason = finding.reason["sentence"] if finding.reason else f"expected a picture, got a {finding.kind}"
-        raise PixelsleuthError(f"{finding.path}: {reason}")
-    prepared = prepare(source, detector.preparation())
-    (look,) = next(track for track in prepared.tracks if track[0].face.box == finding.square)
-    steps = picture_steps(detector.examiner, look.views.square, prepared.sha256, prior)
-    name = detector.examiner.settings.default_map
-    return _story(detector, steps, name, finding.raw_maps[name], finding)
-
-
-def _slice_story(
-    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float, index: int | None
-) -> Story:
-    scanner = detector.scanner
-    assert scanner is not None
-    if isinstance(source, np.ndarray):
-        raise PixelsleuthError(f"{detector.name} judges volumes: expected a path, got an array")
-    scan = scanner.read(source)
-    if isinstance(scan, Finding):
-        raise PixelsleuthError(f"{scan.path}: {scan.reason['sentence'] if scan.reason else 'it cannot be judged'}")
-    seen = scanner.examine(scan)
-    finding = scanner.judge(scan, rate, True, seen)
-    numbers = [int(k) for k in scan.slices.index]
-    if index is not None and index not in numbers:
-        raise PixelsleuthError(f"expected {numbers[0]} to {numbers[-1]} of {scan.volume.path}, got {index}", "slice")
-    row = int(np.argmax(seen.scores[detector.calibration.score])) if index is None else numbers.index(index)
-    key = key_of(scan.volume.sha256, numbers[row])
-    steps = slice_steps(scanner.examiner, scan.slices.pixels[row], float(scan.slices.position[row]), key)
-    name = scanner.examiner.settings.default_map
-    return _story(detector, steps, name, seen.maps[name][row], finding, f"slice {numbers[row]}")
-
-
-def _story(detector: Detector, steps: Steps, name: str, values: np.ndarray, finding: Finding, where: str = "") -> Story:
-    # Of slices nothing outside the head counts.
-    known = np.ones_like(values) if detector.scanner is None else values > 0
+    detector.calibration.check_rate(rate)
+    sample = detector.read(source)
+    if isinstance(sample, Finding) or sample.kind == "video":
+        reason = "expected an image or a volume, got a video"
+        if isinstance(sample, Finding) and sample.reason:
+            reason = sample.reason["sentence"]
+        raise PixelsleuthError(f"{sample.path}: {reason}")
+    (scores,) = detector.score([sample])
+    (judged,) = detector.judge([sample], [scores], Rule(rate))
+    finding = detector.assembler.finding(sample, scores, judged)
+    row = judged.decisive
+    crop = stacked([sample.crops[row].views], [sample.crops[row].key])
+    where, known = "", np.ones(crop.square.shape[1:3])
+    name = detector.scorer.settings.default_map
+    if sample.kind == "volume":
+        numbers = [crop.index for crop in sample.crops]
+        if index is not None and index not in numbers:
+            raise PixelsleuthError(f"expected {numbers[0]} to {numbers[-1]} of {sample.path}, got {index}", "slice")
+        values = scores.scores[detector.calibration.score]
+        row = int(np.argmax(values)) if index is None else numbers.index(index)
+        cut = sample.slices
+        crop = Crops(cut.pixels[[row]], [sample.crops[row].key], inside=cut.inside[[row]], position=cut.position[[row]])
+        # Nothing outside the head counts.
+        where, known = f"slice {numbers[row]}", scores.maps[name][row] > 0
+    values = scores.maps[name][row]
     excess = detector.calibration.coloured(detector.calibration.excess(values)) * known
-    return Story(steps, values, name, excess, finding, where)
+    return Story(trace(detector.scorer, crop, prior), values, name, excess, finding, where)
 
 
 def steps_figure(story: Story) -> Figure:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Box, Region
-from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, new_source_p
+from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, fewest, new_source_p
 from pixelsleuth.scoring.typicality import Typicality, typicality_from_tree
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.reencoding import REENCODINGS
@@ -74,7 +74,7 @@ class Calibration:
         sources: names of the sources that the pictures come from; none where the file does not say.
         source_of: encoding -> (n,) of each score the number of its source, in the order of `scores`.
         typicality: what is usual of the pictures beside their content; None where it was not measured.
-        pictures: their perceptual hashes, 16 hexadecimal digits each, so that none is calibrated on twice.
+        pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each: none shall be ranked twice.
     """
 
     score: str
@@ -128,7 +128,7 @@ class Calibration:
         calibration sources cannot promise it."""
         if not 0 < rate < 1:
             raise CalibrationError(f"expected a rate between 0 and 1, got {rate}", "max_false_alarm")
-        needed = math.ceil(1 / rate - 1 - 1e-9)
+        needed = fewest(rate)
         if self.count < needed:
             raise CalibrationError(
                 f"{rate:g} needs at least {needed} calibration images, this model has {self.count}; calibrate with "
@@ -137,6 +137,15 @@ class Calibration:
             )
         if promise != "calibration":
             check_promise(self.sources, self.of_each_source, promise, rate)
+
+    def realised(self, rate: float) -> tuple[float, float]:
+        """Between which shares of fresh normal pictures, with 95% confidence, p <= rate: which pictures calibrate is
+        chance, too. With k = floor(rate (n + 1)) the share is Beta(k, n + 1 - k)."""
+        k = math.floor(rate * (self.count + 1) + 1e-9)
+        if k == 0:
+            return 0.0, 0.0
+        low, high = stats.beta.ppf((0.025, 0.975), k, self.count + 1 - k)
+        return float(low), float(high)
 
     def share(self, values: np.ndarray) -> np.ndarray:
         """(H, W) map -> (H, W) float32 in [0, 1): share of normal pixels at that place that are lower."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pixelsleuth.records import Face, Verdict
+from pixelsleuth.scoring.calibration import SLICE, Calibration
 from pixelsleuth.scoring.complexity import laplacian_variance
+from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.origins import Promise
 
 #: Distance of the nose from the middle between the eyes, along their line, in distances between the eyes: about 1%
 #: of calibration faces are turned further; a profile has 1 or more.
@@ -25,13 +28,12 @@ class Judgement:
 
     Attributes:
         rate: what they are held against.
-        p_looks: of each square, by track; p_tracks: of each track; p_value: of the input.
+        p_tracks: p-values of each track; p_value: of the input.
         verdicts: of each track; verdict: of the input; `reasons` and `reason`: why these are `unsure`, else None.
         counted: numbers of the tracks that the input's verdict rests on.
     """
 
     rate: float
-    p_looks: Sequence[Sequence[float]]
     p_tracks: Sequence[float]
     p_value: float
     verdicts: Sequence[Verdict]
@@ -68,31 +70,56 @@ class Judgement:
         return replace(doubted, verdict="unsure", reason=_unstable(self.p_value, again.p_value, self.rate, encoding))
 
 
-def judgement(
-    p_looks: Sequence[Sequence[float]], kind: str, rate: float, limits: Sequence[dict[str, str] | None] = ()
-) -> Judgement:
-    """Of the p-values of an input's squares, by track.
+def p_values(
+    calibration: Calibration,
+    kind: str,
+    tracks: Sequence[range],
+    scores: Mapping[str, np.ndarray],
+    promise: Promise = "calibration",
+    encoding: str = "original",
+) -> tuple[list[list[float]], list[float]]:
+    """p-values of the crops of an input, by track, and of its tracks.
+
+    Args:
+        kind: of the input: `image`, `video` or `volume`.
+        tracks: which rows of the scores are whose.
+        scores: name -> (n,) of all crops.
+        promise: which images p is valid for; of a volume the first is the only one.
+        encoding: of the calibration scores that p is among.
+    """
+    values = scores[calibration.score]
+    if kind == "volume":
+        p_crops = [[calibration.p_value(float(values[i]), SLICE) for i in rows] for rows in tracks]
+        if calibration.about["unit"] == SLICE:
+            return p_crops, of_tracks(p_crops, kind)
+        return p_crops, [calibration.p_value(volume_scores(scores)[calibration.score])]
+    p = calibration.p_by(promise)
+    p_crops = [[p(float(values[i]), encoding) for i in rows] for rows in tracks]
+    return p_crops, of_tracks(p_crops, kind)
+
+
+def judgement(p_tracks: Sequence[float], rate: float, limits: Sequence[dict[str, str] | None] = ()) -> Judgement:
+    """Of the p-values of an input's tracks.
 
     Args:
         limits: of each track, why it cannot be judged surely (see `limit_of`), or None. A limited track is `unsure`,
             and does not count beside one that is not; where all are limited, the input is `unsure`.
     """
-    limits = limits or [None] * len(p_looks)
-    p_tracks = of_tracks(p_looks, kind)
-    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_looks)))
+    limits = limits or [None] * len(p_tracks)
+    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_tracks)))
     p_value = of_input(p_tracks, counted)
     verdicts: list[Verdict] = [
         "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
     ]
     whole: Verdict = "anomalous" if p_value <= rate else "normal"
-    found = Judgement(rate, p_looks, p_tracks, p_value, verdicts, limits, whole, counted=counted)
+    found = Judgement(rate, p_tracks, p_value, verdicts, limits, whole, counted=counted)
     limit = limits[found.decisive]
     return found if limit is None else replace(found, verdict="unsure", reason=limit)
 
 
-def of_tracks(p_looks: Sequence[Sequence[float]], kind: str) -> list[float]:
-    """Of each track of a video twice the mean over its frames, valid under any dependence (Vovk & Wang 2020)."""
-    return [min(1.0, 2 * float(np.mean(ps))) if kind == "video" else ps[0] for ps in p_looks]
+def of_tracks(p_crops: Sequence[Sequence[float]], kind: str) -> list[float]:
+    """Of each track of frames or slices twice the mean of theirs, valid under any dependence (Vovk & Wang 2020)."""
+    return [ps[0] if kind == "image" else min(1.0, 2 * float(np.mean(ps))) for ps in p_crops]
 
 
 def of_input(p_tracks: Sequence[float], counted: Sequence[int]) -> float:

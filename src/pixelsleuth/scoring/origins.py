@@ -58,6 +58,15 @@ def new_source_p(groups: Sequence[np.ndarray], score: float) -> float:
     return float((1 + sum(shares)) / (len(groups) + 1))
 
 
+def fewest(rate: float) -> int:
+    """How many exchangeable pictures, or sources, a rate needs, so that any could reach p <= rate.
+
+    >>> [fewest(rate) for rate in (0.1, 0.05, 0.01)]
+    [9, 19, 99]
+    """
+    return math.ceil(1 / rate - 1 - 1e-9)
+
+
 def least_rate(counts: Sequence[int], promise: Promise) -> float:
     """The lowest rate that calibration pictures, `counts` of each source, can promise."""
     if promise == "new-source":
@@ -73,7 +82,7 @@ def check_promise(names: Sequence[str], counts: Sequence[int], promise: Promise,
             "does not say; run `pixelsleuth calibrate` again",
             "promise",
         )
-    needed = math.ceil(1 / rate - 1 - 1e-9)
+    needed = fewest(rate)
     # Rounded up: what is offered must not be refused.
     offered = math.ceil(least_rate(counts, promise) * 1e4 - 1e-9) / 1e4
     if promise == "new-source" and len(counts) < needed:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelsleuth.models.prior import Context, Prior
+from pixelsleuth.models.vqvae import VQVAE
+
+#: k of the weights' softmax (Marimont & Tarroni 2021).
+TEMPERATURE = 3.0
 #: Smallest mean residual, on the scale of [-1, 1], that a weight is computed from: a perfect restoration
 #: would otherwise get an infinite one.
 LEAST_RESIDUAL = 1e-3
@@ -38,12 +42,10 @@ class Restored:
     replaced: Tensor
 
 
-def uniforms_of(sha256: Sequence[str], restorations: int, grid: tuple[int, int]) -> Tensor:
-    """(B, S, h, w) float64 in [0, 1), keyed by a picture's SHA-256, restoration and place, so that a
+def uniforms_of(keys: Sequence[str], restorations: int, grid: tuple[int, int]) -> Tensor:
+    """(B, S, h, w) float64 in [0, 1), keyed by an image's SHA-256 in hexadecimal, restoration and place, so that a
     restoration is the same in any batch. Philox: Salmon et al. 2011."""
-    drawn = [
-        np.random.Generator(np.random.Philox(key=int(sha[:32], 16))).random((restorations, *grid)) for sha in sha256
-    ]
+    drawn = [np.random.Generator(np.random.Philox(key=int(key[:32], 16))).random((restorations, *grid)) for key in keys]
     return torch.from_numpy(np.stack(drawn))
 
 
@@ -51,16 +53,17 @@ def uniforms_of(sha256: Sequence[str], restorations: int, grid: tuple[int, int])
 def restore(
     image: Tensor,
     codes: Tensor,
-    vqvae: Any,
-    prior: Any,
-    sha256: Sequence[str],
+    vqvae: VQVAE,
+    prior: Prior,
+    keys: Sequence[str],
     *,
     restorations: int,
     above: float | None = None,
     where: Tensor | None = None,
-    k: float = 3.0,
+    scalars: Tensor | None = None,
+    k: float = TEMPERATURE,
 ) -> Restored:
-    """Draws `restorations` restorations of each picture and weighs them.
+    """Draws `restorations` restorations of each image and weighs them.
 
     Weights: w_j = softmax_j(k / mean|Y - X_j|), Y the input itself, the mean over pixels and channels on the
     intensity scale of [-1, 1] (Marimont & Tarroni 2021, section 2.3).
@@ -68,13 +71,17 @@ def restore(
     Args:
         image: (B, C, H, W) float32 in [0, 1].
         codes: (B, h, w) int64.
+        keys: of the random draws, see `uniforms_of`.
         above: codes whose surprise in nats exceeds this are drawn anew; or
         where: (B, h, w) bool, the codes to draw anew.
+        scalars: (B, n) float32, context of the images, for networks that were built for it.
     """
-    batch, grid = len(codes), tuple(codes.shape[1:])
-    uniforms = uniforms_of(sha256, restorations, grid).to(codes.device)
-    drawn = prior.resample(codes, uniforms, where=where, above=above)
-    decoded = vqvae.decode(drawn.flatten(0, 1)).view(batch, restorations, *image.shape[1:])
+    batch, grid = len(codes), (int(codes.shape[1]), int(codes.shape[2]))
+    uniforms = uniforms_of(keys, restorations, grid).to(codes.device)
+    context = None if scalars is None or not prior.config.context else Context(scalars)
+    drawn = prior.resample(codes, uniforms, where=where, above=above, context=context)
+    about = None if scalars is None or not vqvae.config.context else scalars.repeat_interleave(restorations, 0)
+    decoded = vqvae.decode(drawn.flatten(0, 1), about).view(batch, restorations, *image.shape[1:])
     distance = (decoded - image[:, None]).abs()
     weights = restoration_weights(distance.mean((2, 3, 4)) * 2, k)
     spread = weights[:, :, None, None, None]

@@ -276,12 +276,14 @@ def _by_content(head: bytes, name: str) -> Format | None:
         return _BY_SUFFIX[".ts"]
     if head[:4] == b"\0\0\0\1" and head[4:5] and head[4] & 0x1F in (7, 9):
         return _BY_SUFFIX[".h264"]
-    if _is_text(head):
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in start):
-            return SVG
-        return TEXT
-    return None
+    return _text(head) if _is_text(head) else None
+
+
+def _text(head: bytes) -> Format:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"<svg") or (start.startswith((b"<?xml", b"<!doctype svg", b"<!--")) and b"<svg" in start):
+        return SVG
+    return TEXT
 
 
 _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 16, 40, 52, 56, 64, 108, 124))

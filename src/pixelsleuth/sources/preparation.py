@@ -20,10 +20,10 @@ from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
-from pixelsleuth.sources.recordings import origins_of
+from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.store import FORMAT, NEAR, TEXT_COLUMNS, Store, Summary, distances, perceptual_hash
 from pixelsleuth.sources.tracks import Policy, Sighting, tracks_of
-from pixelsleuth.sources.trees import Origin, names_of_root, origin_of
+from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import open_video
 
 #: Pictures, and videos, written together: what a kill can cost.

@@ -22,7 +22,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.trees import source_of
+from pixelsleuth.sources.layouts import source_of
 
 FORMAT = 1
 #: Bits (of 64) by which two perceptual hashes may differ and still count as near-duplicates.

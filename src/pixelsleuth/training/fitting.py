@@ -1,4 +1,4 @@
-"""What is fitted on normal pictures after the networks: thresholds and adjustments on train, p-values on calib."""
+"""What is fitted on normal images or slices after the networks: thresholds on train, p-values on calib."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_config, load_model, save_config
-from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
 from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
-from pixelsleuth.scoring.examine import (
+from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
+from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
+from pixelsleuth.scoring.settings import (
     BOTH_TRACKS,
     CENTRE_AND_RIM,
     CENTRE_SMOOTHNESS,
@@ -26,24 +28,19 @@ from pixelsleuth.scoring.examine import (
     DETECTIVE_VIEWS,
     LAMBDA_P_QUANTILE,
     LAMBDA_S_QUANTILE,
+    MAP_SCORE,
     TWO_WAY,
-    Evidence,
-    Examiner,
     ScoreSettings,
-    Squares,
     judge_of,
-    near_scores,
-    raw_scores,
     settings_from_tree,
-    stacked,
 )
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
-from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.store import Store, perceptual_hash
 from pixelsleuth.sources.traits import traits_of
-from pixelsleuth.training.data import balanced
-from pixelsleuth.training.ranking import Ranked, ranked
+from pixelsleuth.training.data import balanced, to_float
+from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
@@ -52,6 +49,8 @@ BATCH = 32
 FEWEST_NEAR = 100
 #: Most calibration pictures of one source where there are several.
 MOST_OF_SOURCE = 500
+#: Fewest calibration volumes, with which a rate of 10% can be promised.
+FEWEST_VOLUMES = 9
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Of each prior's scores, those that are also given adjusted for complexity.
@@ -62,19 +61,15 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
     `rows`, pictures that the networks were trained on."""
     rows = _fitted_on(store, rows)
-    examiner = Examiner(model, ScoreSettings())
+    scorer = Scorer(model, ScoreSettings())
     parts = []
     for start in range(0, len(rows), BATCH):
-        parts.append(examiner.evidence(_squares(store, rows[start : start + BATCH], examiner)))
+        parts.append(scorer.measure(crops_of(store, rows[start : start + BATCH], scorer)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
-    nll = {kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()}
-    settings = ScoreSettings(
-        lambda_s={kind: float(np.quantile(v, LAMBDA_S_QUANTILE)) for kind, v in nll.items()},
-        lambda_p={kind: float(np.quantile(v, LAMBDA_P_QUANTILE)) for kind, v in nll.items()},
-        mean_nll={kind: float(v.mean()) for kind, v in nll.items()},
-    )
-    scores = raw_scores(whole, settings)
+    settings = thresholds({kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()})
+    scores, features = raw_scores(whole, settings), whole.complexity
+    assert features is not None, "images have complexity"
     if isinstance(model.detective, DeepDetective):
         scores[DETECTIVE_NEAR] = near_scores(whole)
     kind = judge_of(model.priors)
@@ -87,8 +82,8 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
         *(name for name in (CENTRE_AND_RIM, CENTRE_SMOOTHNESS, DETECTIVE) if name in scores),
     ]
     try:
-        settings = replace(settings, adjusted={n: fit_adjustment(scores[n], whole.complexity) for n in names})
-        settings = _fitted_views(settings, scores, whole.complexity)
+        settings = replace(settings, adjusted={n: fit_adjustment(scores[n], features) for n in names})
+        settings = _fitted_views(settings, scores, features)
     except ValueError:
         # Too few pictures to regress on: the raw score is all there is.
         return replace(settings, default=f"{kind}_local_max")
@@ -102,6 +97,43 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     # An edit changes complexity too. Where normal pictures are all alike in it, as scans or parts are, the adjustment
     # would explain the anomaly away.
     return replace(settings, default=f"{kind}_local_max")
+
+
+def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int, learned: bool) -> tuple[ScoreSettings, Atlas]:
+    """Thresholds lambda_s and lambda_p (quantiles over codes of healthy training slices), defaults, and the atlas.
+
+    Args:
+        learned: whether the model has, or will have, a detective; it may see the atlas, so it is taught after this.
+    """
+    nll: dict[str, list[np.ndarray]] = {kind: [] for kind in model.priors}
+    first = next(iter(model.priors))
+    position = store.table["position"][rows]
+
+    @torch.no_grad()
+    def slices(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = to_float(torch.from_numpy(store.pixels(rows[numbers])))
+        scalars = torch.from_numpy(position[numbers].astype(np.float32))[:, None]
+        codes = model.encode(image, scalars)
+        seen = {kind: model.surprise(kind, codes, scalars) for kind in model.priors}
+        for kind, one in seen.items():
+            nll[kind].append(one.nll.numpy().ravel())
+        return image[:, 0].numpy(), (seen[first].nll - seen[first].entropy).numpy()
+
+    atlas = fit_atlas(slices, position)
+    settings = thresholds({kind: np.concatenate(parts) for kind, parts in nll.items()})
+    # Where the sequence tells the sign, what was learnt and what is bright are independent evidence.
+    learned_map = "detective_x_brightness" if sign else DETECTIVE_MAP
+    default, default_map = (DETECTIVE, learned_map) if learned else (MAP_SCORE, "restoration")
+    return replace(settings, default=default, default_map=default_map, sign=sign), atlas
+
+
+def thresholds(nll: dict[str, np.ndarray]) -> ScoreSettings:
+    """lambda_s, lambda_p and the mean of each prior's negative log-likelihoods of normal training codes, in nats."""
+    return ScoreSettings(
+        lambda_s={kind: float(np.quantile(values, LAMBDA_S_QUANTILE)) for kind, values in nll.items()},
+        lambda_p={kind: float(np.quantile(values, LAMBDA_P_QUANTILE)) for kind, values in nll.items()},
+        mean_nll={kind: float(values.mean()) for kind, values in nll.items()},
+    )
 
 
 def _fitted_on(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -126,48 +158,14 @@ def _fitted_views(settings: ScoreSettings, scores: dict[str, np.ndarray], featur
     return replace(settings, adjusted={**settings.adjusted, DETECTIVE_NEAR: near}, views_spread=float(both.std()))
 
 
-def _squares(store: Store, rows: np.ndarray, examiner: Examiner) -> Squares:
-    """Stored pictures as an examiner takes them."""
-    sizes = examiner.sizes
+def crops_of(store: Store, rows: np.ndarray, scorer: Scorer) -> Crops:
+    """Stored images as a scorer takes them."""
+    sizes = scorer.sizes
     close = store.pixels(rows, sizes.close) if sizes.close != sizes.square else None
     which = np.array([i for i, row in enumerate(rows) if sizes.near and store.box(int(row)).width >= NEAR_SIDE], int)
     near = store.pixels(rows[which], sizes.near) if len(which) else None
-    return Squares(store.pixels(rows), close, near, which if len(which) else None)
-
-
-def joined(parts: list[Evidence]) -> Evidence:
-    """Evidence of several batches as of one."""
-
-    def surprise(pieces: list[Surprise]) -> Surprise:
-        return Surprise(torch.cat([p.nll for p in pieces]), torch.cat([p.entropy for p in pieces]))
-
-    return Evidence(
-        torch.cat([p.codes for p in parts]),
-        {kind: surprise([p.surprise[kind] for p in parts]) for kind in parts[0].surprise},
-        surprise([p.rim for p in parts if p.rim is not None]) if parts[0].rim is not None else None,
-        surprise([p.two_way for p in parts if p.two_way is not None]) if parts[0].two_way is not None else None,
-        np.concatenate([p.smoothness for p in parts]),
-        np.concatenate([p.complexity for p in parts]),
-        None
-        if parts[0].altered is None
-        else (
-            torch.cat([p.altered[0] for p in parts if p.altered is not None]),
-            torch.cat([p.altered[1] for p in parts if p.altered is not None]),
-        ),
-        _joined_near(parts),
-    )
-
-
-def _joined_near(parts: list[Evidence]) -> tuple[np.ndarray, torch.Tensor, torch.Tensor] | None:
-    first, found = 0, []
-    for part in parts:
-        if part.near is not None:
-            found.append((part.near[0] + first, *part.near[1:]))
-        first += len(part.smoothness)
-    if not found:
-        return None
-    which, places, windows = zip(*found, strict=True)
-    return np.concatenate(which), torch.cat(places), torch.cat(windows)
+    keys = store.table["sha256"][rows].tolist()
+    return Crops(store.pixels(rows), keys, close, near, which if len(which) else None)
 
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
@@ -186,26 +184,40 @@ def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
     return np.array(sorted(kept.values()), int)
 
 
-def check_calibration_rows(store: Store) -> np.ndarray:
-    """Rows of the calibration pictures.
+def calibration_units(store: Store) -> list[np.ndarray]:
+    """Rows of what is ranked as one: each normal calibration image, one of each group; of volumes all slices of each
+    that has a healthy one.
 
     Raises:
-        CalibrationError: fewer than `FEWEST`.
-        PixelsleuthError: a picture or a group stands in `calib` and in `train` or `val`.
+        CalibrationError: fewer than `FEWEST` images or `FEWEST_VOLUMES`.
+        PixelsleuthError: a unit or its group stands in `calib` and in `train` or `val`.
     """
-    rows = one_of_each_group(store, store.rows("calib"))
-    if len(rows) < FEWEST:
-        raise CalibrationError(
-            f"{store.path} has {len(rows)} normal pictures of split 'calib' (one of each group counts), at least "
-            f"{FEWEST} are needed; put pictures into a folder named 'calib'"
+    volumes = store.holds_volumes
+    rows = store.rows("calib", normal_only=not volumes)
+    if volumes:
+        group, label = store.table["group"], store.table["label"]
+        units = [rows[group[rows] == name] for name in dict.fromkeys(group[rows].tolist())]
+        units = [unit for unit in units if (label[unit] != "anomalous").any()]
+        what, fewest, advice = (
+            "volumes",
+            FEWEST_VOLUMES,
+            ("put volumes into a folder named 'calib', or give at least 20 to train on, of which some will calibrate"),
         )
-    others = store.rows("train", "val")
-    for column in ("sha256", "group"):
+    else:
+        rows = one_of_each_group(store, rows)
+        units = list(rows[:, None])
+        what, fewest, advice = "normal images", FEWEST, "put images into a folder named 'calib'"
+    if len(units) < fewest:
+        raise CalibrationError(
+            f"{store.path} has {len(units)} {what} of split 'calib' (one of each group counts), at least {fewest} are "
+            f"needed; {advice}"
+        )
+    others = store.rows("train", "val", normal_only=not volumes)
+    for column, name in (("sha256", what), ("group", "groups (patients, videos, persons)")):
         seen = set(store.table[column][others].tolist()) - {""}
         if seen & set(store.table[column][rows].tolist()):
-            what = "pictures" if column == "sha256" else "groups (videos, persons)"
-            raise PixelsleuthError(f"{store.path}: {what} stand in 'calib' and in 'train' or 'val'; prepare it again")
-    return rows
+            raise PixelsleuthError(f"{store.path}: {name} stand in 'calib' and in 'train' or 'val'; prepare it again")
+    return units
 
 
 def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
@@ -228,17 +240,18 @@ def calibrate(
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Ranks the pictures of split `calib` and writes `calibration.json` into the model folder.
+    """Ranks the images or volumes of split `calib` and writes `calibration.json` into the model folder.
 
     Raises:
-        PixelsleuthError: the store was prepared otherwise than the model's, or shares pictures with its training.
-        CalibrationError: fewer than 19 pictures of split `calib`.
+        PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training.
+        CalibrationError: too few images or volumes of split `calib`.
     """
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    examiner = Examiner(model, settings_from_tree(model.config.scoring), dtype)
     with Store(store_path) as store:
+        if store.holds_volumes and dtype != "float32":
+            raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
         if wrong:
             key, value = next(iter(wrong.items()))
@@ -246,33 +259,37 @@ def calibrate(
             raise PixelsleuthError(
                 f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
-        rows = np.random.default_rng(0).permutation(evened_out(store, check_calibration_rows(store)))
-
-        def batches() -> Iterator[Ranked]:
-            for start in range(0, len(rows), BATCH):
-                yield _ranked_rows(store, rows[start : start + BATCH], examiner)
-                progress(min(start + BATCH, len(rows)), len(rows))
-
-        calibration = ranked(model, dtype, batches())
+        units = calibration_units(store)
+        atlas = load_atlas(folder) if store.holds_volumes else None
+        scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
+        if store.holds_volumes:
+            calibration = ranked_volumes(scorer, store, units, progress)
+        else:
+            rows = np.random.default_rng(0).permutation(evened_out(store, np.concatenate(units)))
+            calibration = ranked(scorer, _batches(store, rows, scorer, progress))
     save_calibration(folder / "calibration.json", calibration)
     return calibration
 
 
-def _ranked_rows(store: Store, rows: np.ndarray, examiner: Examiner) -> Ranked:
-    """Stored pictures as they are ranked."""
-    squares = _squares(store, rows, examiner)
+def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[Ranked]:
+    for start in range(0, len(rows), BATCH):
+        yield _ranked_rows(store, rows[start : start + BATCH], scorer)
+        progress(min(start + BATCH, len(rows)), len(rows))
+
+
+def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
+    """Stored images as they are ranked."""
+    crops = crops_of(store, rows, scorer)
     encoded = [store.encoded(int(row)) for row in rows]
     boxes = [store.box(int(row)) for row in rows]
     pixels = [decode(data).pixels for data in encoded]
-    reencoded = {
-        name: stacked([cut_reencoded(p, box, examiner.sizes, name) for p, box in zip(pixels, boxes, strict=True)])
-        for name in REENCODINGS
-    }
+    reencoded = {}
+    for name in REENCODINGS:
+        views = [cut_reencoded(p, box, scorer.sizes, name) for p, box in zip(pixels, boxes, strict=True)]
+        reencoded[name] = stacked(views, crops.keys)
     traits = [
         traits_of(square, box.width, data, store.points(int(row)))
-        for square, box, data, row in zip(squares.square, boxes, encoded, rows, strict=True)
+        for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
     ]
-    return Ranked(
-        squares, reencoded, store.table["sha256"][rows].tolist(), store.sources(rows), np.stack(traits),
-        [f"{int(h):016x}" for h in store.table["phash"][rows]],
-    )  # fmt: skip
+    pictures = [f"{int(perceptual_hash(p)):016x}" for p in pixels]
+    return Ranked(crops, reencoded, store.sources(rows), np.stack(traits), pictures)

@@ -14,7 +14,7 @@ from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import MAP_STRIDE
 from pixelsleuth.models.folder import Model
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.examine import judging_surprise
+from pixelsleuth.scoring.scorer import Encoded, judging_surprise
 from pixelsleuth.training.data import to_float
 from pixelsleuth.training.forging import Forged
 
@@ -111,7 +111,7 @@ def lessons_of(
         image = to_float(torch.from_numpy(flat[start : start + BATCH])).contiguous(memory_format=torch.channels_last)
         about = None if scalars is None else torch.from_numpy(scalars[start : start + BATCH])
         codes = model.encode(image, about)
-        seen = judging_surprise(model, image, codes, about)
+        seen = judging_surprise(model, Encoded(image, codes, about))
         felt.append(torch.stack([seen.nll, seen.entropy], 1).half().numpy())
         decoded = model.decode(codes, about).permute(0, 2, 3, 1)
         made[start : start + BATCH] = decoded.mul(255).round().byte().numpy()

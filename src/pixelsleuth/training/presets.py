@@ -75,8 +75,8 @@ class Settings:
         pairs: training pictures that a forgery is made of; of slices, which are few, each is taken several times.
         vae, vae_stage: a plain VAE that `evaluate` compares with; 0 epochs: the model has none.
         sign: of volumes: 1 where anomalies are brighter in this sequence, as lesions on FLAIR are, -1 darker, 0 either.
-        init: a model (a bundled name or a folder) whose VQ-VAE and priors are trained on, or with 0 epochs kept as they
-            are; "": they begin at random.
+        init: a model (a bundled name or a folder) whose networks are trained on; with 0 epochs VQ-VAE and priors stay
+            as they are. "": they begin at random, a deep detective's trunk with ImageNet's weights.
     """
 
     preset: str = "fast"
@@ -124,8 +124,8 @@ PRESETS: dict[str, Settings] = {
     "faces": Settings(
         "faces",
         vqvae_stage=Stage(epochs=4, balance=0.5),
-        prior_stage=Stage(epochs=4, balance=0.5),
-        detective=DetectiveConfig(kind="deep"),
+        prior_stage=Stage(epochs=6, batch=64, balance=0.5),
+        detective=DetectiveConfig(kind="deep", size=256),
         detective_stage=Stage(
             epochs=0.95, batch=12, learning_rate=4e-4, augment="none", precision="32-true", balance=0.5
         ),

@@ -1,51 +1,54 @@
-"""Ranking normal pictures that no network was trained on, whatever they were read from."""
+"""Ranking normal images and volumes that no network was trained on, whatever they were read from."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.models.folder import Model
-from pixelsleuth.scoring.calibration import Calibration, map_quantiles
-from pixelsleuth.scoring.examine import Examiner, Squares, settings_from_tree
+from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
+from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import conformal_p
+from pixelsleuth.scoring.scorer import Crops, Scorer
 from pixelsleuth.scoring.typicality import fit_typicality
 from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.store import Store
 
 #: Calibration pictures that maps are made of: restorations are what calibration spends its time on.
 MOST_MAPS = 1000
+#: Slices scored together.
+SLICES = 16
+#: Share of healthy pixels above the threshold by which a map becomes a segmentation.
+MARKED = 0.005
 #: Rates that are looked at for sources left out.
 RATES = (0.01, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """A batch of calibration pictures, as an examiner takes them.
+    """A batch of calibration images, as a scorer takes them.
 
     Attributes:
-        squares: B of them; reencoded: the same after each of `REENCODINGS`.
-        sha256: of each picture, for random draws.
+        crops: B of them; reencoded: the same after each of `REENCODINGS`.
         sources: the name of each picture's source.
         traits: (B, T) float64, see sources.traits.
-        pictures: perceptual hashes, 16 hexadecimal digits each.
+        pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each.
     """
 
-    squares: Squares
-    reencoded: dict[str, Squares]
-    sha256: Sequence[str]
+    crops: Crops
+    reencoded: dict[str, Crops]
     sources: Sequence[str]
     traits: np.ndarray
     pictures: Sequence[str]
 
 
-def ranked(model: Model, dtype: str, batches: Iterable[Ranked]) -> Calibration:
-    """The calibration of a model on pictures in an order that says nothing of them: the first `MOST_MAPS` get maps."""
-    settings = settings_from_tree(model.config.scoring)
-    examiner = Examiner(model, settings, dtype)
-    restore = settings.default_map == "restoration"
+def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
+    """The calibration of a model on images in an order that says nothing of them: the first `MOST_MAPS` get maps."""
+    settings, model = scorer.settings, scorer.model
     scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
     maps: list[np.ndarray] = []
     traits: list[np.ndarray] = []
@@ -53,12 +56,12 @@ def ranked(model: Model, dtype: str, batches: Iterable[Ranked]) -> Calibration:
     pictures: list[str] = []
     for batch in batches:
         mapped = len(sources) < MOST_MAPS
-        found = examiner.examine(batch.squares, batch.sha256, maps=mapped, restorations=restore, every_score=False)
+        found = scorer.score([batch.crops], maps=mapped, restorations=False, every_score=False)
         scores["original"].append(found.scores[settings.default])
         if found.maps:
             maps.append(found.maps[settings.default_map])
         for name in REENCODINGS:
-            again = examiner.examine(batch.reencoded[name], batch.sha256, maps=False, every_score=False)
+            again = scorer.score([batch.reencoded[name]], maps=False, every_score=False)
             scores[name].append(again.scores[settings.default])
         traits.append(batch.traits)
         sources += batch.sources
@@ -75,13 +78,65 @@ def ranked(model: Model, dtype: str, batches: Iterable[Ranked]) -> Calibration:
     faces = model.config.preprocessing["crop"] == "face"
     typicality = fit_typicality(np.concatenate(traits), np.array(sources)) if faces else None
     calibration = Calibration(
-        settings.default, ascending, map_quantiles(np.concatenate(maps)), np.zeros(0), dtype, model.sha256, about,
-        names, source_of, typicality, tuple(sorted(pictures)),
+        settings.default, ascending, map_quantiles(np.concatenate(maps)), np.zeros(0), scorer.dtype, model.sha256,
+        about, names, source_of, typicality, tuple(sorted(pictures)),
     )  # fmt: skip
-    largest = np.sort([float(calibration.excess(one).max()) for block in maps for one in block])
     if len(names) > 1:
         about["left_out"] = left_out_rates(ascending["original"], np.array(names)[source_of["original"]])
-    return replace(calibration, largest=largest)
+    return _with_largest(calibration, [one[None] for block in maps for one in block])
+
+
+def ranked_volumes(
+    scorer: Scorer, store: Store, units: Sequence[np.ndarray], progress: Callable[[int, int], None]
+) -> Calibration:
+    """The calibration of a model on volumes: on whole ones where all their slices are healthy, else on one healthy
+    slice of each, drawn by hash, for slices of one head are not exchangeable with those of others.
+
+    Args:
+        units: rows of the slices of each volume.
+    """
+    settings, label = scorer.settings, store.table["label"]
+    healthy = all((label[rows] != "anomalous").all() for rows in units)
+    scores: dict[str, list[float]] = {"original": [], SLICE: []}
+    maps, inside = [], []
+    for number, rows in enumerate(units, 1):
+        # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
+        found = scorer.score(_slices(store, rows), maps=False)
+        normal = np.flatnonzero(label[rows] != "anomalous")
+        one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
+        of_slice = float(found.scores[settings.default][one])
+        scores[SLICE].append(of_slice)
+        scores["original"].append(volume_scores(found.scores)[settings.default] if healthy else of_slice)
+        maps.append(found.maps[settings.default_map][normal])
+        inside.append(maps[-1][within(store.inside(rows[normal]))])
+        progress(number, len(units))
+    sources = [Path(source) for source in store.table["source"][np.concatenate(units)]]
+    about = {
+        "images": len(units), "unit": "volume" if healthy else SLICE,
+        "sources": dict(Counter(f"{source.parent.name}/{source.name}" for source in sources)),
+        "maps": sum(map(len, maps)), "marked_from": float(np.quantile(np.concatenate(inside), 1 - MARKED)),
+    }  # fmt: skip
+    ascending = {name: np.sort(values) for name, values in scores.items()}
+    quantiles = map_quantiles(np.concatenate(maps))
+    sha256 = scorer.model.sha256
+    return _with_largest(
+        Calibration(settings.default, ascending, quantiles, np.zeros(0), scorer.dtype, sha256, about), maps
+    )
+
+
+def _slices(store: Store, rows: np.ndarray) -> Iterator[Crops]:
+    """The slices of one stored volume, batch by batch."""
+    keys, position = store.table["sha256"][rows].tolist(), store.table["position"][rows]
+    for start in range(0, len(rows), SLICES):
+        some = slice(start, start + SLICES)
+        yield Crops(store.pixels(rows[some]), keys[some], inside=store.inside(rows[some]), position=position[some])
+
+
+def _with_largest(calibration: Calibration, maps: Iterable[np.ndarray]) -> Calibration:
+    """With the largest excess of each image or volume, whose (k, H, W) maps are given: regions are compared with it."""
+    return replace(
+        calibration, largest=np.sort([max(float(calibration.excess(one).max()) for one in block) for block in maps])
+    )
 
 
 def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:

@@ -25,6 +25,7 @@ from pixelsleuth.models.folder import (
     ModelConfig,
     build_prior,
     find_model,
+    load_config,
     load_model,
     load_network,
     prior_file,
@@ -36,25 +37,24 @@ from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
-from pixelsleuth.scoring.examine import ScoreSettings
+from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
-from pixelsleuth.training.fitting import fit_scores, save_scores
+from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
 from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
-from pixelsleuth.training.scan_fitting import fit_slices
-from pixelsleuth.training.scan_forging import forge_slices
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
     VQVAEStage,
     reconstruction_metrics,
 )
+from pixelsleuth.training.volume_forging import forge_slices
 
 #: Random views of each scan that a prior learns from beside the scan and its mirror image.
 SCAN_VIEWS = 6
@@ -239,7 +239,11 @@ def _taught_deep(
             f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
             "it again, or take the preset fast"
         )
-    if settings.detective.pretrained:
+    begun = find_model(settings.init)[0] if settings.init else None
+    config = load_config(begun).detective if begun else None
+    if begun is not None and config is not None and config.kind == "deep":
+        load_network(detective, begun / DETECTIVE_FILE)
+    elif settings.detective.pretrained:
         detective.trunk.load_state_dict(imagenet_weights())
     stage = settings.detective_stage
     say(f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces")

@@ -162,7 +162,7 @@ def _of(kind: str, *codes: int) -> dict[str, Any]:
     return {"response_class": Response, "responses": {**good, **_problems(*codes)}}
 
 
-def application(
+def application(  # noqa: C901 - a route is a closure over the queue; each is short
     detector: Detector, argument: str, *, rate: float = MAX_FALSE_ALARM, most_bytes: int = MOST_BYTES, token: str = "",
     desk: Desk | None = None,
 ) -> Any:  # fmt: skip

@@ -9,16 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from pixelsleuth.detector import Detector, ScoreOptions
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
-from pixelsleuth.evaluation.volumes import VolumeCase, VolumeEvaluation
+from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, case_of, lesion_of
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.curves import shown
-from pixelsleuth.reporting.evaluated import print_table
 from pixelsleuth.reporting.figures import save_figure
-from pixelsleuth.scanner import Scanner
-from pixelsleuth.scoring.scans import MAP_SCORE, within
-from pixelsleuth.sources.volumes import read_mask, stem_of
+from pixelsleuth.reporting.tables import print_table
+from pixelsleuth.scoring.settings import MAP_SCORE
 
 
 def show_volumes(metrics: dict[str, Any], console: Console) -> None:
@@ -72,7 +71,7 @@ def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
         save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
 
 
-def pictured_case(scanner: Scanner, path: Path, mask: Path | None) -> VolumeCase:
+def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
     """One volume judged and kept as `slices_figure` draws it.
 
     Args:
@@ -81,23 +80,17 @@ def pictured_case(scanner: Scanner, path: Path, mask: Path | None) -> VolumeCase
     Raises:
         PixelsleuthError: the volume cannot be judged, or its mask does not fit.
     """
-    scan = scanner.read(path)
-    if isinstance(scan, Finding):
-        raise PixelsleuthError(f"{path}: {scan.reason['sentence'] if scan.reason else 'it cannot be judged'}")
-    cut, seen = scan.slices, scanner.examine(scan)
+    sample = detector.read(path)
+    if isinstance(sample, Finding):
+        raise PixelsleuthError(f"{path}: {sample.reason['sentence'] if sample.reason else 'it cannot be judged'}")
     try:
-        lesion = cut.cut(read_mask(mask, scan.volume)) if mask else np.zeros_like(cut.inside)
+        lesion = lesion_of(sample, mask)
     except InputError as error:
         raise PixelsleuthError(f"{mask}: {error.sentence}") from error
-    default = scanner.examiner.settings.default_map
-    return VolumeCase(
-        path, stem_of(path), bool(lesion.any()), scanner.judge(scan, 0.1, False, seen), cut.position, seen.scores,
-        lesion, within(cut.inside), {default: seen.maps[default]}, pixels=cut.pixels[..., 0],
-        restoration=seen.restoration,
-    )  # fmt: skip
+    return case_of(detector, path, sample, lesion, bool(lesion.any()), ScoreOptions(), keep=True)
 
 
-def slices_figure(cases: list[VolumeCase], name: str) -> Figure:
+def slices_figure(cases: list[ScoredVolume], name: str) -> Figure:
     """Rows of volumes, columns of slice, mask, restoration and map; of each the slice with the largest lesion, or the
     most unusual one."""
     figure = Figure(figsize=(8, 2.05 * len(cases)), layout="constrained")

@@ -7,41 +7,39 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
-from pixelsleuth.scanner import Scanner
 from pixelsleuth.sources.volumes import in_file_order, save_volume
 
 
-def write_sample(scanner: Scanner, path: Path, out: Path) -> str:
+def write_sample(detector: Detector, path: Path, out: Path) -> str:
     """Writes `NAME.txt` with one number in [0, 1]; what cannot be read gets 1. Gives the reason then, else "".
 
     The number is the normal distribution's share below the score, with the calibration scores' mean and spread: ranks
     alone would tie all that lies beyond them.
     """
-    scan = scanner.read(path)
-    if isinstance(scan, Finding):
+    (finding,) = detector.detect_many([path], max_false_alarm=0.5, heatmap=False)
+    if finding.score is None:
         write_text(out / f"{path.name}.txt", "1.0\n")
-        return _reason(path, scan)
-    finding = scanner.judge(scan, 0.5, False)
-    known = scanner.calibration.scores["original"]
+        return _reason(path, finding)
+    known = detector.calibration.scores["original"]
     value = float(stats.norm.cdf((finding.score - known.mean()) / max(float(known.std()), 1e-9)))
     write_text(out / f"{path.name}.txt", f"{value:.9g}\n")
     return ""
 
 
-def write_pixels(scanner: Scanner, path: Path, out: Path) -> str:
+def write_pixels(detector: Detector, path: Path, out: Path) -> str:
     """Writes `NAME`, a float32 map in [0, 1] in the volume's space; nothing where it cannot be read, for its shape is
     not known. Gives the reason then, else ""."""
-    scan = scanner.read(path)
-    if isinstance(scan, Finding):
-        return _reason(path, scan)
-    seen = scanner.examine(scan)
-    raw = seen.maps[scanner.examiner.settings.default_map]
-    largest = max(float(scanner.calibration.quantiles.max()), 1e-9)
+    sample = detector.read(path)
+    if isinstance(sample, Finding):
+        return _reason(path, sample)
+    raw = detector.score([sample])[0].maps[detector.scorer.settings.default_map]
+    largest = max(float(detector.calibration.quantiles.max()), 1e-9)
     # Squashed, not cut off: what lies beyond every healthy pixel still has its order.
-    drawn = scan.slices.drawn_back(np.maximum(raw, 0) / (np.maximum(raw, 0) + largest))
-    save_volume(out / path.name, in_file_order(drawn, scan.volume), scan.volume.affine)
+    drawn = sample.slices.drawn_back(np.maximum(raw, 0) / (np.maximum(raw, 0) + largest))
+    save_volume(out / path.name, in_file_order(drawn, sample.volume), sample.volume.affine)
     return ""
 
 

@@ -11,25 +11,28 @@ import numpy as np
 import torch
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import PIXEL_SIDE, Case
-from pixelsleuth.scoring.restoration import pooled, restore
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
+from pixelsleuth.records import Finding
+from pixelsleuth.scoring.maps import centre_prior
+from pixelsleuth.scoring.restoration import pooled
+from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.sources.anomalies import partner_mask
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import find_images, read_picture
-from pixelsleuth.sources.inputs import prepare
+from pixelsleuth.sources.samples import Sample
 
-#: Pairs on which the text's own restoration map (PixelSNAIL, S = 15) is measured.
+#: Pairs on which the map of Marimont & Tarroni 2021 (PixelSNAIL, S = 15) is measured.
 TEXT_PAIRS = 50
-TEXT_RESTORATIONS = 15
 TEXT_BATCH = 8
 #: A map calls a pixel anomalous above this quantile of its values on the normal pictures.
 DSC_QUANTILE = 0.95
 
 
 def masked_cases(
-    cases: list[Case], pairs: list[tuple[Case, Case]], masks: Path | None, anomalous: Path
-) -> Iterator[tuple[Case, Case | None, np.ndarray]]:
+    cases: list[ScoredSample], pairs: list[tuple[ScoredSample, ScoredSample]], masks: Path | None, anomalous: Path
+) -> Iterator[tuple[ScoredSample, ScoredSample | None, np.ndarray]]:
     """(anomalous case, its partner, its mask (PIXEL_SIDE, PIXEL_SIDE) bool)."""
     partner = {fake.path: real for fake, real in pairs}
     if masks is not None:
@@ -49,7 +52,10 @@ def masked_cases(
 
 
 def pixel_metrics(
-    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]], cases: list[Case], text_pairs: int
+    detector: Detector,
+    masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]],
+    cases: list[ScoredSample],
+    text_pairs: int,
 ) -> dict[str, Any]:
     """`pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the partner's own
     map against the fake's mask, which tells how much of a figure is position alone."""
@@ -64,15 +70,9 @@ def pixel_metrics(
     pixel: dict[str, Any] = {}
     rows: dict[str, dict[str, np.ndarray]] = {}
     for name, values in maps.items():
-        edges = metrics.pixel_edges(values)
-        counts = metrics.pixel_counts(values, truth, weights, edges)
         level = np.quantile([m[name] for m in normal_maps], DSC_QUANTILE) if name in names else np.quantile(centre, 0.8)
-        every = metrics.dice(counts)
-        at = min(int(np.searchsorted(edges, level, "right")), every.shape[1] - 1)
-        best = int(np.argmax(every[0]))
-        rows[name] = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts), "dsc": every[:, at]}
-        pixel[name] = {key: metrics.interval(values) for key, values in rows[name].items()}
-        pixel[name]["dsc_best"] = metrics.interval(every[:, best])
+        measured = metrics.map_metrics(values, truth, weights, level=float(level))
+        rows[name], pixel[name] = measured.rows, measured.intervals()
         if paired and name in names:
             having = [i for i, _ in paired]
             change = [
@@ -81,11 +81,9 @@ def pixel_metrics(
             ]
             theirs = [real.maps[name] for _, real in paired]
             for key, these in (("change_auroc", change), ("partner_auroc", theirs)):
-                found = metrics.pixel_counts(
-                    these, [truth[i] for i in having], weights[:, having], metrics.pixel_edges(these)
-                )
-                pixel[name][key] = metrics.interval(metrics.auroc(found))
-    default = rows[detector.examiner.settings.default_map]
+                found = metrics.map_metrics(these, [truth[i] for i in having], weights[:, having])
+                pixel[name][key] = metrics.interval(found.rows["auroc"])
+    default = rows[detector.scorer.settings.default_map]
     result: dict[str, Any] = {
         "pixel_differences": {
             name: {key: metrics.interval(default[key] - values) for key, values in rows[name].items()}
@@ -94,7 +92,7 @@ def pixel_metrics(
         },
         "n_masked": len(masked),
         "pixel_prevalence": round(float(np.mean([m.mean() for m in truth])), 4),
-        "default_map": detector.examiner.settings.default_map,
+        "default_map": detector.scorer.settings.default_map,
         "pixel": pixel,
         "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
     }
@@ -109,22 +107,15 @@ def pixel_metrics(
             if name not in names:
                 continue
             ours = [fake.maps[name] for fake, _, _ in some]
-            counts = metrics.pixel_counts(ours, truth, of_some, metrics.pixel_edges(ours))
+            our_rows = metrics.map_metrics(ours, truth, of_some).rows
             result["pixel_differences"][label] = {
-                "auroc": metrics.interval(metrics.auroc(counts) - text_rows["auroc"]),
-                "ap": metrics.interval(metrics.average_precision(counts) - text_rows["ap"]),
+                key: metrics.interval(our_rows[key] - text_rows[key]) for key in ("auroc", "ap")
             }
     return result
 
 
-def centre_prior(side: int) -> np.ndarray:
-    """(side, side) float32, a Gaussian at the centre with sigma a quarter of the side: a map without any model."""
-    axis = (np.arange(side) + 0.5) / side - 0.5
-    return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * 0.25**2)).astype(np.float32)
-
-
 def _text_map_metrics(
-    detector: Detector, masked: list[tuple[Case, Case | None, np.ndarray]]
+    detector: Detector, masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metrics of the text's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP on every
     resample."""
@@ -132,23 +123,14 @@ def _text_map_metrics(
     reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
     truth = [mask for _, _, mask in masked]
     weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
-    found: dict[str, Any] = {}
-    counts = metrics.pixel_counts(fakes[0], truth, weights, metrics.pixel_edges(fakes[0]))
-    rows = {"auroc": metrics.auroc(counts), "ap": metrics.average_precision(counts)}
-    found |= {key: metrics.interval(values) for key, values in rows.items()}
-    every = metrics.dice(counts)
-    level = np.quantile(reals[0], DSC_QUANTILE)
-    at = int(np.searchsorted(metrics.pixel_edges(fakes[0]), level, "right"))
-    found["dsc"] = metrics.interval(every[:, min(at, every.shape[1] - 1)])
-    found["dsc_best"] = metrics.interval(every[:, int(np.argmax(every[0]))])
+    measured = metrics.map_metrics(fakes[0], truth, weights, level=float(np.quantile(reals[0], DSC_QUANTILE)))
+    found: dict[str, Any] = measured.intervals()
     change = [a - b for a, b in zip(fakes[0], reals[0], strict=True)]
     for key, these in (("change_auroc", change), ("partner_auroc", reals[0])):
-        found[key] = metrics.interval(
-            metrics.auroc(metrics.pixel_counts(these, truth, weights, metrics.pixel_edges(these)))
-        )
+        found[key] = metrics.interval(metrics.map_metrics(these, truth, weights).rows["auroc"])
     found["replaced"] = round(float(np.mean(fakes[1])), 4)
     found["effective_restorations"] = round(float(np.mean(fakes[2])), 2)
-    return found, rows
+    return found, measured.rows
 
 
 def text_restoration_maps(
@@ -156,26 +138,24 @@ def text_restoration_maps(
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """The text's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
     effective number of restorations."""
-    model, settings = detector.model, detector.examiner.settings
     maps: list[np.ndarray] = []
     replaced: list[float] = []
     effective: list[float] = []
     for start in range(0, len(paths), TEXT_BATCH):
-        how = detector.preparation()
-        items = [prepare(path, how, whole_without_face=True) for path in paths[start : start + TEXT_BATCH]]
-        image = (
-            torch.from_numpy(np.stack([item.main.views.square for item in items])).permute(0, 3, 1, 2).float().div(255)
-        )
-        image = image.to(detector.examiner.device)
+        samples = [_read(detector, path) for path in paths[start : start + TEXT_BATCH]]
+        crops = stacked([sample.main.views for sample in samples], [sample.sha256 for sample in samples])
         with torch.no_grad():
-            codes = model.vqvae.encode(image)
-        done = restore(
-            image, codes, model.vqvae, model.priors["pixelsnail"], [item.sha256 for item in items],
-            restorations=TEXT_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
-        )  # fmt: skip
-        for item, residual in zip(items, pooled(done.residual).cpu().numpy(), strict=True):
-            whole = drawn_back(residual, item.main.face.box, item.shape)
+            made = detector.scorer.reference_restored(detector.scorer.encoded(crops), crops.keys)
+        for sample, residual in zip(samples, pooled(made.residual).cpu().numpy(), strict=True):
+            whole = drawn_back(residual, sample.main.face.box, sample.shape)
             maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
-        replaced += done.replaced.tolist()
-        effective += done.effective.tolist()
+        replaced += made.replaced.tolist()
+        effective += made.effective.tolist()
     return maps, replaced, effective
+
+
+def _read(detector: Detector, path: Path) -> Sample:
+    sample = detector.read(path, whole_without_face=True)
+    if isinstance(sample, Finding):
+        raise PixelsleuthError(f"{path}: it was there when it was scored, and is gone")
+    return sample

@@ -15,7 +15,7 @@ PIXEL_SIDE = 128
 
 
 @dataclass
-class Case:
+class ScoredSample:
     """One scored picture or video.
 
     Attributes:

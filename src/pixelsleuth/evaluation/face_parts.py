@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import Case
+from pixelsleuth.evaluation.samples import ScoredSample
 from pixelsleuth.records import Face
 from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.trees import LEVELS, PARTS, altered_parts
+from pixelsleuth.sources.layouts import LEVELS, PARTS, altered_parts
 
 
-def level_metrics(cases: list[Case], scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def level_metrics(cases: list[ScoredSample], scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Per level of Real-and-Fake-Face: AUROC against all normals, and localisation by part without masks."""
     known = [altered_parts(case.path.name.split(".")[0]) if case.anomalous else None for case in cases]
     if not any(known):

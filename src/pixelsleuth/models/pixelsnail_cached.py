@@ -52,8 +52,8 @@ def _table(conv: Any, embedded: Tensor) -> Tensor:
     return F.pad(taps, (0, 0, 0, 1)).flatten(0, 1).contiguous()
 
 
-class Walk:
-    """One PixelSNAIL laid out for walking; `Walk(prior).resample(...)`.
+class CachedSampler:
+    """One PixelSNAIL laid out for walking; `CachedSampler(prior).resample(...)`.
 
     Takes float32 or float64 networks in eval mode; the answers are the prior's own up to rounding.
     """
@@ -123,7 +123,7 @@ class Walk:
 class _Steps:
     """The state of one walk: n grids that stand at the same place."""
 
-    def __init__(self, walk: Walk, codes: Tensor, about: Tensor | None) -> None:
+    def __init__(self, walk: CachedSampler, codes: Tensor, about: Tensor | None) -> None:
         self.walk, self.about = walk, about
         # Code K all around stands for what lies outside.
         self.padded = F.pad(codes, (3, 3, 3, 0), value=walk.codes)

@@ -23,11 +23,11 @@ import numpy as np
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.sources.dicom import holds_series, series_in
+from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.preparation import Progress, Serial, open_parts
 from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
-from pixelsleuth.sources.trees import Origin, names_of_root, origin_of
 from pixelsleuth.sources.volumes import VOLUME_SUFFIXES, is_volume, key_of, read_mask, read_volume, stem_of
 
 #: Folders whose volumes are masks of those in the folder beside them.

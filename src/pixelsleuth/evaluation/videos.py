@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.cases import Case
+from pixelsleuth.evaluation.samples import ScoredSample
 
 
-def video_metrics(cases: list[Case], labels: np.ndarray, weights: np.ndarray, default: str) -> dict[str, Any]:
+def video_metrics(cases: list[ScoredSample], labels: np.ndarray, weights: np.ndarray, default: str) -> dict[str, Any]:
     """AUROC, AP and TPR of the default score over frames and over videos, and per method of manipulation.
 
     A video's score is the mean over its most unusual person's frames (the text's average), with the median and the mean

@@ -1,0 +1,209 @@
+"""From a sample, its scores and its verdict to a finding: maps drawn back into the input. No network runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from pixelsleuth import __version__
+from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box, FaceFinding, Finding, FrameFinding, Region, SliceFinding, Still
+from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, region_of
+from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
+from pixelsleuth.scoring.measurements import volume_scores
+from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
+from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.sources.faces import drawn_back
+from pixelsleuth.sources.samples import Sample
+from pixelsleuth.sources.volumes import in_file_order
+
+
+@dataclass(frozen=True)
+class Assembler:
+    """What findings of one model have in common.
+
+    Attributes:
+        identity: the model's name and SHA-256.
+        default_map: name of the map that is calibrated.
+    """
+
+    identity: dict[str, str]
+    calibration: Calibration
+    default_map: str
+
+    def refused(self, path: str, kind: str, error: InputError) -> Finding:
+        """The finding of what could not be read."""
+        # Names of files, and what damaged headers hold, need not be of one line.
+        sentence = "".join(c if c.isprintable() else " " for c in error.sentence)
+        return Finding(
+            path, error.sha256, kind, self.identity, "not_applicable",
+            reason={"code": error.code, "sentence": sentence}, notes=error.notes, version=__version__,
+        )  # fmt: skip
+
+    def finding(
+        self, sample: Sample, scores: Scores, judged: Judgement, mapped: tuple[Sequence[int], Scores] | None = None
+    ) -> Finding:
+        """The finding of one sample.
+
+        Args:
+            scores: of its crops, with maps where these are wanted.
+            mapped: of a video, the crops of its most unusual track that were mapped, the most unusual first, and their
+                scores with maps.
+        """
+        p_crops, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores)
+        others: dict[Promise, float] = {}
+        for promise in PROMISES[1:] if self.calibration.sources else ():
+            _, p = p_values(self.calibration, sample.kind, sample.rows, scores.scores, promise)
+            others[promise] = of_input(p, judged.counted)
+        plain = Finding(
+            path=sample.path,
+            sha256=sample.sha256,
+            kind=sample.kind,
+            model=self.identity,
+            verdict=judged.verdict,
+            reason=judged.reason,
+            p_value=of_input(p_tracks, judged.counted),
+            p_value_any_source=others.get("any-source"),
+            p_value_new_source=others.get("new-source"),
+            max_false_alarm=judged.rate,
+            notes=sample.notes,
+            version=__version__,
+        )
+        if sample.kind == "volume":
+            return self._of_volume(plain, sample, scores, p_crops[0])
+        if sample.kind == "video":
+            return self._of_video(plain, sample, scores, judged, p_crops, p_tracks, mapped)
+        return self._of_image(plain, sample, scores, judged, p_tracks)
+
+    def _of_image(
+        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_tracks: Sequence[float]
+    ) -> Finding:
+        values = scores.scores[self.calibration.score]
+        faces = []
+        for i, crop in enumerate(sample.crops):
+            every = _means(scores, [i])
+            verdict, reason = judged.verdicts[i], judged.reasons[i]
+            faces.append(FaceFinding(crop.face, verdict, p_tracks[i], float(values[i]), every, reason=reason))
+        best = judged.decisive
+        finding = replace(finding, score=faces[best].score, scores=faces[best].scores, square=faces[best].face.box)
+        if scores.maps:
+            heatmap, excess = np.zeros(sample.shape, np.float32), np.zeros(sample.shape, np.float32)
+            for i, crop in enumerate(sample.crops):
+                raw, box = scores.maps[self.default_map][i], crop.face.box
+                over = self.calibration.excess(raw)
+                faces[i] = replace(faces[i], regions=self._regions(over, box, sample.shape, len(faces)))
+                np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, sample.shape), out=heatmap)
+                np.maximum(excess, drawn_back(self.calibration.coloured(over), box, sample.shape), out=excess)
+            regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
+            finding = replace(
+                finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
+                restoration=None if scores.restoration is None else scores.restoration[best],
+                raw_maps={name: m[best] for name, m in scores.maps.items()},
+            )  # fmt: skip
+        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
+
+    def _of_video(
+        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_crops: Sequence[Sequence[float]],
+        p_tracks: Sequence[float], mapped: tuple[Sequence[int], Scores] | None,
+    ) -> Finding:  # fmt: skip
+        values = scores.scores[self.calibration.score]
+        frames, faces = [], []
+        for number, (track, rows) in enumerate(zip(sample.tracks, sample.rows, strict=True)):
+            for crop, i, p in zip(track, rows, p_crops[number], strict=True):
+                frames.append(FrameFinding(crop.index, crop.time, number, crop.face, float(values[i]), p))
+            of_track = [float(values[i]) for i in rows]
+            worst = track[int(np.argmax(of_track))]
+            every = _means(scores, rows) | _robust(self.calibration.score, of_track)
+            verdict, reason, mean = judged.verdicts[number], judged.reasons[number], float(np.mean(of_track))
+            faces.append(FaceFinding(worst.face, verdict, p_tracks[number], mean, every, reason=reason))
+        best = judged.decisive
+        finding = replace(finding, score=faces[best].score, scores=faces[best].scores, frames=tuple(frames))
+        if mapped is not None:
+            finding = self._with_stills(finding, sample, best, *mapped)
+            faces[best] = replace(faces[best], regions=finding.regions)
+        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
+
+    def _with_stills(
+        self, finding: Finding, sample: Sample, best: int, order: Sequence[int], mapped: Scores
+    ) -> Finding:
+        """With the maps of the crops of one track that are numbered in `order`, the most unusual first."""
+        before = sample.rows[best].start
+        crops = [sample.tracks[best][k] for k in order]
+        stills = []
+        for k, crop, raw in zip(order, crops, mapped.maps[self.default_map], strict=True):
+            assert crop.surroundings is not None
+            pixels, box = crop.surroundings
+            excess = drawn_back(self.calibration.coloured(self.calibration.excess(raw)), box, pixels.shape)
+            whole = drawn_back(self.calibration.share(raw), crop.face.box, sample.shape)
+            stills.append(Still(before + k, pixels, excess, whole))
+        over, box = self.calibration.excess(mapped.maps[self.default_map][0]), crops[0].face.box
+        return replace(
+            finding, regions=self._regions(over, box, sample.shape, len(sample.crops)), heatmap=stills[0].heatmap,
+            stills=tuple(stills), restoration=None if mapped.restoration is None else mapped.restoration[0],
+            raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=box,
+        )  # fmt: skip
+
+    def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, p_slices: Sequence[float]) -> Finding:
+        values = scores.scores[self.calibration.score]
+        slices = [
+            SliceFinding(crop.index, float(value), p)
+            for crop, value, p in zip(sample.crops, values, p_slices, strict=True)
+        ]
+        every = volume_scores(scores.scores)
+        finding = replace(
+            finding, score=every[self.calibration.score], scores={name: round(v, 6) for name, v in every.items()},
+            slices=tuple(slices), affine=sample.volume.affine,
+        )  # fmt: skip
+        if not scores.maps:
+            return finding
+        raw = scores.maps[self.default_map]
+        excess = np.stack([self.calibration.excess(one) for one in raw]) * (raw > 0)
+        share = np.stack([self.calibration.share(one) for one in raw]) * (raw > 0)
+        over = in_file_order(sample.slices.drawn_back(excess), sample.volume)
+        restoration = None
+        if scores.restoration is not None:
+            restoration = np.repeat(scores.restoration[int(np.argmax(values))], 3, 2)
+        return replace(
+            finding,
+            heatmap=in_file_order(sample.slices.drawn_back(share), sample.volume),
+            excess=self.calibration.coloured(over),
+            regions=self._regions_of_volume(over),
+            raw_maps=scores.maps,
+            restoration=restoration,
+        )
+
+    def _regions(self, excess: np.ndarray, box: Box, shape: Sequence[int], crops: int) -> tuple[Region, ...]:
+        """Regions of one crop in pixels of the input, p-values times the `crops` that were judged (Bonferroni)."""
+        found = self.calibration.regions(excess)
+        return tuple(region_of(mask, min(1.0, crops * p), box, (shape[0], shape[1])) for mask, p in found)
+
+    def _regions_of_volume(self, excess: np.ndarray) -> tuple[Region, ...]:
+        """Connected parts of (X, Y, Z) excess that are coloured, in voxels of the file, the most unusual first."""
+        labels, _ = ndimage.label(excess >= self.calibration.colour_from)
+        found = []
+        for number, (i, j, k) in enumerate(ndimage.find_objects(labels), 1):
+            part = labels[i, j, k] == number
+            if part.sum() < MIN_REGION:
+                continue
+            peak = float(excess[i, j, k][part].max())
+            box = Box(i.start, j.start, i.stop, j.stop)
+            found.append(Region(box, conformal_p(self.calibration.largest, peak), (k.start, k.stop)))
+        return tuple(sorted(found, key=lambda r: r.p_value))
+
+
+def _means(scores: Scores, rows: Sequence[int]) -> dict[str, float]:
+    """Every score by name, its mean over some of the crops."""
+    return {name: round(float(np.mean(values[list(rows)])), 6) for name, values in scores.scores.items()}
+
+
+def _robust(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Alternatives to a track's mean: the median, and the mean of its most unusual quarter."""
+    ordered = np.sort(values)
+    top = ordered[-max(1, len(ordered) // 4) :]
+    return {
+        f"{name}_frames_median": round(float(np.median(ordered)), 6),
+        f"{name}_frames_top_quarter": round(float(top.mean()), 6),
+    }

@@ -1,0 +1,276 @@
+"""One input of any kind, read and cut to the crops that the networks see."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box, Face, Note
+from pixelsleuth.sources import faces, formats
+from pixelsleuth.sources.faces import Framing
+from pixelsleuth.sources.images import MIN_SIDE, Picture, check_format, decode, read_bytes, rgb_of
+from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
+from pixelsleuth.sources.reencoding import cut_reencoded
+from pixelsleuth.sources.retries import check_room
+from pixelsleuth.sources.slices import SliceFraming, Slices, slices_of
+from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
+from pixelsleuth.sources.videos import Video, frames_at, open_video
+from pixelsleuth.sources.volumes import Volume, key_of, read_volume
+
+#: Frames judged as a whole where a face is wanted and none is found.
+WHOLE_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How inputs are cut; from a model's preprocessing.
+
+    Attributes:
+        sizes: sides of a crop's views in pixels.
+        crop: `face`, `none`: the largest centred square, or `volume`.
+        face: which faces of an image are judged: `all`, `largest`, or the number of one, 1 being the largest.
+        framing: of faces; slices: of volumes; None where there are none.
+    """
+
+    sizes: faces.Sizes
+    crop: str
+    framing: Framing | None = None
+    slices: SliceFraming | None = None
+    policy: Policy = field(default_factory=Policy)
+    face: str = "all"
+
+    @classmethod
+    def of(cls, preprocessing: Mapping[str, Any], sizes: faces.Sizes) -> CropSettings:
+        if preprocessing["crop"] == "volume":
+            return cls(sizes, "volume", slices=SliceFraming.of(preprocessing))
+        policy = Policy(pick=preprocessing.get("pick", "even"))
+        return cls(sizes, preprocessing["crop"], Framing.of(dict(preprocessing)), policy=policy)
+
+    @property
+    def takes(self) -> str:
+        """Kind of inputs: `images` (and videos) or `volumes`."""
+        return "volumes" if self.crop == "volume" else "images"
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One square to judge: of an image, a frame or a slice.
+
+    Attributes:
+        key: of its random draws, 64 hexadecimal digits.
+        face: where it was cut, in pixels of the image, frame or slice; confidence 0 where it is the whole image for
+            want of a face.
+        views: the crop as the networks see it.
+        index, time: of the frame or slice, -1 and 0 of an image.
+        surroundings: of a frame, what lies around the crop, and the crop's place on it; else None.
+    """
+
+    key: str
+    face: Face
+    views: faces.Views
+    index: int = -1
+    time: float = 0.0
+    surroundings: tuple[np.ndarray, Box] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input, ready for the networks.
+
+    Attributes:
+        path: as it was given, or "<array>".
+        kind: `image`, `video` or `volume`.
+        source: an image's encoded bytes, or the array that was given: decoded pixels of many photos would fill memory;
+            a volume; None of a video.
+        shape: (H, W) of the upright image or of a frame, (X, Y, Z) of a volume.
+        tracks: the crops: of an image one a face, of a video several a person, of a volume one track of slices.
+        notes: what was done to read it.
+        cut: of a volume, its slices.
+    """
+
+    path: str
+    sha256: str
+    kind: str
+    source: bytes | np.ndarray | Volume | None
+    shape: tuple[int, ...]
+    tracks: tuple[tuple[Crop, ...], ...]
+    notes: tuple[Note, ...] = ()
+    cut: Slices | None = None
+
+    @property
+    def crops(self) -> list[Crop]:
+        """Of all tracks, in order."""
+        return [crop for track in self.tracks for crop in track]
+
+    @property
+    def rows(self) -> list[range]:
+        """Of each track, the numbers of its crops among all."""
+        found, first = [], 0
+        for track in self.tracks:
+            found.append(range(first, first + len(track)))
+            first += len(track)
+        return found
+
+    @property
+    def main(self) -> Crop:
+        """The first crop: the largest face."""
+        return self.tracks[0][0]
+
+    @property
+    def volume(self) -> Volume:
+        assert isinstance(self.source, Volume), "only a volume has one"
+        return self.source
+
+    @property
+    def slices(self) -> Slices:
+        assert self.cut is not None, "only a volume has slices"
+        return self.cut
+
+    def reencoded(self, encoding: str, sizes: faces.Sizes) -> list[faces.Views]:
+        """Its crops after a mild re-encoding: of the whole image, or of each frame around the face."""
+        if self.kind == "video":
+            around = [crop.surroundings for crop in self.crops]
+            return [cut_reencoded(*pair, sizes, encoding) for pair in around if pair is not None]
+        assert isinstance(self.source, bytes | np.ndarray), "volumes are not re-encoded"
+        pixels = decode(self.source).pixels if isinstance(self.source, bytes) else self.source
+        return [cut_reencoded(pixels, crop.face.box, sizes, encoding) for crop in self.crops]
+
+
+def read_sample(source: Input, kind: str, how: CropSettings, whole_without_face: bool = False) -> Sample:
+    """Reads one input and cuts its crops.
+
+    Args:
+        kind: as `inputs.kind_of` gives it.
+        whole_without_face: take the whole image, or whole frames, where a face is wanted and none is found.
+
+    Raises:
+        InputError: the input cannot be read, is of a kind that is not taken, or holds no face where one is wanted.
+    """
+    check_kind(source, kind, how.takes)
+    if kind == "image":
+        return _image(source, how, whole_without_face)
+    assert isinstance(source, str | os.PathLike)
+    try:
+        return _volume(source, how) if kind == "volume" else _video(open_video(source), how, whole_without_face)
+    except InputError:
+        raise
+    except Exception as error:
+        # What a decoder makes of a broken file is not foreseeable; it must not stop a run of many.
+        sentence = f"reading failed ({type(error).__name__}: {error}); look at the file"
+        raise InputError("failed", sentence) from error
+
+
+def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample:
+    path, picture = _read(source)
+    notes = list(picture.notes)
+    try:
+        if how.crop == "face":
+            found = faces.judged_faces(picture.pixels, how.framing, notes)
+            found = faces.chosen(found, how.face, notes)
+            if not whole_without_face:
+                check_room(found[0], picture.pixels.shape)
+        else:
+            found = [_whole(picture.pixels, 1.0)]
+    except InputError as error:
+        if not whole_without_face:
+            raise InputError(error.code, error.sentence, picture.sha256, tuple(notes)) from None
+        found = [_whole(picture.pixels, 0.0)]
+    crops = [_cut(face, picture.sha256, -1, how, picture.pixels, face.box) for face in found]
+    # The draws of an image's first crop are keyed by the image alone.
+    crops[0] = replace(crops[0], key=picture.sha256)
+    height, width = picture.pixels.shape[:2]
+    kept = picture.encoded or picture.pixels
+    return Sample(path, picture.sha256, "image", kept, (height, width), tuple((crop,) for crop in crops), tuple(notes))
+
+
+def _video(video: Video, how: CropSettings, whole_without_face: bool) -> Sample:
+    if how.crop != "face":
+        return _whole_frames(video, how, how.policy.keep, 1.0)
+    try:
+        tracks, seen = tracks_of(video, how.policy, how.framing or Framing())
+    except InputError as error:
+        if not whole_without_face or error.code not in ("no_face", "face_too_small"):
+            raise
+        return _whole_frames(video, how, WHOLE_FRAMES, 0.0)
+    crops = tuple(tuple(_sighted(s, video.sha256, how) for s in track.sightings) for track in tracks)
+    notes = (*video.notes, Note("frames_seen", f"{seen} of {len(video):,} frames looked at"))
+    return Sample(video.path, video.sha256, "video", None, tracks[0].sightings[0].shape, crops, notes)
+
+
+def _volume(path: str | os.PathLike[str], how: CropSettings) -> Sample:
+    volume = read_volume(path)
+    try:
+        cut = slices_of(volume, how.slices or SliceFraming())
+    except InputError as error:
+        raise InputError(error.code, error.sentence, volume.sha256) from None
+    crops = tuple(
+        Crop(key_of(volume.sha256, int(index)), Face(cut.box, 1.0), faces.Views(pixels), int(index))
+        for index, pixels in zip(cut.index, cut.pixels, strict=True)
+    )
+    return Sample(os.fspath(path), volume.sha256, "volume", volume, cut.shape, (crops,), volume.notes, cut)
+
+
+def _sighted(sighting: Sighting, sha256: str, how: CropSettings) -> Crop:
+    around = (sighting.surroundings, sighting.box)
+    crop = _cut(sighting.face, sha256, sighting.index, how, *around)
+    return replace(crop, time=sighting.time, surroundings=around)
+
+
+def _cut(face: Face, sha256: str, index: int, how: CropSettings, pixels: np.ndarray, box: Box) -> Crop:
+    key = hashlib.sha256(f"{sha256} {index} {face.box.as_list()}".encode()).hexdigest()
+    # What is cut again from the surroundings of a frame must be looked at as the frame itself is.
+    views = faces.cut_views(pixels, box, how.sizes, face.box.width >= faces.NEAR_SIDE)
+    return Crop(key, face, views, index)
+
+
+def _whole_frames(video: Video, how: CropSettings, count: int, confidence: float) -> Sample:
+    crops = []
+    shape = (0, 0)
+    for frame in frames_at(video, Policy(frames=count).indices(len(video))):
+        face = _whole(frame.pixels, confidence)
+        shape = (frame.pixels.shape[0], frame.pixels.shape[1])
+        crop = _cut(face, video.sha256, frame.index, how, frame.pixels, face.box)
+        crops.append(replace(crop, time=frame.time, surroundings=surrounded(frame.pixels, face.box)))
+    if not crops:
+        raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
+    return Sample(video.path, video.sha256, "video", None, shape, (tuple(crops),), video.notes)
+
+
+def _whole(pixels: np.ndarray, confidence: float) -> Face:
+    return Face(faces.whole_picture(pixels), confidence)
+
+
+def _read(source: Input) -> tuple[str, Picture]:
+    path = path_of(source)
+    assert not isinstance(source, Refused)
+    if isinstance(source, str | os.PathLike):
+        name = Path(source).name
+        try:
+            data = read_bytes(source)
+        except InputError as error:
+            if error.code == "too_large":
+                check_format(formats.sniffed(source), b"")
+            raise
+        try:
+            return path, decode(data, name=name)
+        except InputError as error:
+            raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
+    array = rgb_of(source) if isinstance(source, Image.Image) else source
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise InputError(
+            "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"
+        )
+    array = np.ascontiguousarray(array)
+    if min(array.shape[:2]) < MIN_SIDE:
+        raise InputError(
+            "too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least {MIN_SIDE} px are needed"
+        )
+    return path, Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")
