@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from pixelsleuth.detector import Detector
 from pixelsleuth.scoring.complexity import local_sharpness
 from pixelsleuth.scoring.maps import centre_prior
-from pixelsleuth.scoring.scorer import Crops, Scorer
+from pixelsleuth.scoring.scorer import Crops, ScoreOptions, Scorer
 from pixelsleuth.training.lessons import BATCH, Lessons, lessons_of
 
 
@@ -83,7 +83,7 @@ def scores_of(scorer: Scorer, lessons: Lessons, rows: np.ndarray, which: int) ->
         close = None if lessons.close is None else lessons.close[picked, which]
         keys = [f"{row:064x}" for row in picked]
         parts.append(Crops(lessons.pixels[picked, which], keys, close))
-    return scorer.score(parts, maps=False).scores
+    return scorer.score(parts, ScoreOptions(maps=False)).scores
 
 
 def told(changes: np.ndarray, truth: np.ndarray) -> float:

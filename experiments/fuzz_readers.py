@@ -2,6 +2,8 @@
 
 Whatever a reader makes of an input, it must be a picture, a video or a volume, or an `InputError` of one line. Counted
 are other exceptions, crashes of the process, hangs and memory beyond the limit; the inputs that caused them are kept.
+Readers also speak of memory where a header names sizes that cannot be: what such an input takes is weighed without the
+limit, in a process of its own.
 
 python experiments/fuzz_readers.py --reader images --count 20000 [--shared ../shared/inputs] [--keep DIR] [--seed 0]
 """
@@ -9,6 +11,7 @@ python experiments/fuzz_readers.py --reader images --count 20000 [--shared ../sh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -87,11 +90,13 @@ def _volumes(folder: Path) -> None:
     header += "space: left-posterior-superior\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n\n"
     (folder / "d.nrrd").write_bytes(header.encode() + values.astype(np.int16).tobytes(order="F"))
     try:
-        from tests.dicomfiles import write_enhanced, write_series
+        from tests.dicomfiles import How, packed_by_simpleitk, write_enhanced, write_series
     except ImportError:
         return
     write_series(folder / "series", values)
     write_enhanced(folder / "all.dcm", values, range(values.shape[2]))
+    for kind in ("JPEG", "JPEG2000"):
+        packed_by_simpleitk(write_enhanced(folder / f"{kind}.dcm", values, range(values.shape[2]), How(bits=16)), kind)
 
 
 def mutated(data: bytes, other: bytes, generator: np.random.Generator) -> bytes:
@@ -127,6 +132,21 @@ def mutated(data: bytes, other: bytes, generator: np.random.Generator) -> bytes:
             word = int.from_bytes(made[at : at + 4], "big") + int(generator.integers(-3, 4))
             made[at : at + 4] = struct.pack(">I", word % 2**32)
     return bytes(made)
+
+
+def placed(folder: Path, source: Path, content: bytes) -> Path:
+    """Writes a mutated file and says what is to be read. A slice lies among the others of its series, and their folder
+    is read; the folder has a name of its own, for readers may remember by name."""
+    folder.mkdir()
+    series = sorted(source.parent.glob("*.dcm"))
+    path = folder / source.name
+    if len(series) < 3 or source not in series:
+        path.write_bytes(content)
+        return path
+    for other in series:
+        shutil.copyfile(other, folder / other.name)
+    path.write_bytes(content)
+    return folder
 
 
 # --- the process that reads ---
@@ -176,11 +196,27 @@ def work(name: str) -> None:
             told = f"refused {error.code}"
             if "\n" in error.sentence or len(error.sentence) > 600:
                 told = f"wrong sentence {error.code}: {error.sentence[:80]!r}"
-            elif "memory" in error.sentence:
+            elif "memory" in error.sentence or "promises more" in error.sentence:
                 told = f"out of memory, refused {error.code}"
         except BaseException as error:
             told = f"raised {type(error).__name__}: {str(error)[:160]!r}"
         print(told.replace("\n", " "), flush=True)
+
+
+def weighed(reader: str, path: Path) -> int:
+    """Bytes that the process of a reader takes at most for one input."""
+    command = [sys.executable, __file__, "--work", reader, "--weigh", str(path)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=10 * PATIENCE).stdout)
+
+
+def weigh(reader: str, path: Path) -> None:
+    from pixelsleuth.errors import InputError
+
+    read = reader_of(reader)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with contextlib.suppress(InputError):
+        read(path)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 class Worker:
@@ -245,7 +281,11 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", choices=READERS)
+    parser.add_argument("--weigh", type=Path)
     options = parser.parse_args()
+    if options.weigh:
+        weigh(options.work, options.weigh)
+        return
     if options.work:
         work(options.work)
         return
@@ -274,19 +314,20 @@ def fuzz(reader: str, count: int, shared: Path | None, keep: Path, seed: int) ->
         for number in range(count):
             which, other = generator.integers(len(sources), size=2)
             content = mutated(data[which], data[other], generator)
-            # A name of its own: readers may remember files by name.
-            path = Path(made) / f"{number}_{sources[which].name}"
-            path.write_bytes(content)
+            path = placed(Path(made) / str(number), sources[which], content)
             answer = worker.ask(path)
-            path.unlink()
             kind = answer.split(" ")[0]
+            if kind == "out" and weighed(reader, path) <= MEMORY:
+                kind, answer = "refused", answer.removeprefix("out of memory, ")
+            shutil.rmtree(Path(made) / str(number))
             counts[kind] += 1
             if kind == "refused":
                 codes[answer.split(" ")[1]] += 1
             if kind in ("crash", "hang", "raised", "wrong", "out"):
                 keep.mkdir(parents=True, exist_ok=True)
-                (keep / f"{reader}_{seed}_{path.name}").write_bytes(content)
-                found.append({"file": f"{reader}_{seed}_{path.name}", "answer": answer})
+                name = f"{reader}_{seed}_{number}_{sources[which].name}"
+                (keep / name).write_bytes(content)
+                found.append({"file": name, "answer": answer})
                 print(json.dumps(found[-1]), flush=True)
             if (number + 1) % 5000 == 0:
                 print(f"{reader}: {number + 1:,} inputs, {dict(counts)}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from tests.conftest import shape_picture
-from tests.picturefiles import write_odd_pictures, write_refused_pictures
+from tests.picturefiles import portrait, saved, write_odd_pictures, write_refused_pictures
+from tests.videofiles import face_frames, write_video
+from tests.volumefiles import head, write
 
 #: name -> the reason's code
 BAD = {
@@ -126,6 +129,34 @@ def write_bad_files(folder: Path) -> None:
     values = grey.astype(np.float32)
     values[3, 3] = np.nan
     Image.fromarray(values).save(folder / "float.tiff")
+
+
+def write_everything(folder: Path) -> Path:
+    """More than 40 kinds of file, links in circles, a pipe and a socket."""
+    write_bad_files(folder)
+    # What is made missing there is not found by listing; an empty folder has no file.
+    (folder / "folder.jpg").rmdir()
+    write_video(folder / "clip.MP4", face_frames(6))
+    write_video(folder / "clip.avi", face_frames(6))
+    write(folder / "scan.NII.GZ", head(1)[0])
+    for name, content in {
+        "notes.txt": b"seen\n", "table.csv": b"a,b\n1,2\n", "page.html": b"<html></html>\n", "data.json": b"{}",
+        ".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", ".hidden.jpg": saved(portrait(96), "JPEG"),
+        "README": b"read me\n", "song.mp3": b"ID3\3" + bytes(50), "nothing": b"",
+        "IMAGE.JPG": saved(portrait(), "JPEG"),
+        "no_suffix": saved(portrait(), "PNG"), "letter.docx": b"PK\3\4" + bytes(60), "raw.NEF": bytes(200),
+    }.items():  # fmt: skip
+        (folder / name).write_bytes(content)
+    (folder / "sub").mkdir()
+    (folder / "sub/up").symlink_to(folder)
+    (folder / "sub/inner.png").write_bytes(saved(portrait(96), "PNG"))
+    with socket.socket(socket.AF_UNIX) as made:
+        # A socket's path may have 108 characters.
+        here = os.getcwd()
+        os.chdir(folder)
+        made.bind("s.sock")
+        os.chdir(here)
+    return folder
 
 
 def _bomb() -> bytes:

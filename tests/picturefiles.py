@@ -10,13 +10,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image, TiffImagePlugin
 from skimage import data
 
+from pixelsleuth.sources.colour import ADOBE_RGB as ADOBE_CORNERS
 from pixelsleuth.sources.colour import PRIMARIES, matrix_profile
 
 DISPLAY_P3 = matrix_profile(PRIMARIES[12])
-ADOBE_RGB = matrix_profile(((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), (0.3127, 0.3290)), 2.19921875)
+ADOBE_RGB = matrix_profile(ADOBE_CORNERS, 2.19921875)
 SRGB = matrix_profile(PRIMARIES[1])
 
 
@@ -101,6 +103,47 @@ def tiff_of_words(values: np.ndarray) -> bytes:
     good, encoded = cv2.imencode(".tiff", np.ascontiguousarray(values[..., ::-1]))
     assert good
     return encoded.tobytes()
+
+
+def tiff_by_planes(values: np.ndarray, packed: bool = False) -> bytes:
+    """A TIFF from (H, W, 3) of any type, each colour in a plane of its own."""
+    planes = np.ascontiguousarray(values.transpose(2, 0, 1))
+    how: dict[str, Any] = {"compression": "deflate", "predictor": planes.dtype.kind in "iu"} if packed else {}
+    return tiff_of(planes, photometric="rgb", planarconfig="separate", rowsperstrip=30, **how)
+
+
+def tiff_of(values: np.ndarray, **options: Any) -> bytes:
+    """A TIFF of any type that NumPy has."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, **options)
+    return buffer.getvalue()
+
+
+def tiff_of_pages(pages: list[np.ndarray]) -> bytes:
+    """A TIFF of colours, the first page marked as a thumbnail."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for number, page in enumerate(pages):
+            writer.write(page, photometric="rgb", subfiletype=int(number == 0))
+    return buffer.getvalue()
+
+
+def by_opencv(values: np.ndarray, suffix: str) -> bytes:
+    """(H, W, 3 or 4) uint16, as OpenCV writes it."""
+    order = cv2.COLOR_RGB2BGR if values.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    good, encoded = cv2.imencode(suffix, cv2.cvtColor(values, order))
+    assert good
+    return encoded.tobytes()
+
+
+def heic_of_words(values: np.ndarray) -> bytes:
+    """A HEIC of 10 bits from (H, W, 3) uint16 of full range."""
+    import pillow_heif
+
+    buffer = io.BytesIO()
+    made = pillow_heif.from_bytes("RGB;16", values.shape[1::-1], values.tobytes())
+    made.save(buffer, quality=95, chroma=444)
+    return buffer.getvalue()
 
 
 def tiff_with_tags(image: Image.Image, tags: dict[int, Any]) -> bytes:

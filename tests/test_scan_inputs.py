@@ -134,6 +134,28 @@ def test_every_format_reads_as_the_same_volume(tmp_path: Path, how: str) -> None
     assert "." not in stem_of(path)
 
 
+def test_one_file_is_one_file_whatever_half_of_a_pair_it_is_named_as(tmp_path: Path) -> None:
+    values = scan()
+    for name in ("a.img", "b.hdr", "c.img.gz"):
+        content = nifti(values, nibabel.Nifti2Image if name[0] == "a" else nibabel.Nifti1Image)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        assert np.array_equal(read_volume(tmp_path / name).values, values), name
+
+
+def test_where_sform_is_no_orientation_qform_is_taken(tmp_path: Path) -> None:
+    values = scan()
+    image = nibabel.Nifti1Image(np.ascontiguousarray(values[::-1, ::-1].astype(np.int16)), LPS)
+    image.set_qform(LPS, 1)
+    content = bytearray(image.to_bytes())
+    content[280:328] = bytes(48)
+    (tmp_path / "a.nii").write_bytes(content)
+    volume = read_volume(tmp_path / "a.nii")
+    assert np.array_equal(volume.values, values)
+    (note,) = volume.notes
+    assert note.code == "sform_qform"
+    assert "qform was taken" in note.sentence
+
+
 def test_a_pair_is_one_volume_of_a_folder(tmp_path: Path) -> None:
     _written(tmp_path, scan(), "pair.img")
     assert list(find_volumes(tmp_path)) == [tmp_path / "pair.img"]
@@ -482,6 +504,14 @@ def test_what_lies_beside_a_series_is_named(tmp_path: Path) -> None:
     assert "report.dcm" in empty.sentence
 
 
+def test_the_index_of_a_disc_is_left_over_where_its_slices_lie_below(tmp_path: Path) -> None:
+    write_series(tmp_path / "DICOM/S1", scan())
+    write_index(tmp_path)
+    leftovers: list[str] = []
+    assert list(find_inputs(tmp_path, leftovers)) == [tmp_path / "DICOM/S1"]
+    assert leftovers == ["DICOMDIR"]
+
+
 def test_every_series_of_a_folder_is_an_input(tmp_path: Path) -> None:
     one, other = scan(1), scan(2, (24, 20, 7))
     write_series(tmp_path / "s", one, How(series="1.2.3"))
@@ -530,6 +560,16 @@ def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Pa
     finding = Detector.load("brain_t1").detect(tmp_path / "no\nscan.nii", max_false_alarm=0.1)
     assert finding.reason is not None
     assert finding.reason["sentence"].isprintable()
+
+
+def test_a_damaged_element_makes_no_long_sentence(tmp_path: Path) -> None:
+    write_report(tmp_path / "a.dcm")
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    data["SOPClassUID"]._value = "1.2." + "3" * 5000
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=False)
+    error = refusal(tmp_path / "a.dcm")
+    assert error.code == "not_a_volume"
+    assert len(error.sentence) < 200
 
 
 def test_pictures_that_are_no_sections(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face
 from pixelsleuth.reporting.timeline import frames_per_video
-from pixelsleuth.scoring.scorer import stacked
+from pixelsleuth.scoring.scorer import ScoreOptions, stacked
 from pixelsleuth.sources import faces, preparation, videos
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
@@ -252,7 +252,7 @@ def test_faces_of_one_picture_are_judged_each(faces_detector: Detector) -> None:
     assert finding.score == max(face.score for face in finding.faces)
     for face in finding.faces:
         crops = stacked([faces.cut_views(both, face.face.box, faces_detector.scorer.sizes)], ["0" * 64])
-        alone = faces_detector.scorer.score([crops], maps=False)
+        alone = faces_detector.scorer.score([crops], ScoreOptions(maps=False))
         assert face.score == pytest.approx(alone.scores[faces_detector.calibration.score][0], abs=1e-4)
     # Both faces are on the map.
     assert (finding.heatmap[:, :256] > 0).any()
@@ -460,7 +460,7 @@ def test_figures_of_a_store(tmp_path: Path) -> None:
 
 
 def test_whole_frames_stand_in_where_no_face_is_found(faces_detector: Detector, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "grey.mp4", numbered_frames(9))
+    path = write_video(tmp_path / "grey.mp4", numbered_frames(13)[4:])
     item = faces_detector.read(path, whole_without_face=True)
     assert isinstance(item, Sample)
     assert [look.face.confidence for look in item.tracks[0]] == [0.0] * 4

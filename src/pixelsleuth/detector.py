@@ -21,7 +21,7 @@ from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
 from pixelsleuth.scoring.origins import Promise
-from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, stacked
+from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
@@ -39,17 +39,6 @@ SLICES = 16
 TOGETHER = {"video": 2, "volume": 1}
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What is made of crops beside the scores that a verdict rests on; see `Scorer.score`."""
-
-    maps: bool = True
-    restorations: bool = True
-    every_score: bool = True
-    baselines: bool = False
-    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,14 +196,14 @@ class Detector:
         return self._read(source, kind_of(source), self.crop_settings(), whole_without_face)
 
     def score(
-        self, samples: Sequence[Sample], options: ScoreOptions = ScoreOptions(), batch: int | None = None
+        self, samples: Sequence[Sample], options: ScoreOptions = EVERYTHING, batch: int | None = None
     ) -> list[Scores]:
         """Scores of the crops of each sample; all crops of images and videos are scored together, in order."""
         batch = batch or self._batch(self.crop_settings())
         if samples and samples[0].kind == "volume":
-            return [self._scored(_batches_of_slices(sample, batch), options) for sample in samples]
+            return [self.scorer.score(_batches_of_slices(sample, batch), options) for sample in samples]
         crops = [crop for sample in samples for crop in sample.crops]
-        found = self._scored(_batches([c.views for c in crops], [c.key for c in crops], batch), options)
+        found = self.scorer.score(_batches([c.views for c in crops], [c.key for c in crops], batch), options)
         return _parts(found, samples)
 
     def judge(
@@ -229,7 +218,7 @@ class Detector:
         for encoding in REENCODINGS if near and near[0].kind != "volume" else ():
             views = [view for sample in near for view in sample.reencoded(encoding, self.scorer.sizes)]
             keys = [crop.key for sample in near for crop in sample.crops]
-            again = self._scored(_batches(views, keys, batch), ScoreOptions(maps=False, every_score=False))
+            again = self.scorer.score(_batches(views, keys, batch), PLAIN)
             for i, part in zip(doubtful, _parts(again, near), strict=True):
                 other = self._judged(samples[i], part, limits[i], rule, encoding)
                 found[i] = found[i].doubted(other, encoding)
@@ -294,12 +283,7 @@ class Detector:
         values = scores.scores[self.calibration.score][list(rows)]
         order = sorted(range(len(track)), key=lambda k: (-values[k], k))[:STILLS]
         views, keys = [track[k].views for k in order], [track[k].key for k in order]
-        return order, self._scored(_batches(views, keys, batch), replace(options, every_score=False))
-
-    def _scored(self, batches: Iterator[Crops], options: ScoreOptions) -> Scores:
-        return self.scorer.score(
-            batches, options.maps, options.restorations, options.every_score, options.baselines, options.reference
-        )
+        return order, self.scorer.score(_batches(views, keys, batch), replace(options, every_score=False))
 
     def _judged(
         self, sample: Sample, scores: Scores, limits: Sequence[dict[str, str] | None], rule: Rule,

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.detector import Detector, Rule, ScoreOptions
+from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import within
-from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.scoring.scorer import ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pixelsleuth.detector import Detector, ScoreOptions
+from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
 from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, case_of, lesion_of
@@ -17,6 +17,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.reporting.curves import shown
 from pixelsleuth.reporting.figures import save_figure
 from pixelsleuth.reporting.tables import print_table
+from pixelsleuth.scoring.scorer import EVERYTHING
 from pixelsleuth.scoring.settings import MAP_SCORE
 
 
@@ -87,7 +88,7 @@ def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVo
         lesion = lesion_of(sample, mask)
     except InputError as error:
         raise PixelsleuthError(f"{mask}: {error.sentence}") from error
-    return case_of(detector, path, sample, lesion, bool(lesion.any()), ScoreOptions(), keep=True)
+    return case_of(detector, path, sample, lesion, bool(lesion.any()), EVERYTHING, keep=True)
 
 
 def slices_figure(cases: list[ScoredVolume], name: str) -> Figure:

@@ -73,6 +73,31 @@ class Encoded(NamedTuple):
 
 
 @dataclass(frozen=True)
+class ScoreOptions:
+    """What is made of crops beside the scores that a verdict rests on.
+
+    Attributes:
+        maps: also map. Of slices the default map is always made, for a score rests on it.
+        restorations: with maps, also restore; else only where the default map rests on restorations.
+        every_score: take every score there is; else those the verdict rests on and what came with them.
+        baselines: of slices, also make the maps that name no anomaly by learning (`baseline_...`).
+        reference: of slices, also make the map of Marimont & Tarroni 2021.
+    """
+
+    maps: bool = True
+    restorations: bool = True
+    every_score: bool = True
+    baselines: bool = False
+    reference: bool = False
+
+
+#: Maps, restorations and every score.
+EVERYTHING = ScoreOptions()
+#: What a verdict takes: no map, and no score beside those it rests on.
+PLAIN = ScoreOptions(maps=False, restorations=False, every_score=False)
+
+
+@dataclass(frozen=True)
 class Scores:
     """What a model says of crops.
 
@@ -122,35 +147,19 @@ class Scorer:
         return Sizes(self.size, close, 2 * close if isinstance(self.model.detective, DeepDetective) else 0)
 
     @torch.no_grad()
-    def score(
-        self,
-        batches: Iterable[Crops],
-        maps: bool = True,
-        restorations: bool = True,
-        every_score: bool = True,
-        baselines: bool = False,
-        reference: bool = False,
-    ) -> Scores:
-        """Scores crops batch by batch. Slices must be those of one volume, in order: their maps are pooled within it.
-
-        Args:
-            maps: also map. Of slices the default map is always made, for a score rests on it.
-            restorations: with maps, also restore; else only where the default map rests on restorations.
-            every_score: take every score there is; else those the verdict rests on and what came with them.
-            baselines: of slices, also make the maps that name no anomaly by learning (`baseline_...`).
-            reference: of slices, also make the map of Marimont & Tarroni 2021.
-        """
+    def score(self, batches: Iterable[Crops], options: ScoreOptions = EVERYTHING) -> Scores:
+        """Scores crops batch by batch. Slices must be those of one volume, in order: maps are pooled within it."""
         needed = "restoration" in self.settings.default_map
-        restoring = maps and (restorations or needed)
+        restoring = options.maps and (options.restorations or needed)
         parts, kept = [], []
         for crops in batches:
             if crops.position is None:
-                parts.append(self._images(crops, maps, restoring, every_score))
+                parts.append(self._images(crops, options, restoring))
             else:
-                parts.append(self._slices(crops, restoring or needed, baselines, reference))
+                parts.append(self._slices(crops, options, restoring or needed))
                 kept.append(crops)
         scores = _joined(parts)
-        return self._volume(scores, kept, baselines) if kept else scores
+        return self._volume(scores, kept, options) if kept else scores
 
     @torch.no_grad()
     def measure(self, crops: Crops) -> Measurements:
@@ -213,25 +222,27 @@ class Scorer:
             restorations=REFERENCE_RESTORATIONS, above=self.settings.lambda_p[kind], scalars=encoded.scalars,
         )  # fmt: skip
 
-    def _images(self, crops: Crops, maps: bool, restoring: bool, every_score: bool) -> Scores:
+    def _images(self, crops: Crops, options: ScoreOptions, restoring: bool) -> Scores:
         """One batch of images."""
         mapping, size = next(iter(self.model.priors)), (self.size, self.size)
-        kinds = set(self.model.priors) if every_score else self._judging() | ({mapping} if maps else set())
+        kinds = set(self.model.priors)
+        if not options.every_score:
+            kinds = self._judging() | ({mapping} if options.maps else set())
         with self._precision():
             encoded = self.encoded(crops)
-            rim = every_score or CENTRE_AND_RIM in self._resting_on()
+            rim = options.every_score or CENTRE_AND_RIM in self._resting_on()
             seen, _ = self.measured(crops, encoded, kinds, rim)
             restored = self.restored(encoded, seen, crops.keys) if restoring else None
         made: Maps = {}
-        if maps:
+        if options.maps:
             made["surprise"] = surprise_map(seen.surprise[mapping], size).cpu().numpy()
-        if maps and seen.altered is not None:
+        if options.maps and seen.altered is not None:
             made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
         return Scores(fitted_scores(seen, self.settings), made, None if restored is None else to_pixels(restored.mean))
 
-    def _slices(self, crops: Crops, restoring: bool, baselines: bool, reference: bool) -> Scores:
+    def _slices(self, crops: Crops, options: ScoreOptions, restoring: bool) -> Scores:
         """One batch of slices; the maps are not pooled yet."""
         model, sign, size = self.model, self.settings.sign, (self.size, self.size)
         mapping = next(iter(model.priors))
@@ -249,20 +260,20 @@ class Scorer:
             restored = self.restored(encoded, seen, crops.keys)
             maps["restoration"] = signed(encoded.image - restored.mean, sign)
             pixels = to_pixels(restored.mean)
-        if baselines and model.vae is not None:
+        if options.baselines and model.vae is not None:
             maps["baseline_vae"] = signed(encoded.image - model.vae.reconstruct(encoded.image), sign)
-        if reference:
+        if options.reference:
             maps["text_restoration"] = self.reference_restored(encoded, crops.keys).residual
         raw = {name: values.float().cpu().numpy() for name, values in maps.items()}
         return Scores(slice_scores(seen, self.settings), raw, pixels)
 
-    def _volume(self, scores: Scores, crops: Sequence[Crops], baselines: bool) -> Scores:
+    def _volume(self, scores: Scores, crops: Sequence[Crops], options: ScoreOptions) -> Scores:
         """The scores of all slices with their maps pooled within the volume, and the score that rests on these."""
         pixels, inside, position = (
             np.concatenate([getattr(part, name) for part in crops]) for name in ("square", "inside", "position")
         )
         image, head = pixels[..., 0].astype(np.float32) / 255, within(inside)
-        atlas = self.atlas if baselines else None
+        atlas = self.atlas if options.baselines else None
         maps = volume_maps(scores.maps, image, position, head, self.settings.sign, atlas)
         top = top_of(maps[self.settings.default_map], head)
         return Scores({**scores.scores, MAP_SCORE: top}, maps, scores.restoration)

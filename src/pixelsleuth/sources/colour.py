@@ -26,6 +26,7 @@ PRIMARIES = {
     11: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.314, 0.351)),
     12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060), (0.3127, 0.3290)),
 }
+ADOBE_RGB = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06), (0.3127, 0.3290))
 _NAMES = {1: "BT.709", 9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 #: Transfer functions of H.273 that are a plain power of the signal; all others of standard range are read as sRGB's.
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
@@ -128,6 +129,12 @@ def lab_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 
+@lru_cache(maxsize=1)
+def adobe_rgb() -> bytes:
+    """Adobe RGB (1998), of pictures whose EXIF names it in place of a profile."""
+    return matrix_profile(ADOBE_RGB, 563 / 256, "Adobe RGB, by EXIF")
+
+
 def _line(text: object) -> str:
     """Whatever a file or a library says, as part of one line."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())[:80] or type(text).__name__
@@ -190,12 +197,15 @@ def _to_709(primaries: int) -> np.ndarray | None:
     return (np.linalg.inv(_to_xyz(PRIMARIES[1])) @ _to_xyz(PRIMARIES[primaries])).astype(np.float32)
 
 
-def matrix_profile(primaries: tuple[tuple[float, float], ...], gamma: float | None = None) -> bytes:
+def matrix_profile(
+    primaries: tuple[tuple[float, float], ...], gamma: float | None = None, name: str = "as the file's numbers say"
+) -> bytes:
     """An ICC profile (version 4) of a screen with these primaries.
 
     Args:
         primaries: (x, y) of red, green, blue and white.
         gamma: light is the signal to this power; sRGB's curve unless given.
+        name: its description, for people.
 
     Raises:
         numpy.linalg.LinAlgError: the primaries span no triangle.
@@ -216,16 +226,16 @@ def matrix_profile(primaries: tuple[tuple[float, float], ...], gamma: float | No
         struct.pack(">HH", 3, 0) + fixed(*_SRGB_CURVE) if gamma is None else struct.pack(">HH", 0, 0) + fixed(gamma)
     )  # fmt: skip
     tags = {
-        b"desc": text("as the file's numbers say"), b"cprt": text("CC0"),
+        b"desc": text(name), b"cprt": text("CC0"),
         b"wtpt": b"XYZ " + bytes(4) + fixed(*_D50),
-        **{name: b"XYZ " + bytes(4) + fixed(*c) for name, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)},
+        **{tag: b"XYZ " + bytes(4) + fixed(*c) for tag, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)},
         **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve),
     }  # fmt: skip
     table, body = struct.pack(">I", len(tags)), b""
     first = 128 + 4 + 12 * len(tags)
-    for name, data in tags.items():
+    for tag, data in tags.items():
         padded = data + bytes(-len(data) % 4)
-        table += name + struct.pack(">II", first + len(body), len(data))
+        table += tag + struct.pack(">II", first + len(body), len(data))
         body += padded
     head = struct.pack(">I4sI4s4s4s", first + len(body), b"lcms", 0x04200000, b"mntr", b"RGB ", b"XYZ ")
     head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + fixed(*_D50)

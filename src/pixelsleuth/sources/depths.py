@@ -3,12 +3,15 @@ its values need, and never to black."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from pixelsleuth.records import Note
 
 #: Depths that cameras, scanners and microscopes fill words of 16 bits with.
 DEPTHS = (8, 10, 12, 14)
+#: Compression with loss puts values above the highest by some percent.
+OVERSHOOT = 1.02
 #: Values looked at to find a range: of a large picture every n-th.
 LOOKED_AT = 4_000_000
 #: Percent of the values below and above a robust range: single hot pixels do not count.
@@ -59,7 +62,7 @@ def _usable(said: tuple[float, float] | None, low: float, high: float) -> tuple[
 
 def _of_whole(low: float, high: float) -> tuple[float, float, str]:
     if low >= 0 and high <= 65535:
-        depth = next((d for d in DEPTHS if high < 2**d), 16)
+        depth = next((d for d in DEPTHS if high < 2**d * OVERSHOOT), 16)
         top = float(2**depth - 1)
         if high / top * 255 >= DARKEST:
             return 0.0, top, f"as its values fill {depth} bits" if depth < 16 else "by their high byte"
@@ -99,3 +102,33 @@ def _count_missing(values: np.ndarray, notes: list[Note]) -> None:
         parts = [f"{missing:,} are no numbers (black)"] * bool(missing)
         parts += [f"{infinite:,} are infinite (white, or black below zero)"] * bool(infinite)
         notes.append(Note("not_finite", f"of {values.size:,} values " + " and ".join(parts)))
+
+
+def alpha_of(values: np.ndarray) -> np.ndarray:
+    """(H, W) uint16 of transparency to uint8; the highest value there is counts as opaque, whatever the bits in use."""
+    return (values.astype(np.uint32) * 255 // max(int(values.max()), 1)).astype(np.uint8)
+
+
+def words_of(data: bytes, page: int = 0) -> np.ndarray | None:
+    """The values of a picture as they are stored, by OpenCV; colours as RGB. None where it cannot read them.
+
+    Args:
+        page: of a file of several.
+    """
+    encoded = np.frombuffer(data, np.uint8)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        if page:
+            _, pages = cv2.imdecodemulti(encoded, cv2.IMREAD_UNCHANGED, range=(page, page + 1))
+        else:
+            pages = [cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)]
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if len(pages) != 1 or pages[0] is None:
+        return None
+    values = np.asarray(pages[0])
+    if values.ndim == 3 and values.shape[2] >= 3:
+        values = np.concatenate([values[..., 2::-1], values[..., 3:]], 2)
+    return values

@@ -60,6 +60,11 @@ def _volume(name: str) -> Format:
     return Format(name, "volume", True)
 
 
+def _scan(name: str) -> Format:
+    """One that is refused by its name."""
+    return Format(name, "volume", advice="convert it to NIfTI")
+
+
 def _plain(name: str) -> Format:
     return Format(name, "other", advice="give a picture, a video or a scan", plain=True)
 
@@ -84,85 +89,70 @@ MP4 = _video("MP4")
 TEXT, SOUND = _plain("text"), _plain("sound")
 UNKNOWN = Format("", "other", advice=READABLE)
 
-#: What a file begins with; the first that fits.
-_BEGINNINGS: tuple[tuple[bytes, Format], ...] = (
-    (b"\xff\xd8\xff", JPEG),
-    (b"\x89PNG\r\n\x1a\n", PNG),
-    (b"\x8bJNG\r\n\x1a\n", _refused("JNG")),
-    (b"GIF87a", GIF),
-    (b"GIF89a", GIF),
-    (b"II*\0\x10\0\0\0CR", _refused("Canon camera raw (CR2)", _RAW)),
-    (b"II*\0", TIFF),
-    (b"MM\0*", TIFF),
-    (b"II+\0", TIFF),
-    (b"MM\0+", TIFF),
-    (b"II\xbc", _refused("JPEG XR")),
-    (b"IIRO", _refused("Olympus camera raw (ORF)", _RAW)),
-    (b"IIRS", _refused("Olympus camera raw (ORF)", _RAW)),
-    (b"IIU\0", _refused("Panasonic camera raw (RW2)", _RAW)),
-    (b"FUJIFILMCCD-RAW", _refused("Fujifilm camera raw (RAF)", _RAW)),
-    (b"FOVb", _refused("Sigma camera raw (X3F)", _RAW)),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", JPEG2000),
-    (b"\xff\x4f\xff\x51", JPEG2000),
-    (b"\xff\x0a", JXL),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", JXL),
-    (b"8BPS", _refused("Photoshop (PSD)")),
-    (b"8BPB", _refused("Photoshop (PSB)")),
-    (b"gimp xcf", _refused("GIMP (XCF)")),
-    (b"v/1\x01", _refused("OpenEXR")),
-    (b"#?RADIANCE", _refused("Radiance HDR")),
-    (b"#?RGBE", _refused("Radiance HDR")),
-    (b"SIMPLE  =", _refused("FITS")),
-    (b"DDS ", _refused("DirectDraw surface (DDS)")),
-    (b"qoif", _refused("QOI")),
-    (b"BPG\xfb", _refused("BPG")),
-    (b"FLIF", _refused("FLIF")),
-    (b"AT&TFORM", _refused("DjVu", "export its pages as PNG")),
-    (b"\0\0\x01\0", _refused("icon (ICO)")),
-    (b"icns", _refused("icon (ICNS)")),
-    (b"\x0a\x05\x01\x08", _refused("PCX")),
-    (b"\xd7\xcd\xc6\x9a", _refused("Windows metafile (WMF)")),
-    (b"SDPX", _refused("DPX")),
-    (b"XPDS", _refused("DPX")),
-    (b"%!PS", _refused("PostScript (EPS)", "draw it as PNG first")),
-    (b"\xc5\xd0\xd3\xc6", _refused("PostScript (EPS)", "draw it as PNG first")),
-    (b"%PDF", Format("PDF", "other", advice="export its pages or pictures as PNG or JPEG")),
-    (b"\x1aE\xdf\xa3", _video("Matroska or WebM")),
-    (b"\0\0\x01\xba", _video("MPEG")),
-    (b"\0\0\x01\xb3", _video("MPEG")),
-    (b"FLV\x01", _video("Flash video")),
-    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _video("Windows Media")),
-    (b"OggS", _video("Ogg")),
-    (b".RMF", _video("RealMedia")),
-    (b"\x06\x0e\x2b\x34\x02\x05\x01\x01", _video("MXF")),
-    (b"YUV4MPEG2 ", _video("YUV4MPEG")),
-    (b"DKIF", _video("IVF")),
-    (b"NRRD0", _volume("NRRD")),
-    (b"\x5c\x01\0\0", NIFTI),
-    (b"\0\0\x01\x5c", NIFTI),
-    (b"\x1c\x02\0\0", NIFTI),
-    (b"\0\0\x02\x1c", NIFTI),
-    (b"ObjectType", _volume("MetaImage")),
-    (b"CDF\x01", _volume("MINC or netCDF")),
-    (b"\x89HDF\r\n\x1a\n", Format("HDF5", "other", advice="export its pictures as PNG, its scans as NIfTI")),
-    (b"\x93NUMPY", Format("NumPy array", "other", advice="save a picture as PNG, a scan as NIfTI")),
-    (b"MATLAB 5", Format("MATLAB file", "other", advice="save a picture as PNG, a scan as NIfTI")),
-    (b"PK\x03\x04", _archive("ZIP archive")),
-    (b"PK\x05\x06", _archive("ZIP archive")),
-    (b"7z\xbc\xaf\x27\x1c", _archive("7z archive")),
-    (b"Rar!\x1a\x07", _archive("RAR archive")),
-    (b"BZh", _archive("bzip2 file")),
-    (b"\xfd7zXZ\0", _archive("xz file")),
-    (b"\x28\xb5\x2f\xfd", _archive("Zstandard file")),
-    (b"\x04\x22\x4d\x18", _archive("LZ4 file")),
-    (b"ID3", SOUND),
-    (b"fLaC", SOUND),
-    (b"\xff\xfb", SOUND),
-    (b"\xff\xf1", SOUND),
-    (b"MThd", SOUND),
-    (b"\x7fELF", _plain("program")),
-    (b"SQLite format 3\0", _plain("database")),
-)
+#: What a file begins with, by its format; the first that fits.
+_BEGINNINGS: dict[Format, tuple[bytes, ...]] = {
+    JPEG: (b"\xff\xd8\xff",),
+    PNG: (b"\x89PNG\r\n\x1a\n",),
+    _refused("JNG"): (b"\x8bJNG\r\n\x1a\n",),
+    GIF: (b"GIF87a", b"GIF89a"),
+    _refused("Canon camera raw (CR2)", _RAW): (b"II*\0\x10\0\0\0CR",),
+    TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    _refused("JPEG XR"): (b"II\xbc",),
+    _refused("Olympus camera raw (ORF)", _RAW): (b"IIRO", b"IIRS"),
+    _refused("Panasonic camera raw (RW2)", _RAW): (b"IIU\0",),
+    _refused("Fujifilm camera raw (RAF)", _RAW): (b"FUJIFILMCCD-RAW",),
+    _refused("Sigma camera raw (X3F)", _RAW): (b"FOVb",),
+    JPEG2000: (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    JXL: (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"),
+    _refused("Photoshop (PSD)"): (b"8BPS",),
+    _refused("Photoshop (PSB)"): (b"8BPB",),
+    _refused("GIMP (XCF)"): (b"gimp xcf",),
+    _refused("OpenEXR"): (b"v/1\x01",),
+    _refused("Radiance HDR"): (b"#?RADIANCE", b"#?RGBE"),
+    _refused("FITS"): (b"SIMPLE  =",),
+    _refused("DirectDraw surface (DDS)"): (b"DDS ",),
+    _refused("QOI"): (b"qoif",),
+    _refused("PFM of colours"): (b"PF\n",),
+    _refused("PAM"): (b"P7\n",),
+    _refused("SGI"): (b"\x01\xda\0\x01", b"\x01\xda\x01\x01"),
+    _refused("BPG"): (b"BPG\xfb",),
+    _refused("FLIF"): (b"FLIF",),
+    _refused("DjVu", "export its pages as PNG"): (b"AT&TFORM",),
+    _refused("icon (ICO)"): (b"\0\0\x01\0",),
+    _refused("icon (ICNS)"): (b"icns",),
+    _refused("PCX"): (b"\x0a\x05\x01\x08",),
+    _refused("Windows metafile (WMF)"): (b"\xd7\xcd\xc6\x9a",),
+    _refused("DPX"): (b"SDPX", b"XPDS"),
+    _refused("PostScript (EPS)", "draw it as PNG first"): (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    Format("PDF", "other", advice="export its pages or pictures as PNG or JPEG"): (b"%PDF",),
+    _video("Matroska or WebM"): (b"\x1aE\xdf\xa3",),
+    _video("MPEG"): (b"\0\0\x01\xba", b"\0\0\x01\xb3"),
+    _video("Flash video"): (b"FLV\x01",),
+    _video("Windows Media"): (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",),
+    _video("Ogg"): (b"OggS",),
+    _video("RealMedia"): (b".RMF",),
+    _video("MXF"): (b"\x06\x0e\x2b\x34\x02\x05\x01\x01",),
+    _video("YUV4MPEG"): (b"YUV4MPEG2 ",),
+    _video("IVF"): (b"DKIF",),
+    _video("NUT"): (b"nut/multimedia",),
+    _volume("NRRD"): (b"NRRD0",),
+    NIFTI: (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
+    _scan("MetaImage"): (b"ObjectType",),
+    _scan("MINC or netCDF"): (b"CDF\x01",),
+    Format("HDF5", "other", advice="export its pictures as PNG, its scans as NIfTI"): (b"\x89HDF\r\n\x1a\n",),
+    Format("NumPy array", "other", advice="save a picture as PNG, a scan as NIfTI"): (b"\x93NUMPY",),
+    Format("MATLAB file", "other", advice="save a picture as PNG, a scan as NIfTI"): (b"MATLAB 5",),
+    _archive("ZIP archive"): (b"PK\x03\x04", b"PK\x05\x06"),
+    _archive("7z archive"): (b"7z\xbc\xaf\x27\x1c",),
+    _archive("RAR archive"): (b"Rar!\x1a\x07",),
+    _archive("bzip2 file"): (b"BZh",),
+    _archive("xz file"): (b"\xfd7zXZ\0",),
+    _archive("Zstandard file"): (b"\x28\xb5\x2f\xfd",),
+    _archive("LZ4 file"): (b"\x04\x22\x4d\x18",),
+    SOUND: (b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf1", b"MThd"),
+    _plain("program"): (b"\x7fELF",),
+    _plain("database"): (b"SQLite format 3\0",),
+}
 #: Brands of ISO media files that hold a still picture.
 _STILLS = frozenset({
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1", b"miaf", b"MiHE",
@@ -174,7 +164,7 @@ _BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 _VR = re.compile(
     rb"AE|AS|AT|CS|DA|DS|DT|FD|FL|IS|LO|LT|OB|OD|OF|OL|OV|OW|PN|SH|SL|SQ|SS|ST|SV|TM|UC|UI|UL|UN|UR|US|UT|UV"
 )
-_PNM = re.compile(rb"P[1-6](?:\s+#[^\n]*)*\s+\d+\s|P[Ff]\n")
+_PNM = re.compile(rb"P[1-6](?:\s+#[^\n]*)*\s+\d+\s|Pf\n")
 
 _BY_SUFFIX: dict[str, Format] = {
     suffix: found
@@ -190,6 +180,7 @@ _BY_SUFFIX: dict[str, Format] = {
         (".eps .ps .ai", _refused("PostScript (EPS)", "draw it as PNG first")), (".pcx", _refused("PCX")),
         (".wmf .emf", _refused("Windows metafile (WMF)")), (".jxr .wdp .hdp", _refused("JPEG XR")),
         (".fits .fit .fts", _refused("FITS")), (".dds", _refused("DirectDraw surface (DDS)")),
+        (".sgi .rgb .rgba .bw", _refused("SGI")), (".pam", _refused("PAM")), (".pfm", PNM),
         (".qoi", _refused("QOI")), (".dpx", _refused("DPX")), (".bpg", _refused("BPG")),
         (".mp4 .m4v .mov .qt .3gp .3g2 .3gpp .f4v .insv", MP4), (".avi .divx", _video("AVI")),
         (".mkv .webm .mk3d", _video("Matroska or WebM")), (".wmv .asf .wm", _video("Windows Media")),
@@ -197,10 +188,11 @@ _BY_SUFFIX: dict[str, Format] = {
         (".ts .mts .m2ts .m2t .tod .tp .trp", _video("MPEG transport stream")), (".ogv .ogm", _video("Ogg")),
         (".rm .rmvb", _video("RealMedia")), (".mxf .gxf", _video("MXF")), (".dv .dif", _video("DV")),
         (".h264 .264 .h265 .265 .hevc .avc", _video("raw video stream")), (".y4m", _video("YUV4MPEG")),
-        (".ivf .obu", _video("IVF")), (".braw .r3d .ari", _video("cinema raw")),
+        (".ivf .obu", _video("IVF")),
+        (".braw .r3d .ari", Format("cinema raw", "video", advice="export it as H.264 in MP4")),
         (".nii .nia .hdr .img", NIFTI), (".dcm .dicom .ima .dic", DICOM), (".mgz .mgh", _volume("FreeSurfer (MGH)")),
-        (".nrrd .nhdr", _volume("NRRD")), (".mha .mhd", _volume("MetaImage")), (".mnc", _volume("MINC or netCDF")),
-        (".head .brik", _volume("AFNI")), (".par .rec", _volume("Philips PAR/REC")), (".vti .vtk", _volume("VTK")),
+        (".nrrd .nhdr", _volume("NRRD")), (".mha .mhd", _scan("MetaImage")), (".mnc", _scan("MINC or netCDF")),
+        (".head .brik", _scan("AFNI")), (".par .rec", _scan("Philips PAR/REC")), (".vti .vtk", _scan("VTK")),
         (".xml .html .htm .json .jsonl .csv .tsv .txt .md .rst .log .ini .cfg .conf .toml .yaml .yml .py "
          ".js .css .r .m .sh .bat .c .h .cpp .java .ipynb .tex .bib .srt .vtt .xmp .aae .thm .lrv .url "
          ".webloc .lnk .bval .bvec .sha256 .md5 .sum .lock .sqlite .db .pkl .pickle .pt .pth .ckpt .onnx "
@@ -215,6 +207,7 @@ _BY_SUFFIX: dict[str, Format] = {
 }  # fmt: skip
 #: Suffixes that claim a picture that can be read.
 IMAGE_SUFFIXES = frozenset(s for s, found in _BY_SUFFIX.items() if found.kind == "image" and found.readable)
+VIDEO_SUFFIXES = frozenset(s for s, found in _BY_SUFFIX.items() if found.kind == "video" and found.readable)
 #: Names that systems leave in folders.
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db", "__macosx", "@eadir"})
 
@@ -257,8 +250,8 @@ def _by_content(head: bytes, name: str) -> Format | None:
         return DICOM
     if head.startswith(b"RIFF"):
         return {b"WEBP": WEBP, b"AVI ": _BY_SUFFIX[".avi"], b"WAVE": SOUND}.get(head[8:12])
-    for beginning, found in _BEGINNINGS:
-        if head.startswith(beginning):
+    for found, beginnings in _BEGINNINGS.items():
+        if head.startswith(beginnings):
             return found
     if head[4:8] in _BOXES and (head[:1] == b"\0" or (head[4:8] == b"mdat" and not _is_text(head))):
         return MP4

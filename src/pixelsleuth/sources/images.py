@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Note
-from pixelsleuth.sources import colour, formats
+from pixelsleuth.sources import colour, formats, tiffs
 from pixelsleuth.sources.colour import CodePoints
-from pixelsleuth.sources.depths import to_8_bits
+from pixelsleuth.sources.depths import alpha_of, to_8_bits, words_of
 from pixelsleuth.sources.formats import IMAGE_SUFFIXES, Format, format_of
 
 #: Decoded pixels; a 12,000 x 8,000 scan passes, a decompression bomb does not.
@@ -34,7 +33,7 @@ MIN_SIDE = 32
 #: Pages of one file that are looked at to find the largest.
 MAX_PAGES = 1000
 #: High byte that 16-bit colours must reach; else they fill fewer bits than they have, and are read again in full.
-FEW_BITS = 64
+FEW_BITS = 66
 
 # Formats beyond these are never opened: plugins such as EPS start other programs. HEIC has no plugin of Pillow's own.
 _PILLOW = {
@@ -43,8 +42,9 @@ _PILLOW = {
 }  # fmt: skip
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _CUT_OFF = re.compile(r"truncated|incomplete|unexpected end|end.of.file|\beof\b|not enough data|bitstream length", re.I)
-#: Tags of TIFF.
-_BITS, _SUBFILE, _SUB_IFDS, _DNG, _WIDTH, _HEIGHT = 258, 254, 330, 50706, 256, 257
+#: EXIF's tag, and TIFF's.
+_ORIENTATION = 0x0112
+_NO_HEADER = "it begins as a picture does, but its header is broken; copy it again from its source"
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,18 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
     colours are converted by profile, transparency is laid on white. Each is noted.
 
     Args:
-        name: of the file, of help only where its bytes are of no known format.
+        name: of the file, of help only where its bytes are of no known format, or a TIFF's, as those of camera raw are.
 
     Raises:
         InputError: `unsupported_format`, `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
     """
     found = format_of(data[: formats.HEAD])
+    claimed = format_of(b"", name)
     if not found.name:
         # Its bytes say nothing: no reader will take it, but its name may say what it was meant to be.
-        claimed = format_of(b"", name)
         found = formats.UNKNOWN if claimed.readable else claimed
+    elif found is formats.TIFF and claimed is formats.RAW:
+        found = claimed
     check_format(found, data)
     notes: list[Note] = []
     with warnings.catch_warnings():
@@ -186,21 +188,45 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
         image = _opened(found, data)
     except UnidentifiedImageError:
         if found is formats.TIFF:
-            return _tiff_beyond_pillow(data, max_pixels, notes)
+            made = _tiff_beyond_pillow(data, max_pixels, notes)
+            return _in_srgb(made, made, found, data, notes)
         _refuse_rare_jpeg(found, data)
-        raise InputError(
-            "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
-        ) from None
+        raise InputError("corrupt", _NO_HEADER) from None
     if found is formats.TIFF:
-        _refuse_raw(image.tag_v2)  # type: ignore[attr-defined]
+        tiffs.refuse_raw(image.tag_v2)  # type: ignore[attr-defined]
     _choose_page(image, notes)
     _check_size(image.size, max_pixels)
+    if found is formats.TIFF and tiffs.misread(image.tag_v2):  # type: ignore[attr-defined]
+        return _in_srgb(tiffs.picture_of(data, image.tell(), image.tag_v2, notes), image, found, data, notes)  # type: ignore[attr-defined]
+    told = image.tag_v2.get(_ORIENTATION) if found is formats.TIFF else None  # type: ignore[attr-defined]
     image.load()
+    # Of a TIFF Pillow turns the pixels as it decodes them, and forgets the tag.
+    turned = isinstance(told, int) and told in _METHODS and image.getexif().get(_ORIENTATION) != told
     if image.mode in _DEEP_MODES:
         pixels = _grey_of_many_bits(image, found, data, notes)
-        return _in_srgb(Image.fromarray(pixels), image, found, data, notes)
+        return _in_srgb(Image.fromarray(pixels), image, found, data, notes, turned)
     many = _colours_of_many_bits(image, found, data, notes)
-    return _in_srgb(many if many is not None else image, image, found, data, notes)
+    if many is not None and turned:
+        many = many.transpose(_METHODS[told])  # type: ignore[index]
+    return _in_srgb(many if many is not None else image, image, found, data, notes, turned)
+
+
+def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> Image.Image:
+    """The first page of a TIFF whose kind of pixels Pillow does not know, such as three channels of floating point; its
+    profile and orientation with it."""
+    if data.startswith(b"MM\0+"):
+        raise InputError("unsupported_format", "BigTIFF of big-endian order is not read; save it as plain TIFF or PNG")
+    try:
+        tags = tiffs.directory(data)
+        size = int(tags[tiffs.WIDTH]), int(tags[tiffs.HEIGHT])
+    except Exception as error:
+        raise InputError("corrupt", _NO_HEADER) from error
+    tiffs.refuse_raw(tags)
+    _check_size(size, max_pixels)
+    made = tiffs.picture_of(data, 0, tags, notes)
+    made.info["icc_profile"] = tags.get(tiffs.PROFILE)
+    made.getexif()[_ORIENTATION] = tags.get(_ORIENTATION, 1)
+    return made
 
 
 def opened(data: bytes) -> Image.Image:
@@ -251,7 +277,7 @@ def _choose_page(image: Image.Image, notes: list[Note]) -> None:
         for page in range(min(count, MAX_PAGES)):
             image.seek(page)
             # A mask of transparency belongs to another page.
-            mask = int(image.tag_v2.get(_SUBFILE, 0)) & 4  # type: ignore[attr-defined]
+            mask = int(image.tag_v2.get(tiffs.SUBFILE, 0)) & 4  # type: ignore[attr-defined]
             sizes.append(0 if mask else image.size[0] * image.size[1])
         largest = int(np.argmax(sizes))
         image.seek(largest)
@@ -273,38 +299,11 @@ def _choose_page(image: Image.Image, notes: list[Note]) -> None:
 
 def _grey_of_many_bits(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> np.ndarray:
     values = np.asarray(image)
+    if found is formats.TIFF:
+        return tiffs.grey_of(values, image.tag_v2, notes)  # type: ignore[attr-defined]
     if values.dtype == np.int32 and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
-    if values.dtype.kind == "u":
-        values = values.astype(np.uint16)
-    said = None
-    if found is formats.TIFF:
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        said = _said_by_tiff(tags)
-        if tags.get(262) == 0:
-            # White is zero: Pillow turns 8 bits over, and leaves deeper ones as they are.
-            pixels = 255 - to_8_bits(values, said, notes)
-            notes.append(Note("inverted", "the TIFF counts from white to black; turned over"))
-            return pixels
-    elif found is formats.PNG:
-        said = _said_by_png(data)
-    return to_8_bits(values, said, notes)
-
-
-def _said_by_tiff(tags: Any) -> tuple[float, float] | None:
-    """Lowest and highest value of TIFF's tags SMinSampleValue and SMaxSampleValue, or MinSampleValue and Max-."""
-    for low, high in ((340, 341), (280, 281)):
-        found = []
-        for tag in (low, high):
-            value = tags.get(tag)
-            value = value[0] if isinstance(value, tuple) and value else value
-            if isinstance(value, int | float):
-                found.append(float(value))
-        if len(found) == 2:
-            return found[0], found[1]
-        if len(found) == 1 and high in tags:
-            return 0.0, found[0]
-    return None
+    return to_8_bits(values, _said_by_png(data) if found is formats.PNG else None, notes)
 
 
 def _said_by_png(data: bytes) -> tuple[float, float] | None:
@@ -318,28 +317,41 @@ def _colours_of_many_bits(image: Image.Image, found: Format, data: bytes, notes:
     """Colours of 16 bits a channel, of which Pillow keeps the high byte; None where that is right, or there are 8."""
     deep, said = False, None
     if found is formats.PNG:
-        deep, said = data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"), _said_by_png(data)
+        deep, said = data[24] == 16, _said_by_png(data)
     elif found is formats.TIFF:
         tags = image.tag_v2  # type: ignore[attr-defined]
-        deep, said = 16 in tuple(tags.get(_BITS, ())) and image.mode in ("RGB", "RGBA", "RGBX"), _said_by_tiff(tags)
+        deep, said = 16 in tuple(tags.get(tiffs.BITS, ())), tiffs.said_range(tags)
+    elif found is formats.PNM:
+        deep = bool(_WORDS_OF_PNM.match(data))
+    elif found is formats.JPEG2000:
+        deep = _bits_of_jpeg2000(data) > 8
     elif found is formats.HEIC and image.info.get("bit_depth", 8) > 8:
         notes.append(Note("reduced_to_8_bits", f"{image.info['bit_depth']}-bit picture reduced to 8 bits"))
     elif found is formats.AVIF and _avif_is_deep(data):
         notes.append(Note("reduced_to_8_bits", "10- or 12-bit picture reduced to 8 bits"))
-    if not deep:
+    if not deep or image.mode not in ("RGB", "RGBA", "RGBX", "LA"):
         return None
     first = np.asarray(image)[..., :3]
-    if np.percentile(first[:: max(1, len(first) // 500)], 99.99) >= FEW_BITS or getattr(image, "tell", int)() > 0:
+    if np.percentile(first[:: max(1, len(first) // 500)], 99.99) >= FEW_BITS:
         notes.append(Note("reduced_to_8_bits", "16-bit picture reduced to 8 bits, by their high byte"))
         return None
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[:2] != first.shape[:2]:
+    values = tiffs.unturned_words(data, image.tell()) if found is formats.TIFF else words_of(data)
+    if values is None or values.dtype != np.uint16 or values.ndim != 3 or values[..., 0].size != first[..., 0].size:
         return None
-    scaled = to_8_bits(values[..., :3], said, notes)[..., ::-1]
-    made = Image.fromarray(np.ascontiguousarray(scaled))
-    if values.shape[2] == 4:
-        made.putalpha(Image.fromarray((values[..., 3] >> 8).astype(np.uint8)))
+    made = Image.fromarray(to_8_bits(values[..., :3], said, notes))
+    if values.shape[2] == 4 and image.mode != "RGBX":
+        made.putalpha(Image.fromarray(alpha_of(values[..., 3])))
     return made
+
+
+#: A PPM of words: its highest value is 65,535.
+_WORDS_OF_PNM = re.compile(rb"P[36](?:\s+#[^\n]*)*\s+\d+\s+\d+\s+65535\s")
+
+
+def _bits_of_jpeg2000(data: bytes) -> int:
+    """Bits of the first channel, by the codestream's marker SIZ."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    return (data[at + 42] & 0x7F) + 1 if 0 <= at < len(data) - 42 else 8
 
 
 def _avif_is_deep(data: bytes) -> bool:
@@ -350,15 +362,18 @@ def _avif_is_deep(data: bytes) -> bool:
 # --- colour ---
 
 
-def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note]) -> np.ndarray:
+def _in_srgb(
+    image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note], turned: bool = False
+) -> np.ndarray:
     """(H, W, 3) uint8: colours converted, transparency laid on white, and then turned upright.
 
     Args:
         image: of 8 bits.
         origin: as it was opened: its tags and profile.
+        turned: upright already.
     """
     _note_gain_map(origin, found, data, notes)
-    turned = found is formats.HEIC and _heic_is_turned(data)
+    turned = turned or (found is formats.HEIC and _heic_is_turned(data))
     info = origin.info
     alpha = None
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -368,6 +383,12 @@ def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes
     elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     profile = info.get("icc_profile") or (colour.lab_profile() if image.mode == "LAB" else None)
+    points = _code_points(origin, found, data)
+    if found is formats.PNG and points is not None:
+        # As PNG's standard has it: code points count before a profile.
+        profile = None
+    elif not profile and _is_adobe_rgb(origin):
+        profile = colour.adobe_rgb()
     before = image
     if profile:
         image = colour.by_profile(image, profile, notes)
@@ -376,12 +397,13 @@ def _in_srgb(image: Image.Image, origin: Image.Image, found: Format, data: bytes
             notes.append(Note("colours_converted", "CMYK converted to RGB without a colour profile"))
         elif image.mode == "LAB":
             image = colour.by_profile(image, colour.lab_profile(), notes)
-        points = None if profile and found is not formats.PNG else _code_points(origin, found, data)
-        if points is not None:
+        if points is not None and not profile:
             image = colour.by_code_points(image.convert("RGB"), points, notes)
         elif found is formats.PNG and not profile and "srgb" not in info:
             image = _by_png_gamma(image, info, notes)
-    if alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
+    if alpha is not None and alpha.getextrema() == (0, 0):
+        notes.append(Note("transparency", "every pixel is said to be transparent: read as if none were"))
+    elif alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
         notes.append(Note("transparency", "transparency laid on white"))
         rgba = image.convert("RGB")
         rgba.putalpha(alpha)
@@ -407,6 +429,19 @@ def _code_points(image: Image.Image, found: Format, data: bytes) -> CodePoints |
         if len(chunk) == 4:
             return CodePoints(chunk[0], chunk[1])
     return None
+
+
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    """Whether EXIF says so, as cameras do that embed no profile: DCF's interoperability index R03."""
+    if "exif" not in image.info:
+        return False
+    try:
+        exif = image.getexif()
+        space = exif.get_ifd(0x8769).get(0xA001)
+        return space == 2 or (space == 0xFFFF and str(exif.get_ifd(0xA005).get(1, "")).startswith("R03"))
+    except Exception:
+        # A broken block is noted where the orientation is asked for.
+        return False
 
 
 def _by_png_gamma(image: Image.Image, info: dict[Any, Any], notes: list[Note]) -> Image.Image:
@@ -467,7 +502,7 @@ _METHODS = {
 def _upright(image: Image.Image, origin: Image.Image, turned: bool, notes: list[Note]) -> Image.Image:
     """Turned as EXIF says; `turned`: the decoder has done it."""
     try:
-        told = origin.getexif().get(0x0112, 1)
+        told = origin.getexif().get(_ORIENTATION, 1)
     except Exception:
         # EXIF is written by all sorts of programs; a broken block costs the turn, not the picture.
         notes.append(Note("exif_ignored", "its EXIF block is broken; the picture is judged as it is stored"))
@@ -477,56 +512,7 @@ def _upright(image: Image.Image, origin: Image.Image, turned: bool, notes: list[
     return image.transpose(_METHODS[told]) if told in _METHODS else image
 
 
-# --- TIFF and JPEG beyond Pillow ---
-
-
-def _directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """The first directory of a TIFF's bytes."""
-    file = io.BytesIO(data)
-    found = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2:3] == b"+" or data[3:4] == b"+" else 8))
-    file.seek(found.next)
-    found.load(file)
-    return found
-
-
-def _refuse_raw(tags: Any) -> None:
-    """Camera raw files are TIFFs whose first page is a thumbnail and whose picture lies in a directory below it."""
-    thumbnail = int(tags.get(_SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
-    if _DNG in tags or thumbnail:
-        name = "camera raw (DNG)" if _DNG in tags else "camera raw, or a TIFF whose picture lies below a thumbnail,"
-        raise InputError("unsupported_format", f"{name} is not read; {formats.RAW.advice}")
-
-
-def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> np.ndarray:
-    """A TIFF whose kind of pixels Pillow does not know, such as three channels of floating point, by OpenCV."""
-    try:
-        tags = _directory(data)
-        width, height = int(tags[_WIDTH]), int(tags[_HEIGHT])
-        bits = tuple(tags.get(_BITS, (1,)))
-    except Exception as error:
-        raise InputError(
-            "corrupt", "it begins as a picture does, but its header is broken; copy it again from its source"
-        ) from error
-    _refuse_raw(tags)
-    _check_size((width, height), max_pixels)
-    values = None
-    if len(bits) <= 4 and max(bits) <= 64:
-        try:
-            values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            values = None
-    if values is None or values.shape[:2] != (height, width):
-        told = "/".join(str(n) for n in sorted(set(bits))[:4])
-        raise InputError(
-            "unsupported_format",
-            f"this kind of TIFF is not read ({len(bits)} channels of {told} bits, compression "
-            f"{_shown(str(tags.get(259, 1)))[:20]}); save it as TIFF of 8 or 16 bits, or as PNG",
-        )
-    grey = values if values.ndim == 2 else values[..., 0] if values.shape[2] == 2 else values[..., 2::-1]
-    pixels = grey if grey.dtype == np.uint8 else to_8_bits(grey, _said_by_tiff(tags), notes)
-    if pixels.ndim == 2:
-        pixels = np.repeat(pixels[..., None], 3, 2)
-    return np.ascontiguousarray(pixels)
+# --- JPEG beyond Pillow ---
 
 
 def _refuse_rare_jpeg(found: Format, data: bytes) -> None:

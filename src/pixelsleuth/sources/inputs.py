@@ -13,7 +13,8 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.sources import formats
-from pixelsleuth.sources.dicom import holds_series, series_in
+from pixelsleuth.sources.dicomfolders import holds_series, series_in
+from pixelsleuth.sources.dicomheaders import is_index
 from pixelsleuth.sources.images import MAX_BYTES, checked_file
 from pixelsleuth.sources.scanfiles import is_companion
 
@@ -97,7 +98,7 @@ def _found_in(folder: Path, names: list[Path], root: Path, leftovers: list[str])
     for path, found in kinds.items():
         if path in claimed:
             continue
-        if found.plain:
+        if found.plain or (found is formats.DICOM and is_index(path)):
             leftovers.append(os.path.relpath(path, root))
         elif found.kind == "volume" and is_companion(path):
             told = "the header of a pair; its record is that of the file beside it that holds the voxels"
@@ -151,9 +152,9 @@ def check_kind(source: Input, kind: str, takes: str) -> None:
         return
     path = Path(source)
     size = 0 if volume and not path.is_file() else checked_file(path)
-    if not volume and takes == "images":
-        return
     found = formats.sniffed(path) if path.is_file() else formats.DICOM
+    if not volume and takes == "images" and (found.readable or found.kind != "video"):
+        return
     # What no model takes is refused for what it is, whatever the model.
     sha256 = sha256_of(path) if 0 < size <= MAX_BYTES else None
     if not found.readable and found.name and not found.plain:

@@ -21,7 +21,7 @@ MOST_SEARCHED = 5_000_000
 PADDING = (0.25, 0.5)
 #: Confidence of a face that the first look missed: more places are looked at, and more are mistaken for faces.
 SURE = 0.98
-#: A face on a padded copy fills the picture where its square is this much of the shorter side.
+#: A face on a padded copy fills the picture where its square is this much of the shorter side, and leaves it.
 FILLS = 0.6
 #: Side of a square, in that of the whole face by its landmarks, below which it is cut: squares of faces with room have
 #: .93 (median of faces_world), of the tightest data set (DFDC's crops) .66 and more; of a normal face cropped closer
@@ -74,7 +74,9 @@ def _fills(pixels: np.ndarray, framing: Framing) -> bool:
     for share in PADDING:
         edge = round(share * max(small.shape[:2]))
         padded = cv2.copyMakeBorder(small, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
-        found = faces.find_faces(padded, framing)
-        if any(face.box.width >= FILLS * min(small.shape[:2]) for face in found):
-            return True
+        for face in faces.find_faces(padded, framing):
+            box = [side - edge for side in face.box.as_list()]
+            cut = min(box) < 0 or box[2] > small.shape[1] or box[3] > small.shape[0]
+            if cut and face.box.width >= FILLS * min(small.shape[:2]):
+                return True
     return False

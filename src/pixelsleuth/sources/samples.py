@@ -21,8 +21,8 @@ from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
 from pixelsleuth.sources.reencoding import cut_reencoded
 from pixelsleuth.sources.retries import check_room
 from pixelsleuth.sources.slices import SliceFraming, Slices, slices_of
-from pixelsleuth.sources.tracks import Policy, Sighting, surrounded, tracks_of
-from pixelsleuth.sources.videos import Video, frames_at, open_video
+from pixelsleuth.sources.tracks import Policy, Sighting, black_frames, surrounded, tracks_of
+from pixelsleuth.sources.videos import Video, frames_at, is_black, open_video
 from pixelsleuth.sources.volumes import Volume, key_of, read_volume
 
 #: Frames judged as a whole where a face is wanted and none is found.
@@ -232,13 +232,19 @@ def _cut(face: Face, sha256: str, index: int, how: CropSettings, pixels: np.ndar
 
 
 def _whole_frames(video: Video, how: CropSettings, count: int, confidence: float) -> Sample:
-    crops = []
+    crops: list[Crop] = []
+    black: list[Crop] = []
     shape = (0, 0)
     for frame in frames_at(video, Policy(frames=count).indices(len(video))):
         face = _whole(frame.pixels, confidence)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         crop = _cut(face, video.sha256, frame.index, how, frame.pixels, face.box)
-        crops.append(replace(crop, time=frame.time, surroundings=surrounded(frame.pixels, face.box)))
+        kept = black if is_black(frame.pixels) else crops
+        kept.append(replace(crop, time=frame.time, surroundings=surrounded(frame.pixels, face.box)))
+    if crops and black:
+        video.say(black_frames(len(black), len(crops)))
+    # Of a video that is black throughout the frames stand for themselves.
+    crops = crops or black
     if not crops:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
     return Sample(video.path, video.sha256, "video", None, shape, (tuple(crops),), video.notes)

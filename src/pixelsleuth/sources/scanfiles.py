@@ -75,8 +75,11 @@ def open_file(path: Path) -> Opened:
     """
     sha256 = _hash_of(path)
     try:
-        header = _partner(path, _HEADERS) if path.name.lower().endswith(_IMAGES) else path
-        head = head_of(header)
+        header = path
+        head = head_of(path)
+        if path.name.lower().endswith(_IMAGES) and not _stands_alone(head):
+            header = _partner(path, _HEADERS)
+            head = head_of(header)
         if head.startswith(b"NRRD"):
             return _open_nrrd(header, sha256)
         reader = _reader_of(head)
@@ -102,6 +105,11 @@ def head_of(path: Path) -> bytes:
     if not found:
         raise InputError("truncated", f"the file ends too early; {_DAMAGED}")
     return found
+
+
+def _stands_alone(head: bytes) -> bool:
+    """Whether header and voxels lie in one file of NIfTI, whatever its name."""
+    return head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0"
 
 
 def is_companion(path: Path) -> bool:
@@ -228,7 +236,7 @@ def _open_nibabel(path: Path, header: Path, head: bytes, reader: Any, sha256: st
             files = {name: FileHolder(fileobj=stream) for name, stream in streams.items()}
             # Not mapped: a file that shrinks while it is read would end the process.
             image = reader.from_file_map(files, mmap=False)
-            affine = np.array(image.affine, np.float64)
+            affine = _affine_of(image, raw)
             notes = _header_notes(raw, head)
     except InputError:
         raise
@@ -309,6 +317,20 @@ def _broken(error: BaseException) -> InputError:
     return InputError("truncated", f"the file ends too early or is damaged ({why}); {_DAMAGED}")
 
 
+def _affine_of(image: Any, raw: Any) -> np.ndarray:
+    """sform where its code is set, as nibabel has it; but qform where sform is no orientation and qform is one."""
+    affine = np.array(image.affine, np.float64)
+    if "qform_code" in raw.keys() and int(raw["qform_code"]) > 0 and not _turns(affine):  # noqa: SIM118
+        other = np.asarray(raw.get_qform(), np.float64)
+        return other if _turns(other) else affine
+    return affine
+
+
+def _turns(affine: np.ndarray) -> bool:
+    """Whether it can be inverted."""
+    return bool(np.isfinite(affine).all()) and abs(float(np.linalg.det(affine[:3, :3]))) > 0
+
+
 def _header_notes(raw: Any, head: bytes) -> tuple[Note, ...]:
     """What a header leaves open about how the scan lies."""
     keys = raw.keys()
@@ -338,7 +360,8 @@ def _disagreement(raw: Any) -> str | None:
         told = [np.asarray(raw.get_sform(), np.float64)[:3, :3], np.asarray(raw.get_qform(), np.float64)[:3, :3]]
         sizes = [np.linalg.norm(one, axis=0) for one in told]
         if not all(np.isfinite(size).all() and (size > 0).all() for size in sizes):
-            return "sform and qform disagree: one of them is no orientation; sform was taken"
+            taken = "sform" if np.isfinite(told[0]).all() and np.linalg.det(told[0]) else "qform"
+            return f"sform and qform disagree: one of them is no orientation; {taken} was taken"
         cosine = np.clip(((told[0] / sizes[0]) * (told[1] / sizes[1])).sum(0), -1, 1)
         turn = float(np.degrees(np.arccos(cosine)).max())
         axes = ["".join(str(one) for one in aff2axcodes(np.pad(m, (0, 1)))) for m in told]

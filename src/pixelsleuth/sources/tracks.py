@@ -178,7 +178,7 @@ def tracks_of(
             open_tracks[taken[i]].add(_sighting(frame, face, after), policy)
             last_seen[taken[i]] = seen
     if black:
-        video.say(Note("black_frames", f"{black} of {seen + black} frames looked at are black and were passed over"))
+        video.say(black_frames(black, seen))
     if not seen and black:
         sentence = f"all {black} frames looked at are black; look at more frames, or cut out the part in question"
         raise InputError("no_face", sentence, video.sha256)
@@ -206,6 +206,11 @@ def _no_face(video: Video, framing: Framing, seen: int, found_small: int, least_
         "look at more frames, or crop closer to the face",
         video.sha256,
     )
+
+
+def black_frames(black: int, seen: int) -> Note:
+    """The note of frames that were passed over, beside those that were seen."""
+    return Note("black_frames", f"{black} of {seen + black} frames looked at are black and were passed over")
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.sources.formats import VIDEO_SUFFIXES
 from pixelsleuth.sources.layouts import Origin, drawn_split, label_of, names_of_root, origin_of
-from pixelsleuth.sources.videos import VIDEO_SUFFIXES
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection")
 _FFPP = re.compile(r"^(\d{3})(?:_(\d{3}))?$")

@@ -7,6 +7,7 @@ variable rate, broken tails and long files are known before anything is decoded.
 
 from __future__ import annotations
 
+import errno
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,6 @@ from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Note
 from pixelsleuth.sources import display, tone
 
-VIDEO_SUFFIXES = frozenset({
-    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
-    ".3g2", ".vob", ".asf", ".ogv", ".mxf", ".qt", ".m2v", ".f4v",
-})  # fmt: skip
 #: Frames of one file: about nine hours at 30 a second.
 MAX_FRAMES = 1_000_000
 #: Pixels of a frame: 8,192 x 4,320 passes. A decoder holds many frames at once, so that this is less than a picture's.
@@ -38,13 +35,17 @@ MAX_VIDEO_TRACKS = 16
 SEEK_FROM = 300
 #: A frame is black where none of its channels is above this, limited range's black and noise included.
 BLACK = 32
+#: Frames a second of a bare stream that names none.
+USUAL_RATE = 25
+#: A track moves where it has at least this share of the frames of the one with most: chapters have a picture each.
+MOVES = 0.1
 #: Times between frames are called uneven from a longest (but for a twentieth) this many times the median.
 UNEVEN = 1.5
 
 #: What FFmpeg may take a file for. Playlists, scripts and numbered pictures would open other files.
 _DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,live_flv,ogg,mxf,h264,hevc,dv,ivf,nut,rm,"
-    "swf,wtv,gxf,vc1,obu,av1,mp3,wav,aac,flac"
+    "swf,wtv,gxf,vc1,obu,av1,m4v,yuv4mpegpipe,mp3,wav,aac,flac"
 )
 _ENCRYPTED = frozenset({"encv", "drmi", "drmv"})
 
@@ -60,6 +61,7 @@ class Video:
         track: index of the stream that is read.
         keys: presentation times of the frames at which decoding can begin, ascending.
         by_ffmpeg: FFmpeg's muxer wrote the file.
+        counted: the file gives its frames no times, so that they are counted.
         found: what was found odd or had to be done so far, by code; reading frames adds to it.
     """
 
@@ -70,6 +72,7 @@ class Video:
     track: int
     keys: np.ndarray
     by_ffmpeg: bool
+    counted: bool = False
     found: dict[str, Note] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
@@ -112,6 +115,8 @@ class _Track:
     stamps: list[int] = field(default_factory=list)
     keys: list[int] = field(default_factory=list)
     hidden: int = 0
+    untimed: int = 0
+    counted: bool = False
     encrypted: bool = False
 
     @property
@@ -156,6 +161,8 @@ def open_video(path: str | os.PathLike[str]) -> Video:
             track = _chosen(tracks, container.streams.video, digest, notes)
             _say_of_track(track, container.format.name, notes)
             unit = Fraction(track.stream.time_base or 1)
+            if track.counted:
+                unit = 1 / Fraction(track.stream.average_rate or USUAL_RATE)
             index = track.stream.index
             by_ffmpeg = tone.written_by_ffmpeg(container.metadata)
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -165,7 +172,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
             digest,
         ) from error
     stamps, keys = (np.unique(np.array(times, np.int64)) for times in (track.stamps, track.keys))
-    video = Video(str(path), digest, stamps, unit, index, keys, by_ffmpeg)
+    video = Video(str(path), digest, stamps, unit, index, keys, by_ffmpeg, track.counted)
     for note in notes:
         video.say(note)
     return video
@@ -180,6 +187,9 @@ def _opened(path: str | os.PathLike[str]) -> Any:
 
 
 def _why(error: Exception) -> str:
+    if getattr(error, "errno", None) == errno.ENOMEM:
+        # FFmpeg's word for sizes that cannot be.
+        return "its header promises more than there can be"
     if isinstance(error, IndexError):
         # A stream may bring a track on its way that its head did not announce; PyAV does not know it then.
         return "a track comes that was not announced"
@@ -203,11 +213,18 @@ def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[No
         for packet in container.demux([track.stream for track in tracks]):
             track = by_index[packet.stream.index]
             stamp = packet.pts if packet.pts is not None else packet.dts
-            if not packet.size or stamp is None:
+            if not packet.size:
                 continue
             if not track.stamps:
                 track.encrypted = any(side.data_type == "encryption_info" for side in packet.iter_sidedata())
             total += 1
+            if total > MAX_FRAMES:
+                raise InputError(
+                    "too_long", f"the video has more than {MAX_FRAMES:,} frames; cut out the part in question", digest
+                )
+            if stamp is None:
+                track.untimed += 1
+                continue
             if packet.is_keyframe:
                 track.keys.append(stamp)
             if packet.is_discard:
@@ -215,12 +232,11 @@ def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[No
                 track.hidden += 1
             else:
                 track.stamps.append(stamp)
-            if total > MAX_FRAMES:
-                raise InputError(
-                    "too_long", f"the video has more than {MAX_FRAMES:,} frames; cut out the part in question", digest
-                )
     except (av.error.FFmpegError, OSError, IndexError) as error:
         notes.append(Note("stopped_early", f"reading stopped after {total:,} frames ({_why(error)})"))
+    for track in tracks:
+        if track.untimed and not track.stamps:
+            track.stamps, track.keys, track.counted = list(range(track.untimed)), [], True
 
 
 def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes: list[Note]) -> _Track:
@@ -229,7 +245,10 @@ def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes
     Raises:
         InputError: it cannot be read.
     """
-    best = max(tracks, key=lambda track: (len(track.stamps) > 1, bool(track.stamps), track.pixels, len(track.stamps)))
+    least = max(2, MOVES * max(len(track.stamps) for track in tracks))
+    best = max(
+        tracks, key=lambda track: (len(track.stamps) >= least, bool(track.stamps), track.pixels, len(track.stamps))
+    )
     context = best.stream.codec_context
     if best.encrypted or (context is not None and context.codec_tag in _ENCRYPTED):
         raise InputError("encrypted", "the video is encrypted (DRM); expected one that any player can show", digest)
@@ -372,6 +391,7 @@ class _Decoding:
     def _decoded(self) -> Iterator[tuple[int, Any]]:
         import av
 
+        number = 0
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -379,7 +399,8 @@ class _Decoding:
                 # A damaged packet costs its own frames, not the video.
                 continue
             for frame in frames:
-                stamp = frame.pts if frame.pts is not None else frame.dts
+                stamp = number if self._video.counted else frame.pts if frame.pts is not None else frame.dts
+                number += 1
                 pixels = frame.width * frame.height
                 self._left -= pixels
                 # A stream may change its size on the way.

@@ -22,7 +22,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file
-from pixelsleuth.sources.dicom import holds_series, series_in
+from pixelsleuth.sources.dicomfolders import holds_series, series_in
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.preparation import Progress, Serial, open_parts
 from pixelsleuth.sources.scanfiles import is_companion

@@ -69,7 +69,7 @@ def stem_of(path: Path | str) -> str:
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
     """Reads a NIfTI, Analyze, MGH or NRRD file, or a DICOM series: its folder, one of its files that holds all slices,
-    or a name of `dicom.series_in`.
+    or a name of `dicomfolders.series_in`.
 
     Raises:
         InputError: what `scanfiles.open_file` and `dicom.open_series` raise, or `truncated`, `corrupt`,
@@ -83,7 +83,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
 
 def _opened(path: Path) -> Opened:
-    from pixelsleuth.sources.dicom import is_dicom, named_series, open_series
+    from pixelsleuth.sources.dicom import open_series
+    from pixelsleuth.sources.dicomfolders import named_series
+    from pixelsleuth.sources.dicomheaders import is_dicom
 
     if named_series(path) is not None or is_dicom(path):
         return open_series(path)

@@ -13,7 +13,7 @@ from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
 from pixelsleuth.scoring.maps import within
 from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import conformal_p
-from pixelsleuth.scoring.scorer import Crops, Scorer
+from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer
 from pixelsleuth.scoring.typicality import fit_typicality
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.store import Store
@@ -56,12 +56,12 @@ def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
     pictures: list[str] = []
     for batch in batches:
         mapped = len(sources) < MOST_MAPS
-        found = scorer.score([batch.crops], maps=mapped, restorations=False, every_score=False)
+        found = scorer.score([batch.crops], replace(PLAIN, maps=mapped))
         scores["original"].append(found.scores[settings.default])
         if found.maps:
             maps.append(found.maps[settings.default_map])
         for name in REENCODINGS:
-            again = scorer.score([batch.reencoded[name]], maps=False, every_score=False)
+            again = scorer.score([batch.reencoded[name]], PLAIN)
             scores[name].append(again.scores[settings.default])
         traits.append(batch.traits)
         sources += batch.sources
@@ -101,7 +101,7 @@ def ranked_volumes(
     maps, inside = [], []
     for number, rows in enumerate(units, 1):
         # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
-        found = scorer.score(_slices(store, rows), maps=False)
+        found = scorer.score(_slices(store, rows), PLAIN)
         normal = np.flatnonzero(label[rows] != "anomalous")
         one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
         of_slice = float(found.scores[settings.default][one])
