@@ -358,7 +358,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs"))
     options = parser.parse_args()
     run = {"alarms": alarms, "edits": edits, "benign": benign}[options.what]
-    rows = run(Detector.load(options.model), options)
+    detector = Detector.load(options.model)
+    rows = run(detector, options) | {"model_sha256": detector.model.sha256}
     options.out.mkdir(parents=True, exist_ok=True)
     write_text(options.out / f"away_{options.what}.json", json.dumps(rows, indent=1) + "\n")
 

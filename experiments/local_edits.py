@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=SHARED / "data/faces_dfdc/test/real")
     parser.add_argument("--model", default="faces")
     parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--text-pairs", type=int, default=50, help="pairs that the text's own map is compared on")
+    parser.add_argument("--text-pairs", type=int, default=50, help="pairs that Marimont & Tarroni's map is compared on")
     parser.add_argument("--out", type=Path, default=Path("runs/local_edits"))
     options = parser.parse_args()
     sources = []

@@ -1,5 +1,5 @@
-"""What a training batch of 8 volumes x 8 slices costs to read: slices from the store, and whole volumes as the text's
-first loader did, each normalised when it is read.
+"""What a training batch of 8 volumes x 8 slices costs to read: slices from the store, and whole volumes as the
+first loader of Deepfake CSI did, each normalised when it is read.
 
     python experiments/partial_reads.py runs/flair.h5 ../shared/data/brain_lgg_flair/train/flair
 """

@@ -1,4 +1,4 @@
-"""The README's table from a metrics.json that `pixelsleuth evaluate --out DIR` wrote.
+"""Every score of a metrics.json that `pixelsleuth evaluate --out DIR` wrote, as a table.
 
 python experiments/results_table.py runs/test/metrics.json
 """

@@ -1,4 +1,4 @@
-"""What four volumes are worth: the text's table 2 on n pasted volumes, n = 4 beside n = 100.
+"""What four volumes are worth: table 2 of *Deepfake CSI* on n pasted volumes, n = 4 beside n = 100.
 
     python experiments/toy_size.py MODEL HEALTHY PASTED [--sizes 4 20 100] [--draws 1000]
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("pasted", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 20, 100])
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--text", action="store_true", help="also the text's own map, which takes the time")
+    parser.add_argument("--text", action="store_true", help="also Marimont & Tarroni's map, which takes the time")
     options = parser.parse_args()
     detector = Detector.load(str(options.model))
     result = evaluate_volumes(

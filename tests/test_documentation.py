@@ -36,7 +36,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Made from the program itself, of which other tests see to that.
 GENERATED = {"cli.md", "bad-inputs.md"}
 #: Commands that would not end, or that are parsed and not run wherever they stand.
@@ -196,7 +196,7 @@ def test_the_blocks_of_every_page(
         elif block.language == "text":
             assert page.name in GENERATED, f"{block}: a block of plain text outside a generated page"
         else:
-            # The README's tree: what it names exists.
+            # CONTRIBUTING's tree: what it names exists.
             assert block.language == "", f"{block}: {block.language} blocks are not looked at"
             for name in re.findall(r"^(?:  )?([\w./]+)(?=  )", block.text, re.M):
                 assert any((ROOT / base / name).exists() for base in ("", "src/pixelsleuth")), f"{block}: {name}"

@@ -42,7 +42,7 @@ class InputError(PixelsleuthError):
 
 
 class ModelError(PixelsleuthError):
-    """A model folder that cannot be loaded; the text names the file, the key and both shapes."""
+    """A model folder that cannot be loaded; the message names the file, the key and both shapes."""
 
 
 class CalibrationError(PixelsleuthError):

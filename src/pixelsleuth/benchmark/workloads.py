@@ -35,7 +35,7 @@ from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import PRESETS, Settings, Stage
 from pixelsleuth.training.stages import PriorStage, VQVAEStage
 
-#: S of the text, and the share of codes that its lambda_p flags in the first pass.
+#: Marimont & Tarroni's S, and the share of codes that their lambda_p flags in the first pass.
 RESTORATIONS = 15
 FLAGGED = 0.1
 #: Side of the made-up face crops, that of the crops the bundled model was trained on.

@@ -41,7 +41,7 @@ def evaluate(
     ] = False,
     heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also measure maps.")] = True,
     text_pairs: Annotated[
-        int, typer.Option(help="Pairs on which the text's own map is measured; about 1 s each.", min=0)
+        int, typer.Option(help="Pairs on which Marimont & Tarroni's map is measured; about 1 s each.", min=0)
     ] = 50,
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""

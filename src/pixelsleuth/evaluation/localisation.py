@@ -117,8 +117,8 @@ def pixel_metrics(
 def _text_map_metrics(
     detector: Detector, masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics of the text's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP on every
-    resample."""
+    """Metrics of Marimont & Tarroni's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP
+    on every resample."""
     fakes = text_restoration_maps(detector, [fake.path for fake, _, _ in masked])
     reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
     truth = [mask for _, _, mask in masked]
@@ -136,7 +136,7 @@ def _text_map_metrics(
 def text_restoration_maps(
     detector: Detector, paths: Sequence[Path]
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """The text's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
+    """Marimont & Tarroni's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
     effective number of restorations."""
     maps: list[np.ndarray] = []
     replaced: list[float] = []

@@ -63,7 +63,7 @@ def evaluate(
         not_near: a store whose training pictures' near-duplicates among the normal pictures are left out and counted.
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
-        text_pairs: how many pairs the text's restoration map is measured on; it is slow.
+        text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
 
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.

@@ -13,8 +13,8 @@ from pixelsleuth.evaluation.samples import ScoredSample
 def video_metrics(cases: list[ScoredSample], labels: np.ndarray, weights: np.ndarray, default: str) -> dict[str, Any]:
     """AUROC, AP and TPR of the default score over frames and over videos, and per method of manipulation.
 
-    A video's score is the mean over its most unusual person's frames (the text's average), with the median and the mean
-    of the most unusual quarter beside it. Frames are resampled with their video.
+    A video's score is the mean over its most unusual person's frames (the average of *Deepfake CSI*), with the
+    median and the mean of the most unusual quarter beside it. Frames are resampled with their video.
 
     Args:
         weights: (R, n) of the n cases.

@@ -91,7 +91,7 @@ def evaluate_volumes(
         masks: folder of masks, matched by relative path without suffix; a folder beside the volumes' unless given.
         thresholds: map's name -> level above which a pixel is called anomalous, chosen elsewhere (on validation).
         peak: of the default map, what the peak of a finding must reach for its F1, likewise.
-        text: also make the text's own map (PixelSNAIL, S = 15).
+        text: also make Marimont & Tarroni's map (PixelSNAIL, S = 15).
 
     Raises:
         PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.

@@ -158,7 +158,7 @@ class PixelSNAIL(nn.Module):
         context: Context | None = None,
     ) -> Tensor:
         """As the protocol says; with `above` a code is drawn if its surprise *given the restored prefix* exceeds it
-        (the text's algorithm).
+        (Marimont & Tarroni's algorithm).
 
         One pass finds what is flagged before anything is drawn. Images with nothing flagged are done; the others are
         walked place by place (`CachedSampler`), `AT_ONCE` copies together.
@@ -199,7 +199,7 @@ class PixelSNAIL(nn.Module):
     def resample_directly(
         self, codes: Tensor, uniforms: Tensor, above: float, context: Context | None = None
     ) -> Tensor:
-        """The text's algorithm word for word: the whole network over all copies at every place. The oracle of
+        """Marimont & Tarroni's algorithm word for word: the whole network over all copies at every place. The oracle of
         `resample`."""
         copies = uniforms.shape[1]
         restored = codes.repeat_interleave(copies, 0)

@@ -26,7 +26,7 @@ class Quantised(NamedTuple):
 class Quantiser(nn.Module):
     """A codebook of K entries in D dimensions.
 
-    With `decay` None the codebook learns by gradient (the text's three-term loss); otherwise by an
+    With `decay` None the codebook learns by gradient (the three-term loss of van den Oord et al. 2017); otherwise by an
     exponential moving average of the encoder's outputs (van den Oord et al. 2017, appendix A.1), starts
     from k-means of the first batch, and entries that fell out of use are replaced by current outputs.
     """

@@ -1,4 +1,4 @@
-"""The mean heatmap of the most normal and of the most anomalous images (the text's Figure 5; Chai et al. 2020)."""
+"""The mean heatmap of the most normal and of the most anomalous images (*Deepfake CSI*, Figure 5; Chai et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mean frame and mean phase spectrum of videos' faces (the text's Figure 3, after Liu et al. 2021)."""
+"""Mean frame and mean phase spectrum of videos' faces (*Deepfake CSI*, Figure 3, after Liu et al. 2021)."""
 
 from __future__ import annotations
 

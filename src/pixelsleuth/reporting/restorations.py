@@ -1,4 +1,4 @@
-"""A picture or a slice on its way: input, codes, surprise, restorations, residuals, map (the text's Figure 14)."""
+"""A picture or a slice on its way: input, codes, surprise, restorations, residuals, map (*Deepfake CSI*, Figure 14)."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ def show_volumes(metrics: dict[str, Any], console: Console) -> None:
 
 
 def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
-    """The table of scores; the slice with the largest lesion of a few volumes: slice, mask, restoration, map (the
-    text's Figure 1)."""
+    """The table of scores; the slice with the largest lesion of a few volumes: slice, mask, restoration, map
+    (*Deepfake CSI*, Figure 1)."""
     write_scored(scored_of_volumes(result), out / FILE)
     cases = [c for c in result.cases if c.pixels is not None and c.lesion.any()]
     if cases:

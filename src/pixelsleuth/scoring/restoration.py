@@ -1,4 +1,4 @@
-"""Restorations: unlikely codes drawn anew and decoded, and the residual map they give (the text's method)."""
+"""Restorations: unlikely codes drawn anew and decoded, and the residual map they give (Marimont & Tarroni 2021)."""
 
 from __future__ import annotations
 

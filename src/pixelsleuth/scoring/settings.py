@@ -9,11 +9,11 @@ from typing import Any
 from pixelsleuth.errors import ModelError
 from pixelsleuth.scoring.complexity import Adjustment
 
-#: Shares of normal codes below the text's thresholds: sample-wise and for restoration.
+#: Shares of normal codes below Marimont & Tarroni's thresholds: sample-wise and for restoration.
 LAMBDA_S_QUANTILE = 0.98
 LAMBDA_P_QUANTILE = 0.90
 
-#: The text's name of its score; its prior is PixelSNAIL where the model has one.
+#: Marimont & Tarroni's score, named so by contract; its prior is PixelSNAIL where the model has one.
 TEXT_SCORE = "text_tail_sum"
 #: Mean NLL - entropy when the whole centre is hidden and predicted from the rim, and the reverse: does the face fit
 #: what surrounds it? Neighbouring codes, which a blend makes agree, cannot help here.

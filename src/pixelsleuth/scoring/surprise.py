@@ -2,7 +2,7 @@
 
 | name | what |
 | --- | --- |
-| `tail_sum` | sum of NLL over codes with NLL > lambda_s: the text's score |
+| `tail_sum` | sum of NLL over codes with NLL > lambda_s: Marimont & Tarroni's score |
 | `mean_nll` | mean NLL |
 | `nll_minus_entropy` | mean of NLL - entropy, after ZED (Cozzolino et al. 2024) |
 | `typicality` | |mean NLL - its mean on normal pictures|, two-sided (Nalisnick et al. 2019b) |
@@ -20,7 +20,7 @@ from pixelsleuth.records import Surprise
 
 
 def tail_sum(nll: Tensor, lambda_s: float) -> Tensor:
-    """Sum of the NLL of codes whose NLL exceeds `lambda_s` (the text's AS_sample): (B, h, w) -> (B,).
+    """Sum of the NLL of codes whose NLL exceeds `lambda_s` (Marimont & Tarroni's AS_sample): (B, h, w) -> (B,).
 
     >>> tail_sum(torch.tensor([[[1.0, 8.0], [9.0, 7.0]]]), 7.0)
     tensor([17.])
@@ -32,7 +32,7 @@ def surprise_scores(surprise: Surprise, lambda_s: float, mean_nll: float) -> dic
     """Every score of the module's table, (B,) float32 each.
 
     Args:
-        lambda_s: the text's threshold in nats, a quantile over normal codes.
+        lambda_s: Marimont & Tarroni's threshold in nats, a quantile over normal codes.
         mean_nll: mean NLL of normal pictures in nats, for `typicality`.
     """
     mean = surprise.nll.mean((1, 2))

@@ -18,7 +18,7 @@ from pixelsleuth.records import Box, Face, Note
 
 #: Share of the longer box side added to it. 0: data sets of tight crops leave no room for more.
 MARGIN = 0.0
-#: MTCNN's last-stage score; false faces were seen at .82 and .91. The text takes .995 for videos.
+#: MTCNN's last-stage score; false faces were seen at .82 and .91. Deepfake CSI takes .995 for videos.
 MIN_CONFIDENCE = 0.95
 #: Shortest side of a face's square, in pixels of the input, that holds detail worth judging at 128 px.
 MIN_FACE = 64

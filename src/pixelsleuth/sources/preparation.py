@@ -29,7 +29,7 @@ from pixelsleuth.sources.videos import open_video
 #: Pictures, and videos, written together: what a kill can cost.
 PART = 512
 VIDEO_PART = 4
-#: The text's own threshold for faces in videos.
+#: Deepfake CSI's threshold for faces in videos.
 VIDEO_CONFIDENCE = 0.995
 
 #: Of pictures in which no face is looked for.

@@ -33,9 +33,10 @@ class SliceFraming:
     Attributes:
         size: side of the square in pixels.
         standard: `robust` (median and interquartile range of the foreground), `zscore` (its mean and standard
-            deviation, as the text does for brains), `none` (the volume's range is [0, 1], as it does for abdomens).
+            deviation, as Marimont & Tarroni do for brains), `none` (the volume's range is [0, 1], as they do for
+            abdomens).
         frame: `head` (a square around the foreground), `whole` (a square around the slice), `stretch` (the slice
-            itself, stretched to a square: the text's).
+            itself, stretched to a square: theirs).
         trim: first and last slices that are left out.
         keep_empty: whether slices without foreground stay.
     """

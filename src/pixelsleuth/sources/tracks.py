@@ -37,7 +37,7 @@ class Policy:
 
     Attributes:
         frames: this many, evenly spaced, unless `every` is set.
-        every: every n-th frame from the first, as the text's 4 for real and 10 for fakes; 0: see `frames`.
+        every: every n-th frame from the first, as *Deepfake CSI* takes 4 for real and 10 for fakes; 0: see `frames`.
         keep: at most this many of each track.
         pick: `even`: evenly over the track; `quality`: the best by sharpness, motion, size and confidence.
     """

@@ -160,7 +160,7 @@ PRESETS: dict[str, Settings] = {
         6000,
         vae_stage=Stage(epochs=20, learning_rate=1e-3, augment="scans"),
     ),
-    # FFHQ as the text trained it: 30 + 30 epochs, batch 64.
+    # FFHQ as Deepfake CSI trained it: 30 + 30 epochs, batch 64.
     "paper-ffhq": _PAPER,
     # FaceForensics++: 200 + 200 epochs, 8 videos x 8 frames.
     "paper-ffpp": replace(
