@@ -64,7 +64,8 @@ def story_of(
     """
     if prior and prior not in detector.model.priors:
         raise PixelsleuthError(f"expected one of {', '.join(detector.model.priors)}; got {prior!r}", "prior")
-    detector.calibration.check_rate(rate)
+    if detector.takes == "images":
+        detector.calibration.check_rate(rate)
     sample = detector.read(source)
     if isinstance(sample, Finding) or sample.kind == "video":
         reason = "expected an image or a volume, got a video"
