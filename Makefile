@@ -1,13 +1,16 @@
-# Two commands: `make demo` and `make test`. Each sets up what it needs in .venv by itself.
+# Two commands: `make demo` (a minute) and `make test` (half an hour on two cores). Each sets up what it needs in .venv by
+# itself, which takes some minutes the first time.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test lint docs check clean
 
 demo: .venv/.installed
+	@echo "judging five pictures: under a minute"
 	$(BIN)/pixelsleuth demo --out demo-out
 
 test: .venv/.installed lint
+	@echo "running all tests: about half an hour on two cores"
 	$(BIN)/python -m pytest
 
 lint: .venv/.installed

@@ -25,7 +25,7 @@ def main() -> None:
     detector = Detector.load("faces")
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder))
-        findings = [detector.detect(path, max_false_alarm=0.05) for path in paths]
+        findings = [detector.detect(path) for path in paths]
         pictures = [read_picture(path).pixels for path in paths]
     figure = Figure(figsize=(2 * len(pictures), 4.4), layout="constrained")
     axes = figure.subplots(2, len(pictures))

@@ -13,10 +13,12 @@ from pixelsleuth.errors import PixelsleuthError
 ROOT = Path(pixelsleuth.__file__).parent
 #: A room may import from those before it.
 ORDER = (
+    "language",
     "records",
     "errors",
     "files",
     "sources",
+    "evidence",
     "models",
     "scoring",
     "training",

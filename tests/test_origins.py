@@ -13,6 +13,7 @@ from scipy import stats
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError
+from pixelsleuth.language import language
 from pixelsleuth.reporting.report import promises
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, save_calibration
 from pixelsleuth.scoring.origins import any_source_p, check_promise, conformal_p, new_source_p
@@ -168,8 +169,8 @@ def test_records_carry_both_and_the_verdict_rests_on_the_one_asked_for(detector:
         assert record["p_value_new_source"] == new_source_p(split.calibration.groups(), finding.score) >= 1 / 3
         assert other.p_value == finding.p_value
         assert other.verdict == "unsure" or (other.verdict == "anomalous") == (other.p_value_new_source <= 0.4)
-        assert f"{record['p_value_new_source']:.4f}" in promises(finding, split.calibration)
-        assert "below 0.33" in promises(finding, split.calibration)
+        assert f"{record['p_value_new_source']:.4f}" in promises(finding, split.calibration, language())
+        assert "below 0.33" in promises(finding, split.calibration, language())
     assert {f.verdict for f in cautious} >= {"anomalous"}
     with pytest.raises(CalibrationError, match="at least 4 calibration sources, this model has 2"):
         next(split.detect_many(pictures, max_false_alarm=0.2, promise="new-source"))
@@ -185,4 +186,4 @@ def test_the_command_refuses_a_promise_before_it_reads_anything(model_folder: Pa
     finding = Detector.load(old).detect(shape_picture(3_001), max_false_alarm=0.05)
     assert finding.p_value is not None
     assert finding.p_value_any_source is finding.p_value_new_source is None
-    assert promises(finding, Detector.load(old).calibration) == ""
+    assert promises(finding, Detector.load(old).calibration, language()) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import pytest
 from PIL import Image
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding
+from pixelsleuth.language import LANGUAGES, language
+from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting import filefacts
+from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions
-from pixelsleuth.reporting.exhibits import exhibit_of, layers
+from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers
 from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
-from pixelsleuth.reporting.report import Judge, Report, explained, section
+from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
@@ -43,6 +46,7 @@ def test_detect_writes_a_report_in_which_nothing_of_a_file_is_markup(model_folde
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;alert(2)" in page
+    assert str(tmp_path) not in page
     for said in (record["sha256"], f"p = {record['p_value']:.4f}", "quantisation", "C2PA manifest", "--max-false-alarm",
                  "Model card", "are none of these", "quality about 40", "restoration"):  # fmt: skip
         assert said in page, said
@@ -51,7 +55,8 @@ def test_detect_writes_a_report_in_which_nothing_of_a_file_is_markup(model_folde
 
 def test_layers_lie_on_each_other(detector: Detector, judge: Judge, tmp_path: Path) -> None:
     Image.fromarray(shape_picture(7, True)).resize((640, 640)).save(tmp_path / "a.png")
-    exhibit = exhibit_of(detector.detect(tmp_path / "a.png", max_false_alarm=0.05), tmp_path / "a.png", "a")
+    finding = replace(detector.detect(tmp_path / "a.png", max_false_alarm=0.05), verdict="anomalous")
+    exhibit = exhibit_of(finding, tmp_path / "a.png", "a")
     made = {layer.name: layer for layer in layers(exhibit, judge.grid)}
     assert list(made) == ["input", "restoration", "map", "look", "whole", "codes"]
     from base64 import b64decode
@@ -105,7 +110,7 @@ def test_file_facts_survive_anything(monkeypatch: pytest.MonkeyPatch) -> None:
         "none can be carried by this format",
     )
     monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
-    assert dict(picture_facts(b"").rows)["C2PA manifest"] == "not looked for: pip install 'pixelsleuth[c2pa]'"
+    assert dict(picture_facts(b"").rows)["C2PA manifest"] == "not looked for: pip install c2pa-python"
 
 
 def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, judge: Judge, tmp_path: Path) -> None:
@@ -120,15 +125,85 @@ def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, jud
 
 def test_a_section_of_something_unreadable_gives_the_reason(detector: Detector, judge: Judge, tmp_path: Path) -> None:
     finding = detector.detect(tmp_path / "none.jpg", max_false_alarm=0.05)
-    assert "no such file" in section(exhibit_of(finding, tmp_path / "none.jpg", "none"), judge)
+    assert "No such file" in section(exhibit_of(finding, tmp_path / "none.jpg", "none"), judge)
 
 
 def test_a_p_made_of_several_is_not_called_a_share(detector: Detector) -> None:
+    say, calibration = language(), detector.calibration
     finding = detector.detect(shape_picture(3), max_false_alarm=0.05)
-    assert "of normal calibration images" in explained(finding)
+    assert "of the 120" in ranked(finding, calibration, say)
     face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.5, 0.0, {})
-    several = explained(replace(finding, faces=(face, face)))
-    frames = explained(replace(finding, frames=(FrameFinding(0, 0.0, 0, face.face, 0.0, 0.5),)))
-    assert "of normal calibration images" not in several + frames
-    assert "times the 2 faces" in several
-    assert "twice the mean" in frames
+    several = ranked(replace(finding, faces=(face, face)), calibration, say)
+    frames = ranked(replace(finding, frames=(FrameFinding(0, 0.0, 0, face.face, 0.0, 0.5),)), calibration, say)
+    assert "of the 120" not in several + frames
+    assert "of 2 faces" in several
+    assert "twice their mean" in frames
+
+
+@pytest.mark.parametrize(("as_unusual", "said"), [(0, "None of the 120"), (1, "1 of the 120"), (12, "12 of the 120")])
+def test_who_is_as_unusual_is_counted_without_the_input_itself(detector: Detector, as_unusual: int, said: str) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05)
+    normal = detector.calibration.scores["original"]
+    score = normal[-as_unusual] if as_unusual else normal[-1] + 1
+    p = detector.calibration.p_value(float(score))
+    assert p == (1 + as_unusual) / 121
+    text = ranked(replace(finding, p_value=p, score=float(score)), detector.calibration, language())
+    assert text.startswith(said)
+    assert "0%" not in text or as_unusual == 12
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_each_answer_says_how_often_what_not_and_what_next(detector: Detector, code: str) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05)
+    say = language(code)
+    reasons = {"unsure": {"code": "unstable", "sentence": "why"}, "not_applicable": {"code": "x", "sentence": "why"}}
+    told = []
+    for verdict in ("normal", "anomalous", "unsure", "not_applicable"):
+        made = replace(
+            finding, verdict=verdict, p_value=None if verdict == "not_applicable" else 0.04, reason=reasons.get(verdict)
+        )
+        told.append(answer_of(made, detector.calibration, say))
+    assert len({one.headline for one in told}) == len({one.not_meant for one in told}) == 4
+    normal, anomalous, unsure, _ = told
+    assert "95" in normal.often
+    assert "5" in anomalous.often
+    assert "15" in unsure.often
+    assert all(one.next_steps for one in told)
+
+
+def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector, judge: Judge) -> None:
+    finding = detector.detect(shape_picture(3, True), max_false_alarm=0.05)
+    finding = replace(finding, regions=(Region(Box(2, 2, 9, 9), 0.04), Region(Box(20, 20, 30, 30), 0.42)))
+    assert places(finding) == [0]
+    made = section(Exhibit(finding, shape_picture(3, True), FileFacts(), "a"), judge)
+    assert "2, 2 – 9, 9" in made
+    assert "20, 20" not in made
+    assert "top left" in made
+
+
+def test_of_a_normal_picture_no_place_is_tinted(detector: Detector, judge: Judge) -> None:
+    finding = detector.detect(shape_picture(7, True), max_false_alarm=0.05)
+    for verdict, names in (("normal", {"input", "map"}), ("anomalous", {"input", "map", "look"})):
+        exhibit = Exhibit(replace(finding, verdict=verdict), shape_picture(7, True), FileFacts(), "a")
+        found = {layer.name for layer in layers(exhibit, judge.grid)}
+        assert found & {"input", "map", "look"} == names
+
+
+def test_an_argument_loses_its_folders_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert without_folders(str(tmp_path / "a.jpg")) == "a.jpg"
+    assert without_folders(f"--model={tmp_path}") == f"--model={tmp_path.name}"
+    assert without_folders("/gone/secret/b.jpg") == "b.jpg"
+    for same in ("detect", "--report", "0.05", "someone/model", "-", "a.jpg"):
+        assert without_folders(same) == same
+
+
+def test_every_language_says_all_there_is_to_say() -> None:
+    english = language().texts
+    for code in LANGUAGES:
+        texts = language(code).texts
+        assert set(texts) == set(english)
+        for key, text in texts.items():
+            assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", english[key])), (code, key)
+    assert language("xx").code == "en"
+    assert language().decimal(0.25, ".2f") == "0.25"

@@ -613,7 +613,7 @@ def test_without_the_extra_the_reason_says_what_to_install(
         assert not isinstance(given, Refused)
         error = refusal(given)
         assert error.code == "needs_extra"
-        assert "pip install 'pixelsleuth[dicom]'" in error.sentence
+        assert "pip install SimpleITK pydicom" in error.sentence
 
 
 # --- the whole way ---

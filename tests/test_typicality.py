@@ -12,8 +12,9 @@ import pytest
 from skimage import data
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.language import language
 from pixelsleuth.records import Face
-from pixelsleuth.reporting.report import words_of
+from pixelsleuth.reporting.answer import answer_of
 from pixelsleuth.scoring.calibration import load_calibration, save_calibration
 from pixelsleuth.scoring.typicality import FEWEST, Typicality, fit_typicality, typicality_from_tree
 from pixelsleuth.sources.compression import quality_at, quality_of, scale_at
@@ -162,7 +163,10 @@ def test_a_picture_unlike_those_of_calibration_is_unsure_unless_that_is_switched
     assert (found.verdict, found.reason["code"]) == ("unsure", "unlike_calibration")
     assert "it is less colourful" in found.reason["sentence"]
     assert found.p_value is not None
-    assert "unlike the images" in words_of(found)
+    answer = answer_of(found, at_home.calibration, language())
+    assert answer.headline == "No clear answer"
+    assert "it is less colourful" in answer.found
+    assert any("calibrate" in step for step in answer.next_steps)
     (off,) = at_home.detect_many([grey], heatmap=False, typicality=False)
     assert off.reason is None or off.reason["code"] == "unstable"
     assert off.p_value == found.p_value

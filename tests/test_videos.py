@@ -299,7 +299,7 @@ def test_frames_picked_otherwise_than_calibrated_are_refused(faces_detector: Det
         list(faces_detector.detect_many([], policy=Policy(pick="quality")))
     code, _, error = run_cli("detect", "x.mp4", "--pick", "quality")
     assert code == 2
-    assert "prepare videos --pick quality" in error
+    assert "picked 'even', 'quality' was asked for" in error
 
 
 def test_evaluate_reports_frames_and_videos(tmp_path: Path) -> None:

@@ -190,12 +190,33 @@ def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestCl
     told = client.get(f"/api/jobs/{number}").json()
     assert told["record"]["path"] == "a.png"
     assert told["explained"]
-    assert {"input", "restoration", "map", "look"} == set(told["pictures"])
+    # Where to look is asked of an alarm only.
+    alarm = told["record"]["verdict"] in ("anomalous", "unsure")
+    traces = {"ela", "ghost", "noise"}
+    assert {"input", "restoration", "map"} | ({"look"} if alarm else set()) | traces == set(told["pictures"])
     assert all(one["uri"].startswith("data:image/") for one in told["pictures"].values())
     report = client.get(f"/api/jobs/{number}/report")
     assert report.headers["content-disposition"].startswith("attachment")
     assert told["words"] in report.text
     assert len(report.text) < 1_000_000
+
+
+def test_several_jobs_have_one_report(client: TestClient) -> None:
+    numbers = []
+    for name, seed in (("one.png", 7_003), ("two.png", 7_004)):
+        numbers.append(client.post("/api/jobs", files={"file": (name, encoded(seed))}).json()["id"])
+        assert '"done"' in client.get(f"/api/jobs/{numbers[-1]}/events").text
+    report = client.get("/api/report", params={"job": numbers})
+    assert report.status_code == 200
+    assert report.text.index(">one.png<") < report.text.index(">two.png<")
+    assert report.text.count('<article class="finding">') == 2
+    assert client.get("/api/report", params={"job": ["none"]}).status_code == 404
+    assert client.get("/api/report").status_code == 422
+
+
+def test_the_page_is_told_its_words(client: TestClient) -> None:
+    assert client.get("/words/en").json()["page.drop"]
+    assert client.get("/words/none_such").json() == client.get("/words/en").json()
 
 
 def test_nothing_stays_on_disk(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""pixelsleuth learns what normal images look like and shows where, and how surely, a new one is not normal."""
+"""pixelsleuth learns what normal images look like, and shows where a new one differs from them and how rare that is."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Learns what normal images look like and shows where, and how surely, a new image is not normal.",
+    help="Learns what normal images look like, and shows where a new image differs from them, and how rare that is "
+    "among normal ones.",
 )
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
@@ -64,7 +65,7 @@ def _one_line(error: PixelsleuthError) -> str:
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit

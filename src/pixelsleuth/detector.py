@@ -13,16 +13,17 @@ from functools import partial
 import torch
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
+from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
 from pixelsleuth.models.folder import Model, find_model, load_model
-from pixelsleuth.records import Finding
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
-from pixelsleuth.sources.faces import Views
+from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
@@ -103,7 +104,7 @@ class Detector:
         """Kind of inputs: `images` (and videos) or `volumes`."""
         return self.crop_settings().takes
 
-    def detect(self, source: Input, *, max_false_alarm: float = 0.01, heatmap: bool = True) -> Finding:
+    def detect(self, source: Input, *, max_false_alarm: float = MAX_FALSE_ALARM, heatmap: bool = True) -> Finding:
         """Judges one input.
 
         Args:
@@ -119,13 +120,14 @@ class Detector:
         self,
         sources: Iterable[Input],
         *,
-        max_false_alarm: float = 0.01,
+        max_false_alarm: float = MAX_FALSE_ALARM,
         heatmap: bool = True,
         restore: bool = True,
         every_score: bool | None = None,
         batch_size: int | None = None,
         policy: Policy | None = None,
         whole_without_face: bool = False,
+        face: str = "all",
         promise: Promise = "calibration",
         typicality: bool = True,
     ) -> Iterator[Finding]:
@@ -145,6 +147,8 @@ class Detector:
                 `SLICES`. No finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole image where a face is wanted and none is found.
+            face: which faces of an image to judge: `all` (p is the smallest, times their number), `largest`, or the
+                number of one, 1 being the largest. To be chosen before the answer is known.
             promise: which images the rate is promised for, and so which p-value verdicts rest on (see
                 scoring.origins).
             typicality: images unlike those of calibration are `unsure`, where the model knows what those are like.
@@ -152,12 +156,19 @@ class Detector:
         Raises:
             CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
             PixelsleuthError: an option that the model cannot honour: frames picked otherwise than those it was
-                calibrated on; of a model for volumes `policy`, `whole_without_face` or fewer scores than all.
+                calibrated on; a `face` that is no such choice; of a model for volumes `policy`, `whole_without_face`,
+                `face` or fewer scores than all.
         """
         self.calibration.check_rate(max_false_alarm, promise)
-        how = self.crop_settings(policy)
+        check_choice(face)
+        how = replace(self.crop_settings(policy), face=face)
         if how.takes == "volumes":
-            for given, setting in ((whole_without_face, "whole_without_face"), (every_score is False, "every_score")):
+            asked = {
+                "whole_without_face": whole_without_face,
+                "every_score": every_score is False,
+                "face": face != "all",
+            }
+            for setting, given in asked.items():
                 if given:
                     raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
@@ -236,7 +247,7 @@ class Detector:
         try:
             return read_sample(source, kind, how, whole_without_face)
         except InputError as error:
-            return self.assembler.refused(path_of(source), kind, error)
+            return replace(self.assembler.refused(path_of(source), kind, error), evidence=statements_of(source))
 
     def _found(
         self, ready: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float
@@ -260,6 +271,8 @@ class Detector:
                 if not options.maps:
                     part = Scores(part.scores, {}, None)
                 finding = self.assembler.finding(sample, part, verdict, mapped)
+                if isinstance(sample.source, bytes):
+                    finding = replace(finding, evidence=picture_statements(sample.source))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
     def _stills(

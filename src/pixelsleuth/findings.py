@@ -85,7 +85,8 @@ class Assembler:
         faces = []
         for i, crop in enumerate(sample.crops):
             every = _means(scores, [i])
-            faces.append(FaceFinding(crop.face, judged.verdicts[i], p_tracks[i], float(values[i]), every))
+            verdict, reason = judged.verdicts[i], judged.reasons[i]
+            faces.append(FaceFinding(crop.face, verdict, p_tracks[i], float(values[i]), every, reason=reason))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, square=faces[best].face.box)
         if scores.maps:
@@ -116,8 +117,8 @@ class Assembler:
             of_track = [float(values[i]) for i in rows]
             worst = track[int(np.argmax(of_track))]
             every = _means(scores, rows) | _robust(self.calibration.score, of_track)
-            verdict = judged.verdicts[number]
-            faces.append(FaceFinding(worst.face, verdict, p_tracks[number], float(np.mean(of_track)), every))
+            verdict, reason, mean = judged.verdicts[number], judged.reasons[number], float(np.mean(of_track))
+            faces.append(FaceFinding(worst.face, verdict, p_tracks[number], mean, every, reason=reason))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, frames=tuple(frames))
         if mapped is not None:

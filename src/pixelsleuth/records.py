@@ -16,16 +16,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pixelsleuth.language import Language, language
+
 if TYPE_CHECKING:
     # Processes that only read pictures should not pay for torch.
     import torch
 
 Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 
+#: Share of normal inputs that may be called anomalous unless told otherwise, on the page as on the command line.
+MAX_FALSE_ALARM = 0.01
+
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
     "score", "scores", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes",
+    "evidence",
     "seconds", "version",
 )  # fmt: skip
 
@@ -41,6 +47,27 @@ class Note:
 
     code: str
     sentence: str
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a file tells of itself beside its pixels; proof of nothing.
+
+    Attributes:
+        code: one word a thing, stable for programs: `editor`, `thumbnail_differs`, ...
+        says: what it speaks for: `ai`, `edited`, `camera`, `passed_on`, `neutral`, or `unknown`.
+        values: what its sentence is filled in with.
+    """
+
+    code: str
+    says: str
+    values: dict[str, str] = field(default_factory=dict)
+
+    def sentence(self, say: Language) -> str:
+        return say(f"evidence.{self.code}", **self.values)
+
+    def record(self) -> dict[str, str]:
+        return {"code": self.code, "says": self.says, "sentence": self.sentence(language())}
 
 
 @dataclass(frozen=True)
@@ -125,6 +152,7 @@ class FaceFinding:
     score: float
     scores: dict[str, float]
     regions: tuple[Region, ...] = ()
+    reason: dict[str, str] | None = None
 
     def record(self) -> dict[str, Any]:
         return {
@@ -133,6 +161,7 @@ class FaceFinding:
             "confidence": self.face.confidence,
             "padded": self.face.padded,
             "verdict": self.verdict,
+            "reason": self.reason,
             "p_value": self.p_value,
             "score": self.score,
             "scores": self.scores,
@@ -227,6 +256,7 @@ class Finding:
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, or what limits the finding.
+        evidence: of a picture's file, what it tells of itself.
     """
 
     path: str
@@ -240,7 +270,7 @@ class Finding:
     p_value_new_source: float | None = None
     score: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
-    max_false_alarm: float = 0.01
+    max_false_alarm: float = MAX_FALSE_ALARM
     regions: tuple[Region, ...] = ()
     faces: tuple[FaceFinding, ...] = ()
     frames: tuple[FrameFinding, ...] = ()
@@ -248,6 +278,7 @@ class Finding:
     slices: tuple[SliceFinding, ...] = ()
     affine: np.ndarray | None = None
     notes: tuple[Note, ...] = ()
+    evidence: tuple[Statement, ...] = ()
     seconds: float = 0.0
     version: str = ""
     heatmap: np.ndarray | None = None
@@ -280,6 +311,7 @@ class Finding:
             "slices": [one.record() for one in self.slices],
             "timeline": self.timeline_file,
             "notes": [asdict(note) for note in self.notes],
+            "evidence": [statement.record() for statement in self.evidence],
             "seconds": round(self.seconds, 4),
             "version": self.version,
         }

@@ -175,7 +175,7 @@ class Benchmark:
 
             likelihood, parameters, of_vqvae = peer_likelihood(config, settings.vqvae.size, settings.vqvae.dimensions)
         except ImportError:
-            self.say("nll_monai: MONAI is not installed; install pixelsleuth[bench] to compare")
+            self.say("nll_monai: MONAI is not installed; `pip install monai` to compare")
             return
         about = {"batch": 32, "peer": "MONAI", "parameters_vqvae": of_vqvae, "parameters_prior": parameters}
         self.timed(f"nll_monai{suffix}", likelihood, images, about)

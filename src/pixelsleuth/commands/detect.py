@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pixelsleuth.commands.account import Account
 from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.records import Finding
+from pixelsleuth.language import LANGUAGES, language
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.reporting.report import Report
+    from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.inputs import Refused
-
-#: Findings that are told on the terminal, a line each; of more the records tell.
-MOST_TOLD = 20
 
 
 class Format(str, Enum):
@@ -42,7 +45,9 @@ def detect(
     ],
     model: ModelOption = "faces",
     out: OutOption = None,
-    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.01,
+    max_false_alarm: Annotated[
+        float, typer.Option(help="Share of normal images that may be called anomalous.")
+    ] = MAX_FALSE_ALARM,
     format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
     heatmap: Annotated[
         bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
@@ -53,6 +58,22 @@ def detect(
     report: Annotated[
         bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
     ] = False,
+    face: Annotated[
+        str,
+        typer.Option(
+            metavar="N|largest|all",
+            help="Faces of a picture that are judged: all, the largest, or one by number, 1 being the largest.",
+        ),
+    ] = "all",
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="With --out: go on with the findings.jsonl there; a report shows what is judged now."
+        ),
+    ] = False,
+    spoken: Annotated[
+        str, typer.Option("--language", help=f"Of the report and of what is told: {', '.join(LANGUAGES)}.")
+    ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
@@ -75,15 +96,25 @@ def detect(
     ] = None,
 ) -> None:
     """Judge images, videos and volumes: one record an input, in input order."""
-    from pixelsleuth.detector import Detector
-    from pixelsleuth.reporting.report import Judge, Report
-    from pixelsleuth.reporting.writing import RecordWriter, written_behind
-    from pixelsleuth.sources.tracks import Policy
+    # What can be told without torch is told before it is loaded.
+    from pixelsleuth.sources.faces import check_choice
 
+    check_choice(face)
+    if spoken not in LANGUAGES:
+        raise PixelsleuthError(f"--language {spoken}: expected one of {', '.join(LANGUAGES)}")
+    if not 0 < max_false_alarm < 1:
+        raise PixelsleuthError(f"--max-false-alarm: expected a rate between 0 and 1, got {max_false_alarm}")
     if format is Format.parquet and out is None:
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
+    if resume and (out is None or format is not Format.jsonl):
+        raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.reporting.report import Judge, Report, without_folders
+    from pixelsleuth.reporting.writing import RecordWriter
+    from pixelsleuth.sources.tracks import Policy
+
     detector = Detector.load(model)
     detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.crop_settings().policy
@@ -92,52 +123,91 @@ def detect(
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
-    writer = RecordWriter(path, format.value, sys.stdout)
-    counts: dict[str, int] = {}
+    account = Account(detector.calibration, language(spoken))
+    done = Counter[str]()
+    if resume and path is not None:
+        done = _done_before(path, detector, max_false_alarm, account)
     leftovers: list[str] = []
-    made = Report(Judge.of(detector, model), "pixelsleuth " + shlex.join(sys.argv[1:])) if report else None
-    told = 0
-
-    def also(finding: Finding) -> None:
-        nonlocal told
-        told += 1
-        if told <= MOST_TOLD:
-            say(_told(finding))
-        if made is not None:
-            made.add(finding)
-
+    listed: Iterable[str | Refused] = _listed(inputs, leftovers)
+    if "-" not in inputs:
+        # All of them, so that the bar knows how many there are.
+        listed = list(listed)
     found = detector.detect_many(
-        _listed(inputs, leftovers),
-        max_false_alarm=max_false_alarm,
-        heatmap=heatmap,
-        batch_size=batch_size,
-        policy=asked,
-        promise=promise.value,
-        typicality=typicality,
-    )
-    try:
-        with bar() as shown:
-            task = shown.add_task("judging", total=None)
-            for number, verdict in enumerate(written_behind(found, writer, out, also), 1):
-                counts[verdict] = counts.get(verdict, 0) + 1
-                shown.update(task, completed=number)
-    finally:
-        writer.close()
-    if made is not None and out is not None:
-        made.write(out / "report.html")
-    total = sum(counts.values())
-    console.print(
-        ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(counts.items())) or "no input", highlight=False
-    )
+        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
+        face=face, promise=promise.value, typicality=typicality,
+    )  # fmt: skip
+    command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
+    made = Report(Judge.of(detector, model), command, spoken) if report else None
+    total = len(listed) if isinstance(listed, list) else None
+    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, total)
+    console.print(account.summary(), highlight=False)
+    for line in account.meaning():
+        say(line)
     if leftovers:
         say(_left_out(leftovers))
     if path is not None and out is not None:
-        written = f"records: {path}" + (f", report: {out / 'report.html'}" if made else "")
-        say(written)
-    if total == counts.get("not_applicable", 0):
-        raise PixelsleuthError(f"none of the {total} inputs could be judged; the records say why")
-    if fail_on_anomaly and counts.get("anomalous"):
+        say(f"records: {path}" + (f", report: {out / 'report.html'}" if made else ""))
+    if account.total == account.counts.get("not_applicable", 0):
+        raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
+    if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _run(
+    found: Iterator[Finding], writer: RecordWriter, out: Path | None, account: Account, made: Report | None,
+    total: int | None,
+) -> None:  # fmt: skip
+    """Writes the findings as they come, and at the end, or when it is stopped, the report of what there is."""
+    from pixelsleuth.reporting.writing import written_behind
+
+    def also(finding: Finding) -> None:
+        account.tell(finding)
+        if made is not None:
+            made.add(finding)
+
+    try:
+        with bar() as shown:
+            task = shown.add_task("judging", total=total, completed=account.total)
+            for verdict in written_behind(found, writer, out, also, account.total):
+                account.counts[verdict] = account.counts.get(verdict, 0) + 1
+                shown.update(task, advance=1)
+    except KeyboardInterrupt:
+        if out is not None and writer.kind == "jsonl":
+            say("stopped; the same command with --resume goes on where it was stopped")
+        raise
+    finally:
+        writer.close()
+        if made is not None and out is not None:
+            made.write(out / "report.html")
+
+
+def _done_before(path: Path, detector: Detector, rate: float, account: Account) -> Counter[str]:
+    """Paths of the inputs that have a record already, which are counted. Raises PixelsleuthError where another model
+    judged them, or at another rate."""
+    from pixelsleuth.reporting.writing import kept_records
+
+    done = Counter[str]()
+    for record in kept_records(path):
+        if (record["model"]["sha256"], record["max_false_alarm"]) != (detector.model.sha256, rate):
+            raise PixelsleuthError(
+                f"--resume: {path} was made by another model or at another rate; give what it was made with, or "
+                "another --out"
+            )
+        done[record["path"]] += 1
+        account.counts[record["verdict"]] = account.counts.get(record["verdict"], 0) + 1
+    return done
+
+
+def _without(listed: Iterable[str | Refused], done: Counter[str]) -> Iterator[str | Refused]:
+    """The inputs that have no record yet."""
+    from pixelsleuth.sources.inputs import path_of
+
+    left = done.copy()
+    for item in listed:
+        if left[path_of(item)] > 0:
+            left[path_of(item)] -= 1
+        else:
+            yield item
 
 
 def _left_out(names: list[str]) -> str:
@@ -146,17 +216,6 @@ def _left_out(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     one = "file that is" if len(names) == 1 else "files that are"
     return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
-
-
-def _told(finding: Finding) -> str:
-    """One line for the terminal: what was judged, the verdict and what it rests on."""
-    name = printable(Path(finding.path).name)
-    verdict = finding.verdict.replace("_", " ")
-    if finding.p_value is None:
-        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
-    regions = len(finding.regions)
-    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
-    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
 
 
 def _listed(inputs: list[str], leftovers: list[str]) -> Iterator[str | Refused]:

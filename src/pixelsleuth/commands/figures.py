@@ -12,6 +12,7 @@ import typer
 
 from pixelsleuth.commands.terminal import ModelOption
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.records import MAX_FALSE_ALARM
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -215,7 +216,9 @@ def restoration(
     slice_: Annotated[
         int | None, typer.Option("--slice", help="Of a volume, from the lowest; the most unusual unless given.")
     ] = None,
-    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.05,
+    max_false_alarm: Annotated[
+        float, typer.Option(help="Share of normal images that may be called anomalous.")
+    ] = MAX_FALSE_ALARM,
     dpi: DpiOption = 200,
 ) -> None:
     """Input, codes and their surprise, restoration with and without resampling, residuals, map."""

@@ -13,6 +13,11 @@ from rich.table import Table
 
 from pixelsleuth.commands.terminal import Pick, bar, console
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.records import MAX_FALSE_ALARM
+from pixelsleuth.scoring.calibration import FEWEST
+
+#: Calibration pictures that a model needs to be asked for the rate that `detect` takes.
+FOR_DEFAULT_RATE = round(1 / MAX_FALSE_ALARM) - 1
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read a folder into one HDF5 store for training.")
 
@@ -53,7 +58,9 @@ def prepare_images(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
     size: SizeOption = 128,
     crop: Annotated[Crop, typer.Option(help="face: the largest face; none: the largest centred square.")] = Crop.face,
-    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.95,
+    min_confidence: Annotated[
+        float, typer.Option(help="Faces that the detector is less sure of than this are left out.", min=0, max=1)
+    ] = 0.95,
     edge: EdgeOption = Edge.inside,
     align: AlignOption = False,
     level: LevelOption = True,
@@ -81,7 +88,9 @@ def prepare_images(
 def prepare_videos(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of videos, then the store.")],
     size: SizeOption = 128,
-    min_confidence: Annotated[float, typer.Option(help="Of a face, below which it is none.", min=0, max=1)] = 0.995,
+    min_confidence: Annotated[
+        float, typer.Option(help="Faces that the detector is less sure of than this are left out.", min=0, max=1)
+    ] = 0.995,
     edge: EdgeOption = Edge.inside,
     align: AlignOption = False,
     level: LevelOption = True,
@@ -125,7 +134,12 @@ def prepare_volumes(
     standard: Annotated[Standard, typer.Option(help="How each volume is brought to one intensity scale.")] = (
         Standard.robust
     ),
-    frame: Annotated[Frame, typer.Option(help="What of a slice is cut to a square.")] = Frame.head,
+    frame: Annotated[
+        Frame,
+        typer.Option(
+            help="Which part of a slice becomes the square: the head, the whole slice, or the whole slice stretched."
+        ),
+    ] = Frame.head,
     trim: Annotated[int, typer.Option(help="First and last slices left out.", min=0)] = 0,
     keep_empty: Annotated[bool, typer.Option("--keep-empty", help="Keep slices without foreground.")] = False,
     masks: Annotated[
@@ -170,6 +184,14 @@ def _show_summary(store: Path, summary: Any) -> None:
     for reason, count in summary.reasons().most_common():
         table.add_row(f"skipped: {reason}", f"{count:,}")
     console.print(table)
+    calibrating = summary.by_split.get("calib", 0)
+    if not summary.volumes and calibrating < FOR_DEFAULT_RATE:
+        console.print(
+            f"`pixelsleuth train` needs {FEWEST} or more pictures of split calib, and {FOR_DEFAULT_RATE} for a rate of "
+            f"{MAX_FALSE_ALARM:g}; there are {calibrating}. Put untouched ones into a folder named calib and run this "
+            "again.",
+            highlight=False, soft_wrap=True, markup=False,
+        )  # fmt: skip
     for path, code, sentence in summary.skipped[:10]:
         console.print(f"skipped {path}: {code}, {sentence}", highlight=False, soft_wrap=True, markup=False)
     if len(summary.skipped) > 10:

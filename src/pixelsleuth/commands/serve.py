@@ -9,6 +9,7 @@ import typer
 
 from pixelsleuth.commands.terminal import ModelOption, console
 from pixelsleuth.errors import PixelsleuthError, needs_extra
+from pixelsleuth.records import MAX_FALSE_ALARM
 
 
 def serve(
@@ -17,7 +18,9 @@ def serve(
     ),
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     model: ModelOption = "faces",
-    max_false_alarm: Annotated[float, typer.Option(help="Share of normal images that may be called anomalous.")] = 0.05,
+    max_false_alarm: Annotated[
+        float, typer.Option(help="Share of normal images that may be called anomalous.")
+    ] = MAX_FALSE_ALARM,
     token: Annotated[str, typer.Option(help="What callers of the API must send as a bearer token.")] = "",
     max_upload: Annotated[int, typer.Option(help="Most bytes of one upload.", min=1)] = 100_000_000,
 ) -> None:

@@ -13,6 +13,9 @@ from pixelsleuth.errors import PixelsleuthError, needs_extra
 if TYPE_CHECKING:
     from pixelsleuth.scoring.calibration import Calibration
 
+#: Pictures to train on, below which a word is said.
+FEW = 1000
+
 
 def train(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
@@ -31,7 +34,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
-    """Train VQ-VAE and priors on normal images, then calibrate."""
+    """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
+    if not store.is_file():
+        raise PixelsleuthError(f"{store} does not exist; make it with `pixelsleuth prepare`")
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
@@ -46,8 +51,18 @@ def train(
         settings = resolve(preset, config, overrides)
         # Better told now than after an hour of training.
         calibration_units(opened)
-    run(store, folder, settings, resume=resume, progress=progress, say=say)
-    _calibrated(folder, store, "float32")
+        volumes, images = opened.holds_volumes, len(opened.rows("train"))
+    if images < FEW and not volumes:
+        say(
+            f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
+            "are better"
+        )
+    try:
+        run(store, folder, settings, resume=resume, progress=progress, say=say)
+        _calibrated(folder, store, "float32")
+    except (KeyboardInterrupt, SystemExit):
+        say("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
+        raise
     write_card(folder)
     say(f"the model is in {folder}")
 

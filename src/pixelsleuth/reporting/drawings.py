@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 
+from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import heat
 
@@ -17,7 +18,7 @@ WIDTH = 560
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 
-def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rate: float) -> Markup:
+def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rate: float, say: Language) -> Markup:
     """Where scores stand among the calibration pictures'; what is beyond the axis stands at its end.
 
     Args:
@@ -42,23 +43,25 @@ def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rat
     line = x(threshold)
     parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
     side = "end" if line > 170 else "start"
-    parts.append(_text(line + (-5 if side == "end" else 5), 20, f"{rate:.1%} of normal images lie right of this", side))
+    parts.append(
+        _text(line + (-5 if side == "end" else 5), 20, say("drawing.rate", rate=say.decimal(100 * rate, "g")), side)
+    )
     for score in scores[:200]:
         parts.append(f'<line class="this" x1="{x(score)}" x2="{x(score)}" y1="34" y2="{base + 6}"/>')
     worst = x(max(scores))
     side = "end" if worst > WIDTH - 90 else "start" if worst < 90 else "middle"
-    what = "this input" if len(scores) == 1 else f"this input's {len(scores)} scores"
+    what = say("drawing.this") if len(scores) == 1 else say("drawing.these", n=str(len(scores)))
     parts.append(_text(worst, base + 20, what, side, "this-text"))
-    ends = (("← more usual", 10, "start"), ("more unusual →", WIDTH - 10, "end"))
+    ends = (("← " + say("drawing.usual"), 10, "start"), (say("drawing.unusual") + " →", WIDTH - 10, "end"))
     for text, at, anchor in ends:
         # Not under the input's own name.
         if abs(at - worst) > 160:
             parts.append(_text(at, base + 20, text, anchor, "soft-text"))
-    label = f"Histogram of {len(normal):,} normal images' scores with this input's score marked"
+    label = say("drawing.histogram", n=say.number(len(normal)))
     return _svg(parts, height, label)
 
 
-def timeline(finding: Finding) -> Markup:
+def timeline(finding: Finding, say: Language) -> Markup:
     """p of each judged frame over time, one line a person, the mapped frames numbered."""
     height, left, right, top, base = 210, 46, WIDTH - 12, 14, 172
     frames = finding.frames
@@ -76,7 +79,7 @@ def timeline(finding: Finding) -> Markup:
         parts.append(_text(left - 6, y + 4, f"{10.0**-power:g}", "end", "soft-text"))
     y = at(0, finding.max_false_alarm)[1]
     parts.append(f'<line class="rate" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-    parts.append(_text(right, y - 5, f"rate {finding.max_false_alarm:g}", "end"))
+    parts.append(_text(right, y - 5, say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g")), "end"))
     for track in sorted({frame.track for frame in frames}):
         points = [at(frame.time, frame.p_value) for frame in frames if frame.track == track]
         dash = _DASHES[track % len(_DASHES)]
@@ -97,12 +100,12 @@ def timeline(finding: Finding) -> Markup:
                 "soft-text",
             )
         )
-    parts.append(_text(left, base + 34, "p of each frame; a single one below the rate is no alarm", "start"))
-    label = f"p-value of {len(frames)} frames over {end:.1f} seconds"
+    parts.append(_text(left, base + 34, say("drawing.frames"), "start"))
+    label = say("drawing.timeline", n=str(len(frames)), seconds=say.decimal(end, ".1f"))
     return _svg(parts, height, label)
 
 
-def legend() -> Markup:
+def legend(say: Language) -> Markup:
     """The scale of the overlay's colours; the same for every picture."""
     steps = 40
     colours = heat(np.linspace(0, 1, steps))
@@ -110,9 +113,9 @@ def legend() -> Markup:
     for k in range(steps):
         r, g, b = (round(255 * float(c)) for c in colours[k])
         parts.append(f'<rect x="{10 + k * 13.5}" y="4" width="14" height="14" fill="rgb({r},{g},{b})"/>')
-    parts.append(_text(10, 34, "begins where 5% of normal images have any", "start"))
-    parts.append(_text(WIDTH - 10, 34, "full where 1 in 1,000 has", "end"))
-    return _svg(parts, 40, "Colour scale: colour begins where only 5% of normal images have any")
+    parts.append(_text(10, 34, say("drawing.begins"), "start"))
+    parts.append(_text(WIDTH - 10, 34, say("drawing.full"), "end"))
+    return _svg(parts, 40, say("drawing.legend"))
 
 
 def surprise_colours(grid: np.ndarray, low: float = -2.0, high: float = 4.0) -> np.ndarray:

@@ -12,14 +12,16 @@ import numpy as np
 from PIL import Image
 
 from pixelsleuth.errors import InputError
+from pixelsleuth.language import Language, language
 from pixelsleuth.records import Box, Finding
+from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.drawings import surprise_colours
 from pixelsleuth.reporting.figures import overlay, shrunk, warmth, with_boxes
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts, volume_facts
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
 from pixelsleuth.sources.slices import picture_of
-from pixelsleuth.sources.tracks import surrounded
+from pixelsleuth.sources.tracks import rim, surrounded
 from pixelsleuth.sources.volumes import in_ras, read_volume
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
@@ -95,35 +97,37 @@ def _exhibit_of_volume(finding: Finding, path: str | os.PathLike[str], title: st
     return Exhibit(flat, pixels, facts, title, (shown + 1, volume.values.shape[2]))
 
 
-def layers(exhibit: Exhibit, grid: tuple[int, int]) -> list[Layer]:
+def layers(exhibit: Exhibit, grid: tuple[int, int], say: Language | None = None) -> list[Layer]:
     """Close-up of what was judged: input, restoration, map, where to look; then the whole picture and the codes."""
-    finding, made = exhibit.finding, []
+    finding, made, say = exhibit.finding, [], say or language()
+    finding = replace(finding, regions=tuple(finding.regions[number] for number in places(finding)))
     if finding.kind == "volume":
-        return _slice_layers(exhibit)
+        return _slice_layers(exhibit, say)
     close = _close_up(exhibit)
     if close is not None:
         pixels, excess, inside, whole = close
-        made.append(Layer("input", "Input: what was judged, with a rim around it", jpeg_uri(pixels)))
+        made.append(Layer("input", say("layer.input"), jpeg_uri(pixels)))
         if finding.restoration is not None and inside is not None:
             pasted = _pasted(pixels, finding.restoration, inside)
-            made.append(Layer("restoration", "Restoration: as the model would have it", jpeg_uri(pasted)))
+            made.append(Layer("restoration", say("layer.restoration"), jpeg_uri(pasted)))
         if excess is not None:
             scale = pixels.shape[1] / max(1, whole.width)
             boxes = [_scaled(region.box, whole, scale) for region in finding.regions]
             coloured = with_boxes(overlay(pixels, excess), boxes, _REGION)
-            made.append(Layer("map", "Unusual: what few normal images match, regions framed", jpeg_uri(coloured)))
-            caption = "Where to look: its least usual tenth, whatever the verdict"
-            made.append(Layer("look", caption, jpeg_uri(warmth(pixels, excess))))
+            made.append(Layer("map", say("layer.map"), jpeg_uri(coloured)))
+            # Every picture has a least usual tenth; of a normal one it would be read as a finding.
+            if finding.verdict != "normal":
+                made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
     if exhibit.pixels is not None:
-        made.append(_whole(exhibit))
+        made.append(_whole(replace(exhibit, finding=finding), say))
     if "surprise" in finding.raw_maps:
         cells = cv2.resize(finding.raw_maps["surprise"], grid[::-1], interpolation=cv2.INTER_AREA)
-        caption = f"Surprise of the {grid[1]} x {grid[0]} codes over expectation: dark -2 nats, yellow 4 or more"
+        caption = say("layer.codes", columns=str(grid[1]), rows=str(grid[0]))
         made.append(Layer("codes", caption, png_uri(surprise_colours(cells)), False))
     return made
 
 
-def _slice_layers(exhibit: Exhibit) -> list[Layer]:
+def _slice_layers(exhibit: Exhibit, say: Language) -> list[Layer]:
     """The slice of a volume: as it is, what is unusual, where to look."""
     finding = exhibit.finding
     if exhibit.pixels is None or exhibit.slice_of is None or finding.excess is None:
@@ -136,19 +140,22 @@ def _slice_layers(exhibit: Exhibit) -> list[Layer]:
         for one in (exhibit.pixels, finding.excess)
     )
     at, count = exhibit.slice_of
-    return [
-        Layer("input", f"Input: axial slice {at} of {count} from below, front up, right is right", jpeg_uri(pixels)),
-        Layer("map", "Unusual: what few normal volumes match", jpeg_uri(overlay(pixels, excess))),
-        Layer("look", "Where to look: its least usual tenth, whatever the verdict", jpeg_uri(warmth(pixels, excess))),
+    made = [
+        Layer("input", say("layer.slice", at=str(at), count=str(count)), jpeg_uri(pixels)),
+        Layer("map", say("layer.map.slice"), jpeg_uri(overlay(pixels, excess))),
     ]
+    if finding.verdict != "normal":
+        made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
+    return made
 
 
-def stills(exhibit: Exhibit) -> list[Layer]:
+def stills(exhibit: Exhibit, say: Language | None = None) -> list[Layer]:
     """The mapped frames of a video, the most unusual first."""
-    made = []
+    made, say = [], say or language()
     for number, still in enumerate(exhibit.finding.stills, 1):
         frame = exhibit.finding.frames[still.frame]
-        caption = f"{number}: at {frame.time:.2f} s, p of the frame {frame.p_value:.4f}"
+        seconds, p = say.decimal(frame.time, ".2f"), say.decimal(frame.p_value, ".4f")
+        caption = say("layer.still", number=str(number), seconds=seconds, p=p)
         small = shrunk(still.pixels, 240)
         coloured = overlay(small, _fitted(still.excess, small.shape))
         made.append(Layer(f"still{number}", caption, jpeg_uri(coloured), False))
@@ -185,11 +192,7 @@ def _close_up(exhibit: Exhibit) -> tuple[np.ndarray, np.ndarray | None, Box | No
         shape = exhibit.pixels.shape
     else:
         return None
-    more = square.width // 2 if square.angle else square.width // 4
-    whole = Box(
-        max(0, square.x0 - more), max(0, square.y0 - more),
-        min(shape[1], square.x1 + more), min(shape[0], square.y1 + more),
-    )  # fmt: skip
+    whole = rim(square, shape)
     small = shrunk(pixels, SIDE)
     scale = small.shape[1] / pixels.shape[1]
     inside = replace(
@@ -199,7 +202,7 @@ def _close_up(exhibit: Exhibit) -> tuple[np.ndarray, np.ndarray | None, Box | No
     return small, None if excess is None else _fitted(excess, small.shape), inside, whole
 
 
-def _whole(exhibit: Exhibit) -> Layer:
+def _whole(exhibit: Exhibit, say: Language) -> Layer:
     """The whole picture with what is unusual, faces and regions framed."""
     assert exhibit.pixels is not None
     finding = exhibit.finding
@@ -209,7 +212,7 @@ def _whole(exhibit: Exhibit) -> Layer:
     shown = small if finding.excess is None else overlay(small, _fitted(finding.excess, small.shape))
     shown = with_boxes(shown, [_scaled(face.face.box, everything, scale) for face in finding.faces], _FRAME)
     shown = with_boxes(shown, [_scaled(region.box, everything, scale) for region in finding.regions], _REGION)
-    return Layer("whole", "The whole picture" + (", faces framed" if finding.faces else ""), jpeg_uri(shown), False)
+    return Layer("whole", say("layer.whole.faces" if finding.faces else "layer.whole"), jpeg_uri(shown), False)
 
 
 def _pasted(pixels: np.ndarray, restoration: np.ndarray, box: Box) -> np.ndarray:

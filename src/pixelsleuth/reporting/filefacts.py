@@ -1,4 +1,4 @@
-"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Read, never believed."""
+"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Shown as it stands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EXIF = (
 #: Characters shown of a text that a file carries.
 _LONGEST = 120
 
-C2PA_MISSING = "not looked for: pip install 'pixelsleuth[c2pa]'"
+C2PA_MISSING = "not looked for: pip install c2pa-python"
 
 
 @dataclass(frozen=True)

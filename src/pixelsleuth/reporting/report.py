@@ -6,6 +6,7 @@ The section of one finding is the same in the report and on the web page.
 from __future__ import annotations
 
 import heapq
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,12 +21,18 @@ from markupsafe import Markup
 from pixelsleuth import __version__
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
+from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.folder import find_model
 from pixelsleuth.records import Finding
+from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
+from pixelsleuth.reporting.places import places_of
+from pixelsleuth.reporting.quotes import quotes_of
+from pixelsleuth.reporting.together import together
+from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
 from pixelsleuth.scoring.origins import least_rate
 from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
@@ -33,26 +40,6 @@ from pixelsleuth.sources.faces import cut
 
 #: Findings shown in full; of more inputs the most unusual ones.
 MOST_SHOWN = 50
-
-VERDICT_WORDS = {
-    "normal": "Nothing unusual found",
-    "anomalous": "Unusual",
-    "unsure": "Unsure",
-    "not_applicable": "Not judged",
-}
-#: Of `unsure`, by the code of its reason.
-UNSURE_WORDS = {
-    "unstable": "Unsure: the answer changes under a mild re-encoding",
-    "turned_away": "Unsure: the face is seen from the side",
-    "blurred": "Unsure: the face is too blurred",
-    "unlike_calibration": "Unsure: unlike the images the model was calibrated on",
-}
-
-NO_SIGNAL = (
-    "What this model cannot see: on faces swapped by a generator (DFDC) its score is barely better than chance, and "
-    "a plain measure of blur does as well; where such a face was swapped its map does not know. It sees parts of a "
-    "face that were swapped, copied or removed far better. A normal verdict is no proof that a face is genuine."
-)
 
 
 @dataclass(frozen=True)
@@ -79,10 +66,6 @@ class Judge:
             (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
         )  # fmt: skip
 
-    @property
-    def no_signal(self) -> str:
-        return NO_SIGNAL if self.crop == "face" else ""
-
 
 @dataclass
 class Report:
@@ -90,6 +73,7 @@ class Report:
 
     judge: Judge
     command: str
+    language: str = LANGUAGES[0]
     most: int = MOST_SHOWN
     counts: dict[str, int] = field(default_factory=dict)
     _total: int = 0
@@ -109,8 +93,8 @@ class Report:
             "title": exhibit.title,
             "verdict": finding.verdict,
             "p_value": finding.p_value,
-            "regions": len(finding.regions),
-            "section": section(exhibit, self.judge),
+            "places": len(places(finding)),
+            "section": section(exhibit, self.judge, spoken=self.language),
         }
         push = heapq.heappush if len(self._shown) < self.most else heapq.heapreplace
         push(self._shown, (*entry, item))
@@ -118,49 +102,65 @@ class Report:
     def html(self) -> str:
         return page(
             [item for _, _, item in sorted(self._shown, key=lambda entry: -entry[1])],
-            self.judge, self.command, self._total, self.counts,
+            self.judge, self.command, self._total, self.counts, self.language,
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
         write_text(path, self.html())
 
 
-def page(items: list[dict[str, Any]], judge: Judge, command: str, total: int, counts: dict[str, int]) -> str:
+def page(
+    items: list[dict[str, Any]],
+    judge: Judge,
+    command: str,
+    total: int,
+    counts: dict[str, int],
+    spoken: str = LANGUAGES[0],
+) -> str:
     """The whole report around its sections."""
     return _environment().get_template("report.html").render(
         items=items, judge=judge, command=command, total=total, counts=counts, version=__version__,
+        say=language(spoken),
         style=Markup(resources.files("pixelsleuth.reporting").joinpath("templates/finding.css").read_text("utf-8")),
     )  # fmt: skip
 
 
-def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None) -> Markup:
+def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None, spoken: str = LANGUAGES[0]) -> Markup:
     """One finding as HTML: no script, no inline style, no address outside it; every text is escaped. `made` are its
-    layers where they are at hand."""
-    finding, calibration = exhibit.finding, judge.calibration
+    layers where they are at hand, `spoken` the code of a language."""
+    finding, calibration, say = exhibit.finding, judge.calibration, language(spoken)
+    answer, name = answer_of(finding, calibration, say), Path(finding.path).name
+    made = all_layers(exhibit, judge, spoken) if made is None else made
     drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
     if finding.score is not None:
         normal = calibration.scores["original"]
         scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
         threshold = float(np.quantile(normal, 1 - finding.max_false_alarm))
-        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm)
+        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm, say)
     if finding.frames:
-        drawn["timeline"] = timeline(finding)
+        drawn["timeline"] = timeline(finding, say)
     square = None
     if exhibit.pixels is not None and finding.square is not None:
         square = cut(exhibit.pixels, finding.square, judge.size)
     text = _environment().get_template("finding.html").render(
         finding=finding,
         title=exhibit.title,
-        words=words_of(finding),
-        explained=explained(finding),
-        promises=promises(finding, calibration),
-        tracks=tracks_of(finding),
-        layers=layers(exhibit, judge.grid) if made is None else made,
-        stills=stills(exhibit),
+        name=name,
+        say=say,
+        answer=answer,
+        reason_in=reason_in,
+        quotes=quotes_of(finding, answer, name, calibration.count, say),
+        tracks=tracks_of(finding, say),
+        first=first_of(made, finding),
+        layers=made,
+        places=places_of(exhibit, say),
+        evidence=together(finding, say),
+        promises=promises(finding, calibration, say),
+        stills=stills(exhibit, say),
         thumbnails=thumbnails(exhibit),
-        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size),
+        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size, say),
         facts=exhibit.facts,
-        legend=legend(),
+        legend=legend(say),
         command=reproducing(finding, judge),
         judge=judge,
         version=__version__,
@@ -169,65 +169,56 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None)
     return Markup(text)
 
 
+def all_layers(exhibit: Exhibit, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
+    """What the model shows, and the traces of saving and editing."""
+    say = language(spoken)
+    return [*layers(exhibit, judge.grid, say), *trace_layers(exhibit, say)]
+
+
+def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:
+    """The two pictures of the first page: the input, and of an alarm where it is, else the whole picture."""
+    by_name = {layer.name: layer for layer in made}
+    second = "whole" if finding.verdict == "normal" else "map" if places(finding) else "look"
+    names = ("input", second if second in by_name else "map")
+    return [by_name[name] for name in names if name in by_name]
+
+
 def reproducing(finding: Finding, judge: Judge) -> str:
-    """The command that gives this finding again."""
-    words = ["pixelsleuth", "detect", finding.path, "--model", judge.argument]
+    """The command that gives this finding again, run where the file is."""
+    words = ["pixelsleuth", "detect", Path(finding.path).name, "--model", without_folders(judge.argument)]
     return shlex.join([*words, "--max-false-alarm", f"{finding.max_false_alarm:g}", "--out", "out", "--report"])
 
 
-def words_of(finding: Finding) -> str:
-    """The verdict in a few words."""
-    if finding.verdict == "unsure" and finding.reason:
-        return UNSURE_WORDS.get(finding.reason["code"], VERDICT_WORDS["unsure"])
-    return VERDICT_WORDS[finding.verdict]
+def without_folders(argument: str) -> str:
+    """An argument of the command line with a path cut down to its last part: a report is handed on, and the folders of
+    a source are not its subject."""
+    name, sign, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    local = value.startswith(("/", "./", "../", "~")) or "\\" in value or os.path.exists(value)
+    return name + sign + (Path(value.replace("\\", "/")).name or value if local else value)
 
 
-def promises(finding: Finding, calibration: Calibration) -> str:
+def promises(finding: Finding, calibration: Calibration, say: Language) -> str:
     """What p is worth for pictures of a source that calibration had, and of one that it had not; empty where that is
     not known."""
-    if finding.p_value_any_source is None or finding.p_value_new_source is None:
+    if finding.p_value is None or finding.p_value_any_source is None or finding.p_value_new_source is None:
         return ""
     count = len(calibration.sources)
-    several = (
-        f"for pictures of any one of its {count} sources, the least favourable: {finding.p_value_any_source:.4f}; "
-        if count > 1
-        else ""
-    )
-    return (
-        f"p for pictures like those of calibration: {finding.p_value:.4f}; {several}for pictures of a source it never "
-        f"had (another camera, site or data set): {finding.p_value_new_source:.4f}, where {count} "
-        f"source{'s' if count > 1 else ''} can promise no rate below {least_rate([1] * count, 'new-source'):.2g}."
-    )
+    values = {
+        "p": finding.p_value, "any": finding.p_value_any_source, "new": finding.p_value_new_source,
+    }  # fmt: skip
+    return say(
+        "promises.several" if count > 1 else "promises.one", n=say.number(count),
+        least=say.decimal(least_rate([1] * count, "new-source"), ".2g"),
+        **{name: say.decimal(value, ".4f") for name, value in values.items()},
+    )  # fmt: skip
 
 
-def explained(finding: Finding) -> str:
-    """The verdict as a sentence with the error rate it rests on."""
-    if finding.verdict == "not_applicable" and finding.reason:
-        return finding.reason["sentence"]
-    p = f"p = {finding.p_value:.4f}"
-    share = f"{finding.p_value:.2%} of normal calibration images are at least this unusual ({p})"
-    # A p made of several is no share of anything.
-    if finding.frames:
-        share = f"{p}, from {len(finding.frames)} frames: twice the mean over a person's, times the number of people"
-    elif len(finding.faces) > 1:
-        share = f"{p}: the most unusual face's share of normal images, times the {len(finding.faces)} faces"
-    rate = f"{finding.max_false_alarm:.1%}"
-    if finding.verdict == "anomalous":
-        return f"{share}; at this threshold at most {rate} of normal images are called unusual by mistake."
-    if finding.verdict == "unsure" and finding.reason:
-        return f"{share}. {finding.reason['sentence']}."
-    return f"{share}; to be called unusual it would have to be at most {rate}."
-
-
-def tracks_of(finding: Finding) -> str:
+def tracks_of(finding: Finding, say: Language) -> str:
     """What each track says, where the score sums two; else empty."""
     codes, detective = finding.scores.get(COMBINED), finding.scores.get(f"{DETECTIVE}_adjusted")
     if BOTH_TRACKS not in finding.scores or codes is None or detective is None:
         return ""
-    return (
-        "The score sums two tracks, each about 0 for a normal picture and in units of its spread there: how unlikely "
-        f"the codes are {codes:+.2f}, what the detective of self-made forgeries sees {detective:+.2f}."
-    )
+    return say("scores.tracks", codes=say.decimal(codes, "+.2f"), detective=say.decimal(detective, "+.2f"))
 
 
 def _environment() -> Environment:

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.records import Finding
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
 from pixelsleuth.scoring.scorer import Crops, stacked
@@ -49,7 +49,7 @@ class Story:
 
 
 def story_of(
-    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float = 0.05, prior: str = "",
+    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float = MAX_FALSE_ALARM, prior: str = "",
     index: int | None = None,
 ) -> Story:  # fmt: skip
     """Judges an input and keeps the steps of its most unusual square: a face, or a slice of a volume.
@@ -64,7 +64,8 @@ def story_of(
     """
     if prior and prior not in detector.model.priors:
         raise PixelsleuthError(f"expected one of {', '.join(detector.model.priors)}; got {prior!r}", "prior")
-    detector.calibration.check_rate(rate)
+    if detector.takes == "images":
+        detector.calibration.check_rate(rate)
     sample = detector.read(source)
     if isinstance(sample, Finding) or sample.kind == "video":
         reason = "expected an image or a volume, got a video"

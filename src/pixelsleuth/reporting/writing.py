@@ -14,6 +14,7 @@ from typing import IO, Any
 import cv2
 import numpy as np
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 from pixelsleuth.sources.volumes import save_volume
@@ -57,7 +58,8 @@ def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
 
 
 def _save_map(heatmap: np.ndarray, folder: Path, name: str) -> str:
-    values = np.clip(np.rint(heatmap * 65535), 0, 65535).astype(np.uint16)
+    # Shares are at most 1, so that nothing can overflow.
+    values = np.rint(heatmap * np.float32(65535)).astype(np.uint16)
     good, data = cv2.imencode(".png", values)
     if not good:
         raise OSError(f"{name}: the PNG encoder failed")
@@ -72,15 +74,16 @@ class RecordWriter:
     Args:
         path: the file; None: JSON Lines or CSV to `stream`.
         kind: one of `FORMATS`.
+        more: write behind what is in the file.
     """
 
-    def __init__(self, path: Path | None, kind: str, stream: IO[str]) -> None:
+    def __init__(self, path: Path | None, kind: str, stream: IO[str], more: bool = False) -> None:
         self.kind = kind
         self._rows: list[dict[str, Any]] = []
         self._path = path
         if path is not None and kind != "parquet":
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: IO[str] = open(path, "w", encoding="utf-8", newline="")  # noqa: SIM115
+            self._stream: IO[str] = open(path, "a" if more else "w", encoding="utf-8", newline="")  # noqa: SIM115
         else:
             self._stream = stream
         self._table = csv.DictWriter(self._stream, RECORD_FIELDS) if kind == "csv" else None
@@ -113,10 +116,11 @@ def written_behind(
     writer: RecordWriter,
     folder: Path | None,
     also: Callable[[Finding], None] = lambda finding: None,
+    first: int = 0,
 ) -> Iterator[Verdict]:
     """Writes heatmaps (into `folder`, if there is one) and records in a thread of its own, while the next inputs are
     computed; gives each verdict once its record is written. At most two findings wait. `also` gets each finding there
-    too, while its arrays are at hand."""
+    too, while its arrays are at hand; `first` is the number of the first, for the names of files."""
 
     def write(finding: Finding, number: int) -> Verdict:
         if folder is not None:
@@ -128,12 +132,32 @@ def written_behind(
     waiting: deque[Future[Verdict]] = deque()
     # One thread: records stay in order.
     with ThreadPoolExecutor(1) as pool:
-        for number, finding in enumerate(found):
+        for number, finding in enumerate(found, first):
             waiting.append(pool.submit(write, finding, number))
             if len(waiting) > 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def kept_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file, none where there is no file. A last line that was cut off when its run was
+    stopped is taken off the file.
+
+    Raises:
+        PixelsleuthError: another line is no record.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+        with whole_file(path) as partial:
+            partial.write_bytes(b"".join(lines))
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise PixelsleuthError(f"{path} is no file of records ({error}); write to another folder") from error
 
 
 def _line(record: dict[str, Any], encoding: str) -> str:

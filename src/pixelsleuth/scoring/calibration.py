@@ -23,6 +23,8 @@ from pixelsleuth.sources.reencoding import REENCODINGS
 FORMAT = 1
 #: Of volumes: what one slice of each scored, and the unit of a calibration that has no healthy volumes.
 SLICE = "slice"
+#: Fewest pictures that make a calibration: with them a rate of 5% can be promised.
+FEWEST = 19
 #: Share of normal pictures that may show any colour.
 COLOUR_RATE = 0.05
 #: Share of normal pictures in which it may be full anywhere.

@@ -29,7 +29,7 @@ class Judgement:
     Attributes:
         rate: what they are held against.
         p_tracks: p-values of each track; p_value: of the input.
-        verdicts: of each track; verdict: of the input; with its reason.
+        verdicts: of each track; verdict: of the input; `reasons` and `reason`: why these are `unsure`, else None.
         counted: numbers of the tracks that the input's verdict rests on.
     """
 
@@ -37,6 +37,7 @@ class Judgement:
     p_tracks: Sequence[float]
     p_value: float
     verdicts: Sequence[Verdict]
+    reasons: Sequence[dict[str, str] | None]
     verdict: Verdict
     reason: dict[str, str] | None = None
     counted: Sequence[int] = ()
@@ -55,18 +56,18 @@ class Judgement:
         """This judgement, with what turned over in `again`, the one of the re-encoded input, become `unsure`."""
         if self.verdict == "unsure":
             return self
-        verdicts: list[Verdict] = [
-            "unsure" if _turned(p, p_again, self.rate) else old
-            for p, p_again, old in zip(self.p_tracks, again.p_tracks, self.verdicts, strict=True)
+        both = list(zip(self.p_tracks, again.p_tracks, strict=True))
+        reasons = [
+            old or (_unstable(*p, self.rate, encoding) if _turned(*p, self.rate) else None)
+            for p, old in zip(both, self.reasons, strict=True)
         ]
+        verdicts: list[Verdict] = [
+            "unsure" if reason else old for reason, old in zip(reasons, self.verdicts, strict=True)
+        ]
+        doubted = replace(self, verdicts=verdicts, reasons=reasons)
         if not _turned(self.p_value, again.p_value, self.rate):
-            return replace(self, verdicts=verdicts)
-        reason = {
-            "code": "unstable",
-            "sentence": f"p is {self.p_value:.3g}, but {again.p_value:.3g} after a mild re-encoding ({encoding}), "
-            f"on the other side of {self.rate:g}",
-        }
-        return replace(self, verdicts=verdicts, verdict="unsure", reason=reason)
+            return doubted
+        return replace(doubted, verdict="unsure", reason=_unstable(self.p_value, again.p_value, self.rate, encoding))
 
 
 def p_values(
@@ -111,7 +112,7 @@ def judgement(p_tracks: Sequence[float], rate: float, limits: Sequence[dict[str,
         "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
     ]
     whole: Verdict = "anomalous" if p_value <= rate else "normal"
-    found = Judgement(rate, p_tracks, p_value, verdicts, whole, counted=counted)
+    found = Judgement(rate, p_tracks, p_value, verdicts, limits, whole, counted=counted)
     limit = limits[found.decisive]
     return found if limit is None else replace(found, verdict="unsure", reason=limit)
 
@@ -150,6 +151,15 @@ def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:
             "picture",
         }
     return None
+
+
+def _unstable(p: float, again: float, rate: float, encoding: str) -> dict[str, str]:
+    how = {"jpeg_90": "saved again as a JPEG of quality 90", "resize_0.9": "scaled to nine tenths of its size"}
+    return {
+        "code": "unstable",
+        "sentence": f"the answer changes once the file is {how[encoding]}: p is {p:.3g} as it is and {again:.3g} then, "
+        f"and {rate:g} is the border",
+    }
 
 
 def _near(p: float, rate: float) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 
-INSTALL = "needs more packages; run `pip install 'pixelsleuth[dicom]'`"
+INSTALL = "needs more packages; run `pip install SimpleITK pydicom`"
 #: Compressed transfer syntaxes that SimpleITK unpacks; video and the newest JPEGs are none of them.
 _UNPACKED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
 LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from pixelsleuth.errors import InputError
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Box, Face, Note
 
 #: Share of the longer box side added to it. 0: data sets of tight crops leave no room for more.
@@ -221,6 +221,34 @@ def judged_faces(pixels: np.ndarray, framing: Framing | None = None, notes: list
     if len(large) > MAX_FACES:
         said.append(Note("most_faces", f"{len(large)} faces found, the {MAX_FACES} largest are judged"))
     return large[:MAX_FACES]
+
+
+def check_choice(which: str) -> None:
+    """Raises PixelsleuthError where `which` is no choice of faces that `chosen` knows."""
+    if which not in ("all", "largest") and not (which.isascii() and which.isdigit() and int(which) > 0):
+        raise PixelsleuthError(f"expected all, largest, or a number from 1 (the largest); got {which}", "face")
+
+
+def chosen(found: list[Face], which: str, notes: list[Note]) -> list[Face]:
+    """The faces that are to be judged, of those found, largest first.
+
+    Args:
+        which: `all`, `largest`, or the number of one from 1.
+
+    Raises:
+        InputError: `no_such_face`.
+    """
+    if which == "all":
+        return found
+    number = 1 if which == "largest" else int(which)
+    if number > len(found):
+        there = "1 face is" if len(found) == 1 else f"{len(found)} faces are"
+        raise InputError(
+            "no_such_face", f"face {number} was asked for, {there} large enough to judge; 1 is the largest"
+        )
+    if len(found) > 1:
+        notes.append(Note("one_face", f"face {number} of {len(found)} is judged, as was asked; the others are not"))
+    return [found[number - 1]]
 
 
 def main_face(pixels: np.ndarray, framing: Framing | None = None) -> Face:

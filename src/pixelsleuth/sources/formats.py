@@ -78,6 +78,8 @@ JPEG, PNG, GIF, WEBP, BMP, TIFF, PNM, HEIC, AVIF, JPEG2000 = map(
 )
 #: For people: what can be read as a picture.
 READ = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, JPEG 2000, BMP, GIF or PPM"
+#: For people: what can be read at all.
+READABLE = f"expected {READ}, a video (MP4, MOV, WebM, MKV, AVI ...) or a scan (NIfTI, DICOM ...)"
 _RAW = "develop it in a photo program, or export it, as JPEG or TIFF"
 RAW = _refused("camera raw", _RAW)
 JXL = _refused("JPEG XL", "convert it to PNG or JPEG, for instance by `djxl IN.jxl OUT.png`")
@@ -85,7 +87,7 @@ SVG = _refused("SVG", "draw it as PNG first")
 NIFTI, DICOM = _volume("NIfTI"), _volume("DICOM")
 MP4 = _video("MP4")
 TEXT, SOUND = _plain("text"), _plain("sound")
-UNKNOWN = Format("", "other", advice=f"expected {READ}, a video or a scan")
+UNKNOWN = Format("", "other", advice=READABLE)
 
 #: What a file begins with, by its format; the first that fits.
 _BEGINNINGS: dict[Format, tuple[bytes, ...]] = {

@@ -36,6 +36,7 @@ class CropSettings:
     Attributes:
         sizes: sides of a crop's views in pixels.
         crop: `face`, `none`: the largest centred square, or `volume`.
+        face: which faces of an image are judged: `all`, `largest`, or the number of one, 1 being the largest.
         framing: of faces; slices: of volumes; None where there are none.
     """
 
@@ -44,6 +45,7 @@ class CropSettings:
     framing: Framing | None = None
     slices: SliceFraming | None = None
     policy: Policy = field(default_factory=Policy)
+    face: str = "all"
 
     @classmethod
     def of(cls, preprocessing: Mapping[str, Any], sizes: faces.Sizes) -> CropSettings:
@@ -172,6 +174,7 @@ def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample
     try:
         if how.crop == "face":
             found = faces.judged_faces(picture.pixels, how.framing, notes)
+            found = faces.chosen(found, how.face, notes)
             if not whole_without_face:
                 check_room(found[0], picture.pixels.shape)
         else:

@@ -256,15 +256,21 @@ def _sighting(frame: Frame, face: Face, after: Frame | None) -> Sighting:
     return Sighting(frame.index, frame.time, face, shape, surroundings, box, quality)
 
 
+def rim(box: Box, shape: tuple[int, ...]) -> Box:
+    """A square with a quarter of its side around it (more where it is turned), as far as a picture of `shape` goes."""
+    more = box.width // 2 if box.angle else box.width // 4
+    return Box(
+        max(0, box.x0 - more), max(0, box.y0 - more), min(shape[1], box.x1 + more), min(shape[0], box.y1 + more)
+    )  # fmt: skip
+
+
 def surrounded(pixels: np.ndarray, box: Box) -> tuple[np.ndarray, Box]:
     """A copy of what lies around a square, a quarter of its side (more where it is turned) as far as the picture goes,
     and the square's place on it; scaled down where the square is larger than `MOST_SIDE`."""
-    height, width = pixels.shape[:2]
-    more = box.width // 2 if box.angle else box.width // 4
-    x0, y0 = max(0, box.x0 - more), max(0, box.y0 - more)
-    x1, y1 = min(width, box.x1 + more), min(height, box.y1 + more)
+    around = rim(box, pixels.shape)
+    x0, y0 = around.x0, around.y0
     inside = replace(box, x0=box.x0 - x0, y0=box.y0 - y0, x1=box.x1 - x0, y1=box.y1 - y0)
-    part = pixels[y0:y1, x0:x1]
+    part = pixels[y0 : around.y1, x0 : around.x1]
     if box.width <= MOST_SIDE:
         return part.copy(), inside
     scale = MOST_SIDE / box.width

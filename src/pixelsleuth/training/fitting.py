@@ -13,7 +13,7 @@ from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.folder import Model, load_config, load_model, save_config
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
-from pixelsleuth.scoring.calibration import Calibration, save_calibration
+from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
 from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
@@ -49,8 +49,8 @@ BATCH = 32
 FEWEST_NEAR = 100
 #: Most calibration pictures of one source where there are several.
 MOST_OF_SOURCE = 500
-#: Fewest calibration images, with which a rate of 5% can be promised, and volumes: 10%.
-FEWEST, FEWEST_VOLUMES = 19, 9
+#: Fewest calibration volumes, with which a rate of 10% can be promised.
+FEWEST_VOLUMES = 9
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Of each prior's scores, those that are also given adjusted for complexity.

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -25,6 +25,7 @@ from pixelsleuth.training.data import Sampler, Steps
 from pixelsleuth.training.lessons import Lessons
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
+from pixelsleuth.training.progress import StepBar
 from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
 #: Steps between checkpoints: what a kill can cost.
@@ -57,7 +58,7 @@ def fit(
         max_epochs=-1,
         precision=_precision(module.stage),
         logger=TensorBoardLogger(work, name="", version="log"),
-        callbacks=[_Keep(last), *([RichProgressBar()] if progress else [])],
+        callbacks=[_Keep(last), *([StepBar(_name_of(module), steps)] if progress else [])],
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -80,6 +81,12 @@ def fit(
     seconds = time.perf_counter() - began
     done = max(1, steps - started_at)
     return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
+
+
+def _name_of(module: L.LightningModule) -> str:
+    """What is trained, for people."""
+    name = type(module).__name__.removesuffix("Stage")
+    return {"VQVAE": "VQ-VAE", "DeepDetective": "detective"}.get(name, name.lower() if name.istitle() else name)
 
 
 def fit_detective(

@@ -52,6 +52,7 @@ class FaceRecord(_Answer):
     confidence: float = Share
     padded: float = Share
     verdict: Verdict
+    reason: Cause | None
     p_value: float = Share
     score: float
     scores: dict[str, float]
@@ -72,6 +73,14 @@ class FrameRecord(_Answer):
 
 class NoteAnswer(_Answer):
     code: str
+    sentence: str
+
+
+class StatementAnswer(_Answer):
+    """What the file tells of itself; proof of nothing."""
+
+    code: str
+    says: Literal["ai", "edited", "camera", "passed_on", "neutral", "unknown"]
     sentence: str
 
 
@@ -101,6 +110,7 @@ class Record(_Answer):
     slices: list[SliceRecord]
     timeline: str | None
     notes: list[NoteAnswer]
+    evidence: list[StatementAnswer]
     seconds: float
     version: str
 
@@ -133,9 +143,9 @@ class Result(_Answer):
     record: Record
     words: str
     explained: str
-    no_signal: str
     pictures: dict[str, Picture]
     section: str = Field(description="the finding as HTML")
+    places: int = Field(description="regions that few normal inputs match")
 
 
 class ServedModel(_Answer):

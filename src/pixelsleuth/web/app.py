@@ -7,12 +7,13 @@ import contextlib
 import json
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, File, Request, Security, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, Query, Request, Security, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
@@ -23,10 +24,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixelsleuth import __version__
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
+from pixelsleuth.language import language
+from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.web.answers import Health, Progress, Record, Refusal, Result, ServedModel, Ticket
-from pixelsleuth.web.desk import Desk, Failed, Full, Job, Outcome
+from pixelsleuth.web.desk import KEPT, Desk, Failed, Full, Job, Outcome
 
 MOST_BYTES = 100_000_000
 #: Seconds that an answer is waited for.
@@ -160,7 +163,7 @@ def _of(kind: str, *codes: int) -> dict[str, Any]:
 
 
 def application(  # noqa: C901 - a route is a closure over the queue; each is short
-    detector: Detector, argument: str, *, rate: float = 0.05, most_bytes: int = MOST_BYTES, token: str = "",
+    detector: Detector, argument: str, *, rate: float = MAX_FALSE_ALARM, most_bytes: int = MOST_BYTES, token: str = "",
     desk: Desk | None = None,
 ) -> Any:  # fmt: skip
     """The ASGI application of one model.
@@ -201,8 +204,8 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     async def failed(request: Request, error: Exception) -> Response:
         return _refused(500, f"the server failed ({type(error).__name__}); its log says more")
 
-    async def taken(file: UploadFile, pictured: bool) -> Job:
-        with desk.place(file.filename or "upload", pictured) as job, open(job.path, "wb") as target:
+    async def taken(file: UploadFile, pictured: bool, spoken: str = "") -> Job:
+        with desk.place(file.filename or "upload", pictured, spoken) as job, open(job.path, "wb") as target:
             await asyncio.to_thread(shutil.copyfileobj, file.file, target, 1 << 20)
         return job
 
@@ -233,6 +236,20 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     def reason_of(job: Job) -> str:
         return str(job.outcome.exception()) if job.state == "failed" else ""
 
+    def reported(jobs: list[Job]) -> Response:
+        items = []
+        for job in jobs:
+            outcome = came_to(job)
+            if outcome is None:
+                raise HTTPException(409, "the job has no finding, or none yet")
+            items.append({
+                "title": job.name, "verdict": outcome.record["verdict"], "p_value": outcome.record["p_value"],
+                "places": outcome.places, "section": Markup(outcome.section),
+            })  # fmt: skip
+        counts = Counter(str(item["verdict"]) for item in items)
+        text = page(items, judge, "pixelsleuth serve", len(items), counts, jobs[0].language)
+        return HTMLResponse(text, headers={"Content-Disposition": 'attachment; filename="report.html"'})
+
     @api.post("/findings", response_model=Record, responses={**sent, **_problems(504)})
     async def findings(request: Request, file: UploadFile = File()) -> Response:  # noqa: B008
         """Judges one file and answers its record; without pictures, which take as long again."""
@@ -242,9 +259,12 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     links = {name: {"operationId": f"job_{name}", **of_job} for name in ("result", "events", "report")}
 
     @api.post("/jobs", status_code=202, response_model=Ticket, responses={202: {"links": links}, **sent})
-    async def hand_in(file: UploadFile = File()) -> Response:  # noqa: B008
-        """Takes one file and answers its job's id at once."""
-        job = await taken(file, True)
+    async def hand_in(
+        file: UploadFile = File(),  # noqa: B008
+        spoken: Annotated[str, Form(alias="language", max_length=8)] = "",
+    ) -> Response:
+        """Takes one file and answers its job's id at once. `language` (en, de) is its report's."""
+        job = await taken(file, True, spoken)
         return JSONResponse({"id": job.id, "state": job.state}, 202)
 
     @api.get("/jobs/{number}", operation_id="job_result", response_model=Result | Progress, responses=_problems(404))
@@ -256,8 +276,8 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
             return JSONResponse({"id": job.id, "state": job.state, "reason": reason_of(job)})
         return JSONResponse({
             "id": job.id, "state": "done", "record": outcome.record, "words": outcome.words,
-            "explained": outcome.explained, "no_signal": judge.no_signal, "pictures": outcome.pictures,
-            "section": outcome.section,
+            "explained": outcome.explained, "pictures": outcome.pictures,
+            "section": outcome.section, "places": outcome.places,
         })  # fmt: skip
 
     @api.get(
@@ -291,16 +311,12 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     async def report(number: str) -> Response:
         """The report as one HTML file."""
         job = known(number)
-        outcome = came_to(job)
-        if outcome is None:
-            raise HTTPException(409, "the job has no finding, or none yet")
-        record = outcome.record
-        item = {
-            "title": job.name, "verdict": record["verdict"], "p_value": record["p_value"],
-            "regions": len(record["regions"]), "section": Markup(outcome.section),
-        }  # fmt: skip
-        text = page([item], judge, "pixelsleuth serve", 1, {record["verdict"]: 1})
-        return HTMLResponse(text, headers={"Content-Disposition": 'attachment; filename="report.html"'})
+        return reported([job])
+
+    @api.get("/report", **_of("text/html", 404, 409, 422))
+    async def report_of_all(job: Annotated[list[str], Query(min_length=1, max_length=KEPT)]) -> Response:
+        """One report of several jobs."""
+        return reported([known(number) for number in job])
 
     @api.get("/models", response_model=list[ServedModel])
     async def models() -> Response:
@@ -346,6 +362,11 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         return Response(samples[name], media_type="image/jpeg")
 
     app.include_router(api)
+
+    @app.get("/words/{code}", include_in_schema=False)
+    async def words(code: str) -> Response:
+        """The page's texts; open like the page itself."""
+        return JSONResponse(language(code).texts)
 
     @app.get("/", include_in_schema=False)
     @app.get("/{name}", include_in_schema=False)

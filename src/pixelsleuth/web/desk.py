@@ -19,9 +19,11 @@ from typing import Any
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.language import language
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.exhibits import exhibit_of, layers
-from pixelsleuth.reporting.report import Judge, explained, section, words_of
+from pixelsleuth.reporting.answer import answer_of, places
+from pixelsleuth.reporting.exhibits import exhibit_of
+from pixelsleuth.reporting.report import Judge, all_layers, section
 
 #: Inputs that may wait; who comes later is told to come again.
 WAITING = 32
@@ -48,6 +50,7 @@ class Outcome:
         record: of the finding; all that is filled in unless pictures were asked for.
         pictures: name -> `uri` and `caption`, of those that lie on each other.
         section: the finding as HTML.
+        places: regions that few normal inputs match.
     """
 
     record: dict[str, Any]
@@ -55,6 +58,7 @@ class Outcome:
     explained: str = ""
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     section: str = ""
+    places: int = 0
 
 
 @dataclass(eq=False)
@@ -64,6 +68,7 @@ class Job:
     Attributes:
         name: the bare name of the uploaded file.
         pictured: whether pictures and a report are wanted; restorations are made for these alone.
+        language: code of the report's.
         outcome: done with what came of it, or with `Failed`; cancelled where nobody waits any more.
     """
 
@@ -71,6 +76,7 @@ class Job:
     name: str
     path: Path
     pictured: bool
+    language: str = ""
     outcome: Future[Outcome] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
@@ -112,7 +118,7 @@ class Desk:
             raise Full(f"{self.waiting} inputs wait already; come again in a minute")
 
     @contextmanager
-    def place(self, name: str, pictured: bool) -> Iterator[Job]:
+    def place(self, name: str, pictured: bool, spoken: str = "") -> Iterator[Job]:
         """A job whose file is to be written here and that is then handed in; if that fails nothing stays on disk.
 
         The file has a name of our own: the user's reaches no path but its suffix.
@@ -120,7 +126,7 @@ class Desk:
         bare = re.split(r"[\\/]", name)[-1][:200] or "upload"
         suffix = re.fullmatch(r".*?((\.nii)?\.[A-Za-z0-9]{1,5})", bare, re.DOTALL)
         number = secrets.token_hex(12)
-        job = Job(number, bare, self._folder / f"{number}{suffix[1].lower() if suffix else ''}", pictured)
+        job = Job(number, bare, self._folder / f"{number}{suffix[1].lower() if suffix else ''}", pictured, spoken)
         try:
             yield job
             self._hand_in(job)
@@ -218,9 +224,10 @@ class Desk:
         if not job.pictured:
             return Outcome(named.record())
         exhibit = exhibit_of(named, job.path, job.name)
-        made = layers(exhibit, self.judge.grid)
+        made = all_layers(exhibit, self.judge, job.language)
+        answer = answer_of(named, self.judge.calibration, language(job.language))
         return Outcome(
-            named.record(), words_of(named), explained(named),
+            named.record(), answer.headline, answer.found,
             {one.name: {"uri": one.uri, "caption": one.caption} for one in made if one.aligned},
-            str(section(exhibit, self.judge, made)),
+            str(section(exhibit, self.judge, made, job.language)), len(places(named)),
         )  # fmt: skip

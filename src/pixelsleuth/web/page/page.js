@@ -1,10 +1,21 @@
 "use strict";
 const at = (id) => document.getElementById(id);
-const STEPS = { input: "input", restoration: "restoration", map: "unusual", look: "where to look" };
+const LAYERS = ["input", "restoration", "map", "look", "ela", "ghost", "noise"];
+const LANGUAGES = { en: "English", de: "Deutsch" };
+let words = {};
+let model = {};
 let pictures = {};
 let steps = [];
 let current = 0;
-let most = Infinity;
+let results = [];
+
+function say(key, values = {}) {
+  return (words[key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
+}
+
+function number(value, digits = 0) {
+  return value.toLocaleString(document.documentElement.lang, { maximumFractionDigits: digits });
+}
 
 function headers() {
   return at("token").value ? { Authorization: "Bearer " + at("token").value } : {};
@@ -15,17 +26,24 @@ async function asked(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers: headers() });
   } catch {
-    throw new Error("The server does not answer. Look whether pixelsleuth serve still runs, then try again.");
+    throw new Error(say("page.silent"));
   }
   if (answer.status === 401) {
     at("token-form").hidden = false;
-    throw new Error("This server wants its token: the text after --token.");
+    throw new Error(say("page.token.wanted"));
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
-    throw new Error(told.reason || "the server answered " + answer.status);
+    throw new Error(told.reason || say("page.status", { status: answer.status }));
   }
   return answer;
+}
+
+async function speak(code) {
+  words = await (await fetch("words/" + code)).json();
+  document.documentElement.lang = code;
+  for (const element of document.querySelectorAll("[data-say]")) element.textContent = say(element.dataset.say);
+  for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
 }
 
 function show() {
@@ -35,57 +53,72 @@ function show() {
   at("under").src = of(low).uri;
   at("over").src = of(low + 1).uri;
   at("over").style.opacity = value - low;
-  const caption = of(Math.round(value)).caption;
+  const shown = Math.round(value);
+  const caption = of(shown).caption;
   at("shown").textContent = caption;
   at("under").alt = caption;
   at("slider").setAttribute("aria-valuetext", caption);
+  [...at("steps").children].forEach((button, k) => button.setAttribute("aria-pressed", String(k === shown)));
 }
 
 function lookAt(record) {
-  steps = Object.keys(STEPS).filter((name) => pictures[name]);
+  steps = LAYERS.filter((name) => pictures[name]);
   at("looks").hidden = steps.length === 0;
   if (steps.length === 0) return;
   at("slider").max = Math.max(1, steps.length - 1);
-  // An alarm asks where: what few normal images have, or, where nothing stands out so far, where to look. Of a normal
-  // picture the tint would only mislead.
+  // An alarm asks where: what few normal images have, or, where nothing stands out so far, where to look.
   const alarm = ["anomalous", "unsure"].includes(record.verdict);
-  at("slider").value = alarm ? Math.max(0, steps.indexOf(record.regions.length ? "map" : "look")) : 0;
-  at("steps").replaceChildren(...steps.map((name) => {
-    const label = document.createElement("span");
-    label.textContent = STEPS[name];
-    return label;
+  const place = at("places").childElementCount ? "map" : "look";
+  at("slider").value = alarm ? Math.max(0, steps.indexOf(place)) : 0;
+  at("steps").replaceChildren(...steps.map((name, k) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = say("page.step." + name);
+    button.addEventListener("click", () => { at("slider").value = k; show(); });
+    return button;
   }));
   show();
 }
 
-function present(told) {
+function copied(part) {
+  // What may be quoted gets a button that copies it.
+  for (const quote of part.querySelectorAll("blockquote")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = say("page.copy");
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(quote.textContent);
+        button.textContent = say("page.copied");
+      } catch {
+        getSelection().selectAllChildren(quote);
+        button.textContent = say("page.copy.failed");
+      }
+    });
+    quote.after(button);
+  }
+  return part;
+}
+
+function present(result) {
+  const { told, file } = result;
   const record = told.record;
   pictures = told.pictures;
+  at("name").textContent = record.path;
   at("words").textContent = told.words;
-  at("words").className = record.verdict;
-  at("explained").textContent = told.explained;
-  const judged = record.verdict !== "not_applicable";
-  at("meaning").hidden = !judged;
-  at("no-signal").textContent = judged ? told.no_signal : "";
-  lookAt(record);
+  at("words").className = "verdict " + record.verdict;
   const parsed = new DOMParser().parseFromString(told.section, "text/html");
   const parts = (...names) => names.flatMap((name) => [...parsed.querySelectorAll(`[data-part="${name}"]`)])
     .map((part) => document.importNode(part, true));
-  at("cautions").replaceChildren(...parts("cautions"));
-  at("legend").replaceChildren(...parts("legend"));
-  at("drawings").replaceChildren(...parts("timeline", "histogram", "faces", "notes"));
-  at("regions").hidden = record.regions.length === 0;
-  const body = at("regions").tBodies[0];
-  body.replaceChildren(...record.regions.map((region) => {
-    const row = document.createElement("tr");
-    const depth = region.depth ? "; slices " + region.depth.join(" to ") : "";
-    for (const text of [region.box.join(", ") + depth, region.p_value.toFixed(4)]) {
-      row.appendChild(document.createElement("td")).textContent = text;
-    }
-    return row;
-  }));
+  for (const name of ["answer", "places", "evidence", "cautions", "legend"]) at(name).replaceChildren(...parts(name));
+  at("quotes").replaceChildren(...parts("quotes").map(copied));
+  at("drawings").replaceChildren(...parts("timeline", "histogram", "promises", "faces", "notes"));
+  lookAt(record);
+  at("compare").hidden = record.kind !== "image" || record.p_value === null || !file;
+  at("pair").hidden = true;
   at("record").textContent = JSON.stringify(record, null, 1);
   at("finding").hidden = false;
+  for (const row of at("history").tBodies[0].rows) row.classList.toggle("shown", row.dataset.id === told.id);
   at("words").focus();
 }
 
@@ -96,76 +129,135 @@ async function fetchReport(id) {
   link.href = URL.createObjectURL(blob);
 }
 
+async function fetchTogether() {
+  const ids = results.map((result) => "job=" + result.told.id).join("&");
+  const blob = await (await asked("api/report?" + ids)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = "report.html";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
 function told(problem) {
   at("progress").textContent = "";
   at("problem").textContent = problem;
 }
 
-function remember(name, told_) {
-  const item = document.createElement("li");
-  const button = item.appendChild(document.createElement("button"));
+function remember(result) {
+  const { record, words: headline, id } = result.told;
+  results.push(result);
+  const row = at("history").tBodies[0].insertRow();
+  row.dataset.id = id;
+  const button = row.insertCell().appendChild(document.createElement("button"));
   button.type = "button";
-  button.textContent = name + ": " + told_.words;
+  button.textContent = record.path;
   button.addEventListener("click", () => {
     current++;
     told("");
-    present(told_);
-    fetchReport(told_.id).catch(() => told("Its report is no longer kept; send the file again for one."));
+    present(result);
+    fetchReport(id).catch(() => told(say("page.report.gone")));
   });
-  at("history").prepend(item);
-  at("past").hidden = false;
+  const badge = row.insertCell().appendChild(document.createElement("span"));
+  badge.className = "verdict " + record.verdict;
+  badge.textContent = headline;
+  row.insertCell().textContent = record.p_value === null ? "–" : number(record.p_value, 4);
+  row.insertCell().textContent = String(result.told.places);
+  at("past").hidden = results.length < 2;
+  at("together").hidden = results.length < 2;
 }
 
-async function ended(id, mine) {
+async function ended(id, name, mine) {
+  const began = Date.now();
   for (;;) {
     const job = await (await asked("api/jobs/" + id)).json();
     if (job.state === "failed") throw new Error(job.reason);
     if (job.state === "done") return job;
-    if (mine === current) at("progress").textContent = job.state === "waiting" ? "Waiting for its turn…" : "Looking at it…";
+    if (mine === current) {
+      const seconds = Math.floor((Date.now() - began) / 1000);
+      const clock = seconds >= 3 ? " " + say("page.seconds", { n: number(seconds) }) : "";
+      at("progress").textContent = say(job.state === "waiting" ? "page.waiting" : "page.looking", { name }) + clock;
+    }
     await new Promise((go) => setTimeout(go, 250));
   }
 }
 
-async function judge(file) {
+async function sent(file, place, mine) {
+  if (file.size > model.most_bytes) {
+    throw new Error(say("page.too_large", { name: file.name, bytes: number(file.size), most: number(model.most_bytes) }));
+  }
+  at("progress").textContent = say("page.sending", { name: file.name }) + place;
+  const form = new FormData();
+  form.append("file", file);
+  form.append("language", document.documentElement.lang);
+  const { id } = await (await asked("api/jobs", { method: "POST", body: form })).json();
+  const result = { told: await ended(id, file.name + place, mine), file };
+  remember(result);
+  return result;
+}
+
+async function judge(...files) {
   const mine = ++current;
   at("finding").hidden = true;
-  if (file.size > most) {
-    told(`${file.name} has ${file.size.toLocaleString("en")} bytes, at most ${most.toLocaleString("en")} are taken; send a smaller one.`);
-    return;
-  }
   told("");
-  at("progress").textContent = "Sending " + file.name + "…";
-  try {
-    const form = new FormData();
-    form.append("file", file);
-    const { id } = await (await asked("api/jobs", { method: "POST", body: form })).json();
-    const job = await ended(id, mine);
-    remember(file.name, job);
+  const problems = [];
+  let first = null;
+  for (const [k, file] of files.entries()) {
+    try {
+      const result = await sent(file, files.length > 1 ? ` (${k + 1} / ${files.length})` : "", mine);
+      first ??= result;
+    } catch (error) {
+      problems.push(error.message);
+    }
     if (mine !== current) return;
-    await fetchReport(id);
-    present(job);
-    told("");
-  } catch (error) {
-    if (mine === current) told(error.message);
   }
+  try {
+    if (first) {
+      await fetchReport(first.told.id);
+      present(first);
+    }
+  } catch (error) {
+    problems.push(error.message);
+  }
+  if (mine === current) told(problems.join(" "));
+}
+
+function compare(original) {
+  const read = (file, image) => new Promise((good, bad) => {
+    const reader = new FileReader();
+    image.onload = good;
+    image.onerror = () => bad(new Error(say("page.compare.unreadable", { name: file.name })));
+    reader.onload = () => { image.src = reader.result; };
+    reader.readAsDataURL(file);
+  });
+  const suspect = results.find((result) => result.told.id === at("history").querySelector(".shown").dataset.id);
+  Promise.all([read(suspect.file, at("suspect")), read(original, at("earlier"))]).then(() => {
+    at("suspect").alt = say("page.compare.left");
+    at("earlier").alt = say("page.compare.right");
+    at("pair").hidden = false;
+    told("");
+    wipe();
+  }).catch((error) => told(error.message));
+}
+
+function wipe() {
+  at("earlier").style.clipPath = `inset(0 0 0 ${at("wiper").value}%)`;
 }
 
 async function greet() {
-  const [model] = await (await asked("api/models")).json();
-  most = model.most_bytes;
-  const size = (most / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
+  [model] = await (await asked("api/models")).json();
+  const size = number(model.most_bytes / 1e6, 1);
   const scans = model.takes.includes("volume");
-  at("takes").textContent = scans ? "a volume" : "a picture or a video";
-  at("limit").textContent = (scans ? "NIfTI, Analyze, MGH, NRRD, DICOM in one file" : "JPEG, PNG, HEIC, AVIF, WebP, TIFF, GIF, MP4, MOV, WebM …") + `, up to ${size} MB`;
-  for (const word of document.querySelectorAll(".kind")) word.textContent = scans ? "volume" : "picture";
-  at("model").textContent = `Model ${model.name}, calibrated on ${model.n_calibration.toLocaleString("en")} normal images; at most `
-    + `${(100 * model.max_false_alarm).toLocaleString("en")}% of normal images are called unusual by mistake.`;
+  at("intro").textContent = say(scans ? "page.intro.scans" : "page.intro");
+  at("takes").textContent = say(scans ? "page.takes.scans" : "page.takes");
+  at("limit").textContent = say(scans ? "page.limit.scans" : "page.limit", { size });
+  at("model").textContent = say("page.model", { name: model.name, n: number(model.n_calibration), rate: number(100 * model.max_false_alarm, 2) });
   const names = scans ? [] : await (await asked("api/examples")).json();
   at("try").hidden = names.length === 0;
   at("examples").replaceChildren(...names.map((name) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = name.replace("_s_", "’s ").replaceAll("_", " ");
+    button.textContent = say("page.example." + name);
     button.addEventListener("click", async () => {
       try {
         const blob = await (await asked("api/examples/" + name)).blob();
@@ -178,9 +270,20 @@ async function greet() {
   }));
 }
 
-async function start() {
-  at("file").addEventListener("change", () => { if (at("file").files[0]) judge(at("file").files[0]); at("file").value = ""; });
+function listen() {
+  at("file").addEventListener("change", () => { if (at("file").files.length) judge(...at("file").files); at("file").value = ""; });
   at("slider").addEventListener("input", show);
+  at("wiper").addEventListener("input", wipe);
+  at("original").addEventListener("change", () => { if (at("original").files[0]) compare(at("original").files[0]); at("original").value = ""; });
+  at("together").addEventListener("click", () => fetchTogether().catch((error) => told(error.message)));
+  at("zoom").addEventListener("click", () => {
+    const close = at("frame").classList.toggle("close");
+    at("zoom").setAttribute("aria-pressed", String(close));
+  });
+  at("language").addEventListener("change", async () => {
+    await speak(at("language").value);
+    await greet().catch((error) => told(error.message));
+  });
   at("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     told("");
@@ -191,9 +294,17 @@ async function start() {
     drop.addEventListener(kind, (event) => {
       event.preventDefault();
       drop.classList.toggle("over", kind === "dragover");
-      if (kind === "drop" && event.dataTransfer.files[0]) judge(event.dataTransfer.files[0]);
+      if (kind === "drop" && event.dataTransfer.files.length) judge(...event.dataTransfer.files);
     });
   }
+}
+
+async function start() {
+  const wanted = navigator.languages.map((code) => code.slice(0, 2)).find((code) => LANGUAGES[code]) ?? "en";
+  at("language").replaceChildren(...Object.entries(LANGUAGES).map(([code, name]) => new Option(name, code, false, code === wanted)));
+  at("languages").hidden = at("language").length < 2;
+  await speak(wanted);
+  listen();
   await greet();
 }
 

@@ -1,0 +1,81 @@
+"""What `detect` tells people: a line an input, then what the verdicts mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pixelsleuth.commands.terminal import printable, say
+from pixelsleuth.records import Finding
+
+if TYPE_CHECKING:
+    from pixelsleuth.language import Language
+    from pixelsleuth.reporting.answer import Answer
+    from pixelsleuth.reporting.together import Together
+    from pixelsleuth.scoring.calibration import Calibration
+
+#: Findings that are told on the terminal, a line each; of more the records tell.
+MOST_TOLD = 20
+
+
+@dataclass
+class Account:
+    """Of one run. `counts` holds the records of an earlier run that it goes on with, too."""
+
+    calibration: Calibration
+    words: Language
+    counts: dict[str, int] = field(default_factory=dict)
+    _told: int = 0
+    _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
+
+    def tell(self, finding: Finding) -> None:
+        """A line on the terminal; of further ones than `MOST_TOLD` none."""
+        from pixelsleuth.reporting.answer import answer_of
+        from pixelsleuth.reporting.together import together
+
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            say(line_of(finding))
+        elif self._told == MOST_TOLD + 1:
+            say("...")
+        if finding.verdict not in self._answers:
+            answer = answer_of(finding, self.calibration, self.words)
+            self._answers[finding.verdict] = answer, together(finding, self.words)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def summary(self) -> str:
+        return ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(self.counts.items())) or "no input"
+
+    def meaning(self) -> Iterator[str]:
+        """What the findings mean: of one input all there is to say, of several what each verdict means."""
+        words = self.words
+        for verdict, (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0]):
+            if self.total > 1:
+                if verdict != "not_applicable":
+                    yield f"{verdict}: {answer.often} {answer.not_meant}"
+                continue
+            yield f"{answer.headline}. {answer.found}"
+            yield f"{words('part.often')}: {answer.often}"
+            yield f"{words('part.not')}: {answer.not_meant}"
+            told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
+            if any(told):
+                yield f"{words('section.evidence')}:"
+                yield from (f"  - {text}" for text in told if text)
+            yield f"{words('part.next')}:"
+            yield from (f"  - {step}" for step in answer.next_steps)
+
+
+def line_of(finding: Finding) -> str:
+    """One line for the terminal: what was judged, the verdict and what it rests on."""
+    name = printable(Path(finding.path).name)
+    verdict = finding.verdict.replace("_", " ")
+    if finding.p_value is None:
+        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
+    regions = len(finding.regions)
+    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
+    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"

@@ -1,0 +1,60 @@
+"""Names that programs leave in metadata: editors, developers of raw files, and generators of pictures."""
+
+from __future__ import annotations
+
+import re
+
+#: Programs and apps that change pictures or make montages; a name is matched as a word, in any case.
+EDITORS = (
+    "Photoshop", "GIMP", "Affinity Photo", "Pixelmator", "Paint.NET", "paint.net", "PaintShop", "Krita", "Photopea",
+    "Snapseed", "PicsArt", "Facetune", "FaceApp", "BeautyPlus", "Meitu", "YouCam", "AirBrush", "Remini", "VSCO",
+    "Canva", "Luminar", "PhotoScape", "Polarr", "Fotor", "Pixlr", "Photo Lab", "Adobe Express", "Illustrator",
+    "CorelDRAW", "Corel", "ACDSee", "Picasa", "IrfanView", "XnView", "ImageMagick", "Skitch", "Microsoft Paint",
+)  # fmt: skip
+#: Programs that develop raw files or adjust whole pictures, and can also paint.
+DEVELOPERS = (
+    "Lightroom", "Camera Raw", "Capture One", "darktable", "RawTherapee", "DxO", "ON1", "Aperture", "Photos",
+    "Digital Photo Professional", "Capture NX", "ViewNX", "NX Studio", "Silkypix",
+)  # fmt: skip
+#: Generators of pictures.
+GENERATORS = (
+    "Midjourney", "DALL-E", "DALL·E", "Stable Diffusion", "SDXL", "ComfyUI", "AUTOMATIC1111", "InvokeAI", "NovelAI",
+    "Adobe Firefly", "Firefly", "Made with Google AI", "Imagen", "GPT-4o", "gpt-image", "ChatGPT", "OpenAI", "Ideogram",
+    "Leonardo.Ai", "Bing Image Creator", "Image Creator from Designer", "Grok", "Gemini", "Dreamina", "Recraft",
+    "Black Forest Labs",
+)  # fmt: skip
+
+#: The IPTC's codes of where a picture comes from (cv.iptc.org/newscodes/digitalsourcetype), by what they say.
+SOURCE_TYPES = {
+    "trainedAlgorithmicMedia": "ai",
+    "algorithmicMedia": "ai",
+    "compositeWithTrainedAlgorithmicMedia": "ai_part",
+    "compositeSynthetic": "ai_part",
+    "compositeCapture": "edited",
+    "composite": "edited",
+    "algorithmicallyEnhanced": "edited",
+    "humanEdits": "edited",
+    "minorHumanEdits": "edited",
+    "digitalArt": "edited",
+    "digitalCreation": "edited",
+    "virtualRecording": "edited",
+    "dataDrivenMedia": "edited",
+    "digitalCapture": "camera",
+    "computationalCapture": "camera",
+    "negativeFilm": "camera",
+    "positiveFilm": "camera",
+    "print": "camera",
+}
+
+
+def named(names: tuple[str, ...], texts: list[str]) -> str:
+    """The first text that holds one of the names as a word; empty where none does."""
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, names)) + r")(?!\w)", re.IGNORECASE)
+    return next((text for text in texts if pattern.search(text)), "")
+
+
+def source_type_of(value: str) -> tuple[str, str]:
+    """The code of a digital source type, given as a code or an address, and what it says: a key of `SOURCE_TYPES`'
+    values, or `unknown`."""
+    code = value.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+    return code, SOURCE_TYPES.get(code, "unknown")

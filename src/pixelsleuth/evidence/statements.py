@@ -1,0 +1,161 @@
+"""What a file's metadata, signatures and compression say, one plain statement each, none of them proof."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+
+from pixelsleuth.errors import InputError
+from pixelsleuth.evidence.credentials import credentials
+from pixelsleuth.evidence.metadata import Metadata, read_metadata
+from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named, source_type_of
+from pixelsleuth.evidence.tables import is_standard
+from pixelsleuth.evidence.thumbnails import likeness
+from pixelsleuth.records import Statement
+from pixelsleuth.sources.compression import jpeg_quality
+from pixelsleuth.sources.images import read_bytes
+from pixelsleuth.sources.inputs import Input, kind_of
+
+#: Likeness to its own thumbnail, in [-1, 1], below which a picture is another one.
+UNLIKE = 0.8
+#: Seconds by which a file may be changed after it was taken without a word: cameras write both times at once.
+SAME_TIME = 120
+#: Longer sides in pixels that messengers and social networks scale to.
+PASSED_ON = (960, 1080, 1280, 1440, 1600, 2048, 4096)
+#: What image generators write beside their pictures: keyword of a PNG's text, or how EXIF's UserComment begins.
+_PROMPTS = ("parameters", "prompt", "workflow", "Dream", "invokeai_metadata", "sd-metadata", "generation_data")
+_SETTINGS = re.compile(r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b")
+
+
+def picture_statements(data: bytes) -> tuple[Statement, ...]:
+    """All there is to say of an encoded picture; nothing of one that cannot be opened."""
+    metadata = read_metadata(data)
+    if metadata is None:
+        return ()
+    found = [
+        *credentials(data), *_origin(metadata), *_programs(metadata), *_dates(metadata), *_size(metadata),
+        *_thumbnail(metadata, data), *_compression(metadata),
+    ]  # fmt: skip
+    if metadata.broken:
+        found.append(Statement("metadata_broken", "unknown", {"parts": ", ".join(metadata.broken).upper()}))
+    signed = any(one.code.startswith("c2pa_") and one.code != "c2pa_none" for one in found)
+    if metadata.empty and not metadata.broken and not signed:
+        found.append(Statement("no_metadata", "unknown"))
+    return tuple(found)
+
+
+def statements_of(source: Input) -> tuple[Statement, ...]:
+    """What an input's file tells of itself; nothing of an array, a video or a scan."""
+    if not isinstance(source, str | os.PathLike) or kind_of(source) != "image":
+        return ()
+    try:
+        return picture_statements(read_bytes(source))
+    except InputError:
+        return ()
+
+
+def _origin(metadata: Metadata) -> list[Statement]:
+    """Where it comes from by its own word: the IPTC's source type, a generator's settings, a camera's name."""
+    found = []
+    for value in dict.fromkeys(metadata.xmp.get("DigitalSourceType", [])):
+        code, says = source_type_of(value)
+        if says in ("ai", "ai_part"):
+            found.append(Statement(f"source_type_{says}", "ai", {"type": code}))
+        elif says in ("edited", "camera"):
+            found.append(Statement(f"source_type_{says}", says, {"type": code}))
+    prompts = [key for key in _PROMPTS if key in metadata.texts]
+    texts = {key: metadata.exif.get(key, "") for key in ("UserComment", "ImageDescription")} | metadata.texts
+    settings = [*prompts, *(key for key, text in texts.items() if _SETTINGS.search(text))]
+    if settings:
+        found.append(Statement("generator_settings", "ai", {"where": settings[0][:80]}))
+    make, model = metadata.exif.get("Make", ""), metadata.exif.get("Model", "")
+    if make or model:
+        name = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
+        found.append(Statement("camera", "camera", {"camera": name}))
+    return found
+
+
+def _programs(metadata: Metadata) -> list[Statement]:
+    """Programs that the metadata name, and the steps that they list."""
+    found = []
+    keys = ("CreatorTool", "softwareAgent", "Software", "Credit", "creditLine", "AISystemUsed")
+    texts = [
+        metadata.exif.get("Software", ""),
+        metadata.exif.get("ProcessingSoftware", ""),
+        metadata.iptc.get((2, 65), ""),
+    ]
+    texts += [text for key in keys for text in metadata.xmp.get(key, [])]
+    texts += [metadata.texts.get(key, "") for key in ("Software", "software", "Source")]
+    generator, developer = named(GENERATORS, texts), named(DEVELOPERS, texts)
+    # "Adobe Photoshop Lightroom" is no Photoshop.
+    editor = named(EDITORS, [text for text in texts if not named(DEVELOPERS, [text])])
+    if generator:
+        found.append(Statement("generator", "ai", {"program": generator[:80]}))
+    if editor:
+        found.append(Statement("editor", "edited", {"program": editor[:80]}))
+    elif developer:
+        found.append(Statement("developer", "edited", {"program": developer[:80]}))
+    steps = [step for step in metadata.history if step.get("action")]
+    if steps:
+        actions = ", ".join(dict.fromkeys(step["action"] for step in steps))
+        last = steps[-1].get("when", "")[:10]
+        found.append(
+            Statement("history", "edited", {"n": str(len(steps)), "actions": actions[:120], "last": last or "?"})
+        )
+    return found
+
+
+def _dates(metadata: Metadata) -> list[Statement]:
+    taken, changed = _time(metadata.exif.get("DateTimeOriginal", "")), _time(metadata.exif.get("DateTime", ""))
+    if taken is None or changed is None:
+        return []
+    values = {"taken": f"{taken:%Y-%m-%d %H:%M}", "changed": f"{changed:%Y-%m-%d %H:%M}"}
+    seconds = (changed - taken).total_seconds()
+    if seconds < -SAME_TIME:
+        return [Statement("changed_before_taken", "edited", values)]
+    return [Statement("changed_later", "edited", values)] if seconds > SAME_TIME else []
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text[:19], "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+
+
+def _size(metadata: Metadata) -> list[Statement]:
+    """The size that EXIF names, which programs that do not know it leave as it was."""
+    try:
+        told = (int(metadata.exif["ExifImageWidth"]), int(metadata.exif["ExifImageHeight"]))
+    except (KeyError, ValueError):
+        return []
+    if min(told) <= 0 or sorted(told) == sorted(metadata.size):
+        return []
+    values = {"told": f"{told[0]} x {told[1]}", "is": f"{metadata.size[0]} x {metadata.size[1]}"}
+    return [Statement("size_differs", "edited", values)]
+
+
+def _thumbnail(metadata: Metadata, data: bytes) -> list[Statement]:
+    if metadata.thumbnail is None:
+        return []
+    alike = likeness(data, metadata.thumbnail)
+    if alike is None:
+        return []
+    if alike < UNLIKE:
+        return [Statement("thumbnail_differs", "edited", {"alike": f"{alike:.2f}"})]
+    return [Statement("thumbnail_agrees", "neutral")]
+
+
+def _compression(metadata: Metadata) -> list[Statement]:
+    if metadata.format != "JPEG" or 0 not in metadata.tables:
+        return []
+    quality = str(jpeg_quality(metadata.tables[0])[0])
+    if not is_standard(metadata.tables):
+        return [Statement("tables_own", "neutral", {"quality": quality})]
+    found = [Statement("tables_standard", "neutral", {"quality": quality})]
+    if metadata.empty and max(metadata.size) in PASSED_ON:
+        found.append(Statement("passed_on", "passed_on", {"side": str(max(metadata.size))}))
+    elif metadata.exif.get("Model") and not metadata.maker_note:
+        found.append(Statement("camera_saved_again", "edited", {"quality": quality}))
+    return found

@@ -1,0 +1,58 @@
+"""The places of a finding that few normal inputs match: a picture of each, where it is, how rare it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelsleuth.language import Language
+from pixelsleuth.records import Box
+from pixelsleuth.reporting.answer import places
+from pixelsleuth.reporting.exhibits import Exhibit, jpeg_uri
+from pixelsleuth.reporting.figures import shrunk
+from pixelsleuth.sources.faces import patch
+
+#: Side of a place's picture.
+SIDE = 96
+#: Places that are shown, the rarest first; the record has them all.
+MOST = 8
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place: `picture` as a data URI, empty where the pixels are not at hand; `box` in pixels of the input."""
+
+    picture: str
+    where: str
+    box: str
+    rarity: str
+
+
+def places_of(exhibit: Exhibit, say: Language) -> list[Place]:
+    finding = exhibit.finding
+    found = []
+    for number in places(finding)[:MOST]:
+        region = finding.regions[number]
+        box = "{}, {} – {}, {}".format(*region.box.as_list())
+        if region.depth is not None:
+            box += f"; {say('place.slices', first=str(region.depth[0]), last=str(region.depth[1] - 1))}"
+        picture, where = "", ""
+        if exhibit.pixels is not None and finding.kind == "image":
+            picture = jpeg_uri(shrunk(patch(exhibit.pixels, _square(region.box)), SIDE))
+            where = _where(region.box, exhibit.pixels.shape, say)
+        rarity = say("place.rarity", share=say.decimal(100 * region.p_value, ".2g") + "%")
+        found.append(Place(picture, where, box, rarity))
+    return found
+
+
+def _square(box: Box) -> Box:
+    """The square around a region, with a quarter more on each side."""
+    side = round(1.5 * max(box.width, box.height, 16))
+    x0, y0 = (box.x0 + box.x1 - side) // 2, (box.y0 + box.y1 - side) // 2
+    return Box(x0, y0, x0 + side, y0 + side)
+
+
+def _where(box: Box, shape: tuple[int, ...], say: Language) -> str:
+    """In which ninth of the picture its middle lies, in words."""
+    column = min(2, 3 * (box.x0 + box.x1) // (2 * shape[1]))
+    row = min(2, 3 * (box.y0 + box.y1) // (2 * shape[0]))
+    return say(f"place.{row}{column}")

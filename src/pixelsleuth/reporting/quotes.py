@@ -1,0 +1,37 @@
+"""Sentences to copy: what a finding says for an editor, and what a method section says of how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelsleuth import __version__
+from pixelsleuth.language import Language
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.answer import Answer
+
+#: Characters of a SHA-256 that tell files apart in a sentence.
+SHORT = 12
+
+
+@dataclass(frozen=True)
+class Quotes:
+    editor: str
+    methods: str
+
+
+def quotes_of(finding: Finding, answer: Answer, name: str, count: int, say: Language) -> Quotes:
+    """
+    Args:
+        name: of the file, without its folder.
+        count: inputs that the model was calibrated on.
+    """
+    key = "quote.not_judged" if finding.p_value is None else "quote.judged"
+    editor = say(
+        key, version=__version__, model=finding.model["name"], headline=answer.headline, name=name,
+        sha256=(finding.sha256 or "")[:SHORT], found=answer.found, often=answer.often, not_meant=answer.not_meant,
+    )  # fmt: skip
+    methods = say(
+        "quote.cite", version=__version__, model=finding.model["name"], sha256=finding.model["sha256"][:SHORT],
+        n=say.number(count), rate=say.decimal(finding.max_false_alarm, "g"),
+    )  # fmt: skip
+    return Quotes(editor, methods)

@@ -1,0 +1,216 @@
+"""Files whose metadata, signatures or compression tell something, made at run time, and what is to be said of each."""
+
+from __future__ import annotations
+
+import datetime
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+from skimage import data
+
+#: Tables that no quality of libjpeg gives: a camera's own.
+OWN_TABLES = {0: [2 + k // 9 for k in range(64)], 1: [3 + k // 7 for k in range(64)]}
+_XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" '
+    'xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/" xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/ResourceEvent#" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" {attributes}>{inside}</rdf:Description>'
+    "</rdf:RDF></x:xmpmeta>"
+)
+_STEP = '<rdf:li stEvt:action="{}" stEvt:when="2024-05-0{}T10:00:00" stEvt:softwareAgent="Adobe Photoshop 25.0"/>'
+
+
+def photo(side: int = 512) -> Image.Image:
+    return Image.fromarray(data.astronaut()).resize((side, side))
+
+
+def xmp(attributes: str = "", inside: str = "") -> bytes:
+    return _XMP.format(attributes=attributes, inside=inside).encode()
+
+
+def source_type(code: str) -> bytes:
+    address = f"http://cv.iptc.org/newscodes/digitalsourcetype/{code}"
+    return xmp(f'Iptc4xmpExt:DigitalSourceType="{address}"')
+
+
+def exif(
+    software: str = "", camera: str = "", taken: str = "", changed: str = "", size: tuple[int, int] | None = None,
+    maker: bool = False, comment: str = "",
+) -> Image.Exif:  # fmt: skip
+    made = Image.Exif()
+    inner = made.get_ifd(0x8769)
+    for tag, text in ((0x0131, software), (0x0110, camera), (0x0132, changed)):
+        if text:
+            made[tag] = text
+    if camera:
+        made[0x010F] = camera.split()[0]
+    if taken:
+        inner[0x9003] = taken
+    if size:
+        inner[0xA002], inner[0xA003] = size
+    if maker:
+        inner[0x927C] = b"the maker's own notes"
+    if comment:
+        inner[0x9286] = b"ASCII\0\0\0" + comment.encode()
+    return made
+
+
+def with_thumbnail(image: Image.Image, small: Image.Image) -> bytes:
+    """An EXIF block whose second directory holds a thumbnail, byte by byte: Pillow writes none."""
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    thumbnail = buffer.getvalue()
+    # TIFF header; an empty first directory; a second of two entries: offset and length of what follows it.
+    start = 8 + 2 + 4 + 2 + 2 * 12 + 4
+    entries = b"".join(
+        tag.to_bytes(2, "little") + (4).to_bytes(2, "little") + (1).to_bytes(4, "little") + value.to_bytes(4, "little")
+        for tag, value in ((0x0201, start), (0x0202, len(thumbnail)))
+    )
+    tiff = b"II*\0" + (8).to_bytes(4, "little") + b"\0\0" + (14).to_bytes(4, "little")
+    return b"Exif\0\0" + tiff + b"\2\0" + entries + b"\0\0\0\0" + thumbnail
+
+
+def barred(image: Image.Image) -> Image.Image:
+    """As cameras make thumbnails of another shape: between black bars."""
+    made = Image.new("RGB", (160, 120))
+    made.paste(image.resize((120, 120)), (20, 0))
+    return made
+
+
+def jpeg(image: Image.Image | None = None, **how: object) -> bytes:
+    buffer = io.BytesIO()
+    (image or photo()).save(buffer, "JPEG", **{"quality": 90, **how})
+    return buffer.getvalue()
+
+
+def png(**texts: str) -> bytes:
+    told = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        told.add_text(key, text, zip=key.endswith("z"))
+    buffer = io.BytesIO()
+    photo(128).save(buffer, "PNG", pnginfo=told)
+    return buffer.getvalue()
+
+
+def iptc(program: str) -> bytes:
+    """A Photoshop resource with one IPTC field: the originating program."""
+    field = b"\x1c\x02\x41" + len(program).to_bytes(2, "big") + program.encode()
+    block = b"8BIM\x04\x04\0\0" + len(field).to_bytes(4, "big") + field + (b"\0" if len(field) % 2 else b"")
+    body = b"Photoshop 3.0\0" + block
+    whole = jpeg()
+    return whole[:2] + b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body + whole[2:]
+
+
+def _two_people() -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(data.chelsea()[:, 60:360])).resize((512, 512))
+
+
+TAKEN = "2024:05:01 10:00:00"
+
+#: Name -> the file's bytes and the codes that must be among what is said, and those that must not.
+FILES: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
+    "photoshop_history.jpg": (
+        lambda: jpeg(exif=exif("Adobe Photoshop 25.0 (Macintosh)", taken=TAKEN, changed="2024:05:03 12:00:00"),
+                     xmp=xmp('xmp:CreatorTool="Adobe Photoshop 25.0"', "<xmpMM:History><rdf:Seq>"
+                             + _STEP.format("opened", 2) + _STEP.format("saved", 3) + "</rdf:Seq></xmpMM:History>")),
+        {"editor", "history", "changed_later"}, {"no_metadata", "camera", "generator"}),
+    "gimp.jpg": (lambda: jpeg(exif=exif("GIMP 2.10.36")), {"editor"}, {"no_metadata", "history"}),
+    "lightroom.jpg": (lambda: jpeg(exif=exif("Adobe Photoshop Lightroom Classic 13.2")), {"developer"}, {"editor"}),
+    "iptc_photoshop.jpg": (lambda: iptc("Adobe Photoshop 7.0"), {"editor"}, {"no_metadata"}),
+    "ai_source_type.jpg": (lambda: jpeg(xmp=source_type("trainedAlgorithmicMedia")), {"source_type_ai"},
+                           {"source_type_camera", "no_metadata"}),
+    "ai_part.jpg": (lambda: jpeg(xmp=source_type("compositeWithTrainedAlgorithmicMedia")), {"source_type_ai_part"},
+                    {"source_type_ai"}),
+    "captured.jpg": (lambda: jpeg(xmp=source_type("digitalCapture")), {"source_type_camera"}, {"source_type_ai"}),
+    "sd_parameters.png": (lambda: png(parameters="an astronaut, Steps: 30, Sampler: Euler a, Seed: 1"),
+                          {"generator_settings"}, {"no_metadata"}),
+    "comfy_workflow.png": (lambda: png(workflow='{"nodes": []}'), {"generator_settings"}, {"no_metadata"}),
+    "sd_comment.jpg": (lambda: jpeg(exif=exif(comment="a cat Steps: 20, Sampler: DPM++ 2M, Size: 512x512")),
+                       {"generator_settings"}, {"no_metadata"}),
+    "firefly.jpg": (lambda: jpeg(xmp=xmp('xmp:CreatorTool="Adobe Firefly"')), {"generator"}, {"editor"}),
+    "camera.jpg": (
+        lambda: jpeg(qtables=OWN_TABLES, exif=exif(camera="NIKON D850", taken=TAKEN, changed=TAKEN, size=(512, 512),
+                                                   maker=True)),
+        {"camera", "tables_own"}, {"camera_saved_again", "changed_later", "size_differs", "editor"}),
+    "camera_saved_again.jpg": (lambda: jpeg(exif=exif(camera="NIKON D850")), {"camera", "camera_saved_again"},
+                               {"tables_own"}),
+    "cropped.jpg": (lambda: jpeg(exif=exif(camera="NIKON D850", size=(8256, 5504))), {"size_differs"}, set()),
+    "clock_wrong.jpg": (lambda: jpeg(exif=exif(taken=TAKEN, changed="2023:01:01 00:00:00")), {"changed_before_taken"},
+                        {"changed_later"}),
+    "stripped.jpg": (lambda: jpeg(), {"no_metadata", "tables_standard", "c2pa_none"}, {"passed_on", "camera"}),
+    "messenger.jpg": (lambda: jpeg(photo(1600), quality=75), {"passed_on", "no_metadata"}, {"camera_saved_again"}),
+    "thumbnail_swapped.jpg": (lambda: jpeg(exif=with_thumbnail(photo(), barred(_two_people()))), {"thumbnail_differs"},
+                              {"thumbnail_agrees"}),
+    "thumbnail_kept.jpg": (lambda: jpeg(exif=with_thumbnail(photo(), barred(photo()))), {"thumbnail_agrees"},
+                           {"thumbnail_differs"}),
+    "bomb.jpg": (lambda: jpeg(xmp=b'<!DOCTYPE a [<!ENTITY b "c">]><x:xmpmeta xmlns:x="adobe:ns:meta/">&b;</x:xmpmeta>'),
+                 {"metadata_broken"}, {"no_metadata"}),
+    "plain.png": (lambda: png(), {"no_metadata"}, {"tables_standard", "tables_own"}),
+}  # fmt: skip
+
+
+def write_evidence_files(folder: Path) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {name: folder / name for name in FILES}
+    for name, (made, _, _) in FILES.items():
+        paths[name].write_bytes(made())
+    return paths
+
+
+def signed(data: bytes, actions: list[dict[str, str]]) -> bytes:
+    """A JPEG with a C2PA manifest, signed by somebody whom nobody was told to trust."""
+    import c2pa
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.oid.NameOID
+    root_key = ec.generate_private_key(ec.SECP256R1())
+
+    def called(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(name.ORGANIZATION_NAME, text), x509.NameAttribute(name.COMMON_NAME, text)])
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    chain = b""
+    for subject, issuer, own, by in (("A tester", "A root", key, root_key), ("A root", "A root", root_key, root_key)):
+        root = own is root_key
+        usage = {
+            name: False
+            for name in ("key_encipherment", "content_commitment", "data_encipherment", "key_agreement", "crl_sign",
+                         "encipher_only", "decipher_only")
+        } | {"digital_signature": not root, "key_cert_sign": root}  # fmt: skip
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(called(subject))
+            .issuer_name(called(issuer))
+            .public_key(own.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(x509.BasicConstraints(root, None), True)
+            .add_extension(x509.KeyUsage(**usage), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), False)
+        )
+        if not root:
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION]), True
+            )
+        chain += builder.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    info = c2pa.C2paSignerInfo(b"es256", chain, private, None)
+    manifest = {
+        "claim_generator_info": [{"name": "a test", "version": "1"}],
+        "format": "image/jpeg",
+        "title": "a",
+        "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
+    }
+    result = io.BytesIO()
+    with c2pa.Builder(manifest) as builder_, c2pa.Signer.from_info(info) as signer:
+        builder_.sign(signer, "image/jpeg", io.BytesIO(data), result)
+    return result.getvalue()

@@ -1,0 +1,224 @@
+"""Evidence beside the model's: what is said of files made for it, signatures, traces, and conflicts."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pixelsleuth.evidence import credentials
+from pixelsleuth.evidence.metadata import read_metadata
+from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
+from pixelsleuth.evidence.statements import picture_statements, statements_of
+from pixelsleuth.evidence.tables import is_standard
+from pixelsleuth.evidence.thumbnails import likeness
+from pixelsleuth.evidence.traces import BLOCK, blocks_around, error_level, ghost, noise
+from pixelsleuth.language import LANGUAGES, language
+from pixelsleuth.records import Box, Finding, Statement
+from pixelsleuth.reporting.together import together
+from pixelsleuth.sources.compression import jpeg_quality
+from pixelsleuth.sources.images import jpeg_round_trip
+from tests.evidencefiles import FILES, OWN_TABLES, exif, jpeg, photo, png, signed, with_thumbnail
+
+SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_said_of_a_file(name: str) -> None:
+    made, wanted, unwanted = FILES[name]
+    said = {one.code for one in picture_statements(made())}
+    assert wanted <= said
+    assert not unwanted & said
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_each_statement_is_a_sentence_and_none_is_called_proof(code: str) -> None:
+    say = language(code)
+    for made, _, _ in FILES.values():
+        for statement in picture_statements(made()):
+            sentence = statement.sentence(say)
+            assert sentence[0].isupper()
+            assert sentence.endswith(".")
+            assert "{" not in sentence
+            assert "prov" not in sentence.lower()
+            assert set(statement.record()) == {"code", "says", "sentence"}
+
+
+def test_what_a_file_says_cannot_become_markup_or_a_novel() -> None:
+    (said,) = [
+        one for one in picture_statements(jpeg(exif=exif("GIMP <script>\n" + 9_000 * "x"))) if one.code == "editor"
+    ]
+    assert len(said.values["program"]) <= 80
+    assert "\n" not in said.values["program"]
+    # Whatever a zipped text unpacks to.
+    texts = read_metadata(png(biggz="y" * 900_000)).texts
+    assert len(texts["biggz"]) <= 500
+
+
+@pytest.mark.parametrize("cut", [0, 3, 40, 400, 4_000])
+def test_a_file_that_is_cut_off_costs_no_more_than_its_statements(cut: int) -> None:
+    for made, _, _ in FILES.values():
+        assert isinstance(picture_statements(made()[:cut]), tuple)
+
+
+def test_only_files_tell_of_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif("GIMP 2.10")))
+    assert "editor" in {one.code for one in statements_of(tmp_path / "a.jpg")}
+    assert statements_of(np.zeros((64, 64, 3), np.uint8)) == ()
+    assert statements_of(tmp_path / "none.jpg") == ()
+
+
+def test_programs_are_matched_as_words() -> None:
+    assert named(EDITORS, ["made with gimp 2.10"])
+    assert not named(EDITORS, ["gimpel's camera"])
+    assert source_type_of(SOURCE + "trainedAlgorithmicMedia") == ("trainedAlgorithmicMedia", "ai")
+    assert source_type_of("digsrctype:compositeCapture")[1] == "edited"
+    assert source_type_of("nothing known")[1] == "unknown"
+
+
+def test_a_thumbnail_shows_its_picture_under_any_shape() -> None:
+    image = photo().crop((0, 100, 512, 400))
+    small, other = io.BytesIO(), io.BytesIO()
+    image.resize((160, 94)).save(small, "JPEG")
+    Image.fromarray(np.ascontiguousarray(np.asarray(image)[:, ::-1])).resize((160, 94)).save(other, "JPEG")
+    assert likeness(jpeg(image), small.getvalue()) > 0.95
+    assert likeness(jpeg(image), other.getvalue()) < 0.6
+    assert likeness(jpeg(image), b"no picture") is None
+    assert read_metadata(jpeg(exif=with_thumbnail(image, image))).thumbnail.startswith(b"\xff\xd8")
+
+
+def test_tables_are_told_apart() -> None:
+    for quality in (30, 75, 92):
+        tables = read_metadata(jpeg(quality=quality)).tables
+        assert jpeg_quality(tables[0]) == (quality, True)
+        assert is_standard(tables)
+    assert not is_standard(read_metadata(jpeg(qtables=OWN_TABLES)).tables)
+
+
+# --- Content Credentials ---
+
+
+def test_signed_credentials_are_read_and_a_change_breaks_them() -> None:
+    pytest.importorskip("c2pa", reason="needs the c2pa extra")
+    pytest.importorskip("cryptography", reason="comes with the c2pa extra")
+    actions = [{"action": "c2pa.created", "digitalSourceType": SOURCE + "digitalCapture"}, {"action": "c2pa.cropped"}]
+    data = signed(jpeg(), actions)
+    said = {one.code: one for one in picture_statements(data)}
+    assert {"c2pa_untrusted", "c2pa_camera", "c2pa_actions"} <= set(said)
+    assert said["c2pa_untrusted"].values["signer"] == "A tester"
+    assert said["c2pa_actions"].values["actions"] == "cropped"
+    assert "no_metadata" not in said
+    changed = bytearray(data)
+    changed[-2_000] ^= 255
+    broken = {one.code: one for one in picture_statements(bytes(changed))}
+    assert "c2pa_invalid" in broken
+    assert "c2pa_camera" not in broken
+    ai = picture_statements(signed(jpeg(), [{**actions[0], "digitalSourceType": SOURCE + "trainedAlgorithmicMedia"}]))
+    assert "c2pa_ai" in {one.code for one in ai}
+
+
+def test_without_the_library_credentials_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
+    (said,) = credentials.credentials(jpeg() + b"jumb c2pa")
+    assert (said.code, said.says) == ("c2pa_not_read", "unknown")
+    (said,) = credentials.credentials(jpeg())
+    assert (said.code, said.says) == ("c2pa_none", "unknown")
+    assert credentials.credentials(b"no format that carries any") == []
+
+
+# --- traces ---
+
+
+def pasted(quality: int) -> tuple[np.ndarray, np.ndarray]:
+    """A photograph saved at 90 with a part in it that was saved before at another quality, and where."""
+    pixels = np.ascontiguousarray(np.asarray(photo()))
+    inside = np.zeros(pixels.shape[:2], bool)
+    inside[160:320, 160:320] = True
+    once = jpeg_round_trip(pixels, quality)
+    return jpeg_round_trip(np.where(inside[..., None], once, jpeg_round_trip(pixels, 95)), 95), inside
+
+
+@pytest.mark.parametrize("quality", [60, 70, 80])
+def test_a_ghost_shows_a_part_that_was_saved_before_at_lower_quality(quality: int) -> None:
+    pixels, inside = pasted(quality)
+    strength, found = ghost(pixels)
+    assert found == quality
+    assert np.median(strength[inside]) > 3 * np.quantile(strength[~inside], 0.9)
+    untouched, _ = ghost(jpeg_round_trip(np.asarray(photo()), 95))
+    assert np.median(untouched[inside]) < 0.5 * np.median(strength[inside])
+
+
+def test_error_level_is_lower_where_it_was_saved_before() -> None:
+    pixels, inside = pasted(60)
+    level = error_level(pixels).mean(2)
+    reference = error_level(jpeg_round_trip(np.asarray(photo()), 95)).mean(2)
+    assert level[inside].mean() / reference[inside].mean() < 0.9 * level[~inside].mean() / reference[~inside].mean()
+
+
+def test_noise_is_seen_where_a_part_was_smoothed() -> None:
+    grainy = np.clip(np.asarray(photo()) + np.random.default_rng(0).normal(0, 6, (512, 512, 1)), 0, 255).astype(
+        np.uint8
+    )
+    smooth = grainy.copy()
+    smooth[160:320, 160:320] = cv2.GaussianBlur(grainy, (0, 0), 2)[160:320, 160:320]
+    shown = noise(smooth).astype(float) - 128
+    assert shown[170:310, 170:310].std() < 0.5 * shown[:150].std()
+
+
+def test_traces_are_cut_at_the_borders_of_blocks() -> None:
+    around = blocks_around(Box(13, 21, 50, 60), (200, 300))
+    assert around.as_list() == [8, 16, 56, 64]
+    assert all(side % BLOCK == 0 for side in around.as_list())
+    assert blocks_around(Box(-5, -5, 999, 999), (200, 300)).as_list() == [0, 0, 300, 200]
+
+
+# --- together ---
+
+
+def finding(verdict: str, *says: str) -> Finding:
+    codes = {"ai": "source_type_ai", "edited": "editor", "camera": "camera", "neutral": "thumbnail_agrees"}
+    values = {"type": "t", "program": "GIMP", "camera": "c"}
+    told = tuple(Statement(codes[one], one, values) for one in says)
+    return Finding("a.jpg", "0", "image", {"name": "m", "sha256": "0"}, verdict, evidence=told)
+
+
+def test_lines_of_evidence_that_differ_are_said_to() -> None:
+    say = language()
+    differs = together(finding("normal", "neutral", "edited"), say)
+    assert "differ" in differs.agreement
+    assert [one for one, _ in differs.telling] == ["edited"]
+    assert len(differs.rest) == 1
+    assert "differ" in together(finding("normal", "edited", "ai"), say).agreement
+    assert together(finding("normal", "edited", "ai"), say).telling[0][0] == "ai"
+    assert "same way" in together(finding("anomalous", "edited"), say).agreement
+    assert "differ" in together(finding("anomalous", "camera"), say).agreement
+    for calm in (finding("normal", "camera"), finding("normal", "neutral"), finding("anomalous")):
+        assert together(calm, say).agreement == ""
+
+
+def test_evidence_stands_in_the_record() -> None:
+    record = replace(finding("normal", "edited")).record()
+    assert record["evidence"] == [
+        {
+            "code": "editor",
+            "says": "edited",
+            "sentence": Statement("editor", "edited", {"program": "GIMP"}).sentence(language()),
+        }
+    ]
+    json.dumps(record)
+
+
+def test_twelve_megapixels_take_no_time() -> None:
+    image = photo().resize((4000, 3000))
+    block = with_thumbnail(image, image.resize((160, 120)))
+    data = jpeg(image, exif=block)
+    began = time.process_time()
+    assert {"thumbnail_agrees", "tables_standard"} <= {one.code for one in picture_statements(data)}
+    assert time.process_time() - began < 0.3
