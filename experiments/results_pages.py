@@ -127,8 +127,13 @@ def collect(runs: Path, results: Path) -> None:
             sys.exit(f"{runs / COMMANDS[name][0]}: expected figures of the bundled model {sha256[:12]}, got {known}")
         kept = {"model_sha256": sha256} | REDUCERS.get(name, lambda whole: whole)(tree)
         results.mkdir(exist_ok=True)
-        write_text(results / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+        write_text(results / f"{name}.json", _compact(json.dumps(kept, indent=1)) + "\n")
         print(f"{name}: written" + ("" if known or name == "detectives" else ", of which model the run does not say"))
+
+
+def _compact(text: str) -> str:
+    """Lists of numbers on one line each, so that a change of one figure is one line of a diff."""
+    return re.sub(r"\[\n\s+([^\[\]{}]+?)\n\s+\]", lambda m: "[" + re.sub(r",\n\s+", ", ", m[1]) + "]", text)
 
 
 def _found(tree: Any, key: str) -> list[str]:
