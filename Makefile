@@ -1,4 +1,4 @@
-# Two commands: `make demo` (a minute) and `make test` (half an hour on two cores). Each sets up what it needs in .venv by
+# Two commands: `make demo` (a minute) and `make test` (ten minutes on two cores). Each sets up what it needs in .venv by
 # itself, which takes some minutes the first time.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ demo: .venv/.installed
 	$(BIN)/pixelsleuth demo --out demo-out
 
 test: .venv/.installed lint
-	@echo "running all tests: about half an hour on two cores"
+	@echo "running all tests: about ten minutes on two cores"
 	$(BIN)/python -m pytest
 
 lint: .venv/.installed

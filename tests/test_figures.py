@@ -270,7 +270,7 @@ def test_an_up_sampled_video_shows_its_lattice_in_the_phase(tmp_path: Path) -> N
     call = ("figures", "phase", tmp_path / "original.mp4", tmp_path / "doubled.mp4", "--no-face")
     run(*call, "--size", 96, "--out", tmp_path / "phase.svg")
     assert f"at period two {doubled_.checkerboard:.3f}" in texts(tmp_path / "phase.svg")
-    assert "smaller --size" in refused(*call, "--size", 300, "--out", tmp_path / "x.png")
+    assert "smaller size" in refused(*call, "--size", 300, "--out", tmp_path / "x.png")
 
 
 def test_frames_that_are_all_alike_have_one_phase() -> None:
@@ -310,7 +310,7 @@ def test_the_mean_heatmap_is_the_mean_of_the_ends(judged: Path, tmp_path: Path) 
     for line in lines:
         line["heatmap"] = None
     (tmp_path / "findings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "without --no-heatmap" in refused("figures", "mean-heatmap", tmp_path, "--out", tmp_path / "x.png")
+    assert "judge them again with heatmaps" in refused("figures", "mean-heatmap", tmp_path, "--out", tmp_path / "x.png")
 
 
 def test_the_steps_are_those_that_detect_takes(detector: Detector, model_folder: Path, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def scored_from_findings(normal: Path, anomalous: Path, pairs: Path | None = Non
     scores |= {name: np.array([float(record["scores"][name]) for record, _ in rows]) for name in sorted(common)}
     table = Scored(paths, np.array([bad for _, bad in rows], bool), units, scores)
     if pairs is not None and not table.paired:
-        raise PixelsleuthError(f"none of {pairs} is among the records of {normal} and {anomalous}", "pairs")
+        raise PixelsleuthError(f"{pairs}: none of its pairs is among the records of {normal} and {anomalous}", "pairs")
     return _checked(table, f"{normal} and {anomalous}")
 
 

@@ -100,6 +100,14 @@ class Record(_Answer):
     verdict: Verdict
     reason: Cause | None
     p_value: float | None = Field(ge=0, le=1, description="share of normal images at least as unusual")
+    p_value_any_source: float | None = Field(
+        ge=0,
+        le=1,
+        description="the largest of that share over the sources of calibration; null where they are not known",
+    )
+    p_value_new_source: float | None = Field(
+        ge=0, le=1, description="p for images of a source never seen; null where the sources are not known"
+    )
     score: float | None
     scores: dict[str, float]
     max_false_alarm: float = Share
