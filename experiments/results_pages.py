@@ -102,6 +102,23 @@ LOCAL = {
     "swap_matched": "the same, colours matched",
     "copy_move": "copy-move within the face",
 }
+DETECTIVES = {
+    "main_256": "the bundled one: 256 px, 205,884 pairs",
+    "main_192": "the same pairs at 192 px",
+    "reference": "reference of the rest: 192 px, about 18,600 pairs",
+    "no_pretrained": "reference, from random weights",
+    "two_sources": "reference, on DFDC and UTKFace alone",
+    "no_landmarks": "reference, with patches in place of shapes along landmarks",
+    "no_camera": "reference, without the camera's chain",
+}
+WITHOUT = {
+    "dfdc": "DFDC",
+    "utk": "UTKFace, children and old people too",
+    "all_age": "All-Age-Faces",
+    "mebeauty": "MEBeauty",
+    "web_gender": "web portraits",
+    "expressions": "expressions in grey",
+}
 RATES = ("0.01", "0.05", "0.1")
 LEVELS = ("easy", "mid", "hard")
 
@@ -413,13 +430,13 @@ def benign_table(results: dict[str, Tree]) -> str:
 def detectives_table(results: dict[str, Tree]) -> str:
     found = results["detectives"]
     first = [
-        [row["name"], ", ".join(percents(row["alarms"][rate]) for rate in RATES),
+        [DETECTIVES[row["name"]], ", ".join(percents(row["alarms"][rate]) for rate in RATES),
          ", ".join(interval(row["ciplab"][level]) for level in LEVELS), interval(row["ciplab"]["all"]),
          interval(row["dfdc"])]
         for row in found["taught"]
     ]  # fmt: skip
     second = [
-        [row["name"], ", ".join(percents(row["alarms"][rate]) for rate in RATES), str(row["n"])]
+        [WITHOUT[row["name"]], ", ".join(percents(row["alarms"][rate]) for rate in RATES), str(row["n"])]
         for row in found["without"]
     ]
     return (
