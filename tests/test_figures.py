@@ -130,7 +130,7 @@ def test_two_files_of_records_give_the_same_curve_and_pairs_their_bands(
     (tmp_path / "pairs.csv").write_text("fake,real\nnone.png,neither.png\n")
     assert "none of its pairs" in refused(*call, "--out", tmp_path / "pairs.svg")
     assert "expected one of" in refused("figures", "roc", evaluated, "--score", "beauty", "--out", tmp_path / "no.png")
-    assert "evaluate --out" in refused("figures", "roc", tmp_path, "--out", tmp_path / "no.png")
+    assert "`pixelsleuth evaluate` made" in refused("figures", "roc", tmp_path, "--out", tmp_path / "no.png")
 
 
 def test_the_bars_of_a_histogram_are_shares_of_each_class(evaluated: Path) -> None:

@@ -244,7 +244,7 @@ def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -
 
 def test_squares_of_the_wrong_size_are_refused(detector: Detector) -> None:
     size = detector.scorer.size
-    with pytest.raises(ValueError, match=f"expected {2 * size} px squares, got {size} px"):
+    with pytest.raises(ValueError, match=f"expected {2 * size} px crops, got {size} px"):
         detector.scorer.score([Crops(np.zeros((1, size, size, 3), np.uint8), ["0" * 64])])
 
 
