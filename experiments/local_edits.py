@@ -5,8 +5,8 @@
 
 For each kind (feature swapped in from another face, colours matched or not; copy-move) pictures of
 `faces_dfdc/test/real` are edited; the edited and the untouched picture are then encoded alike (JPEG 90), so that the
-file says nothing. The second line has the kinds that the bundled detective was never taught: a feature copied within the
-face, and patches shifted, sharpened or warped. Every row is measured by `pixelsleuth evaluate`'s own code, by pairs.
+file says nothing. The second line has the kinds that the bundled detective was never taught: a feature copied within
+the face, and patches shifted, sharpened or warped. Every row is measured by `pixelsleuth evaluate`, by pairs.
 """
 
 from __future__ import annotations
