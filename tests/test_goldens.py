@@ -161,7 +161,7 @@ def images_measured(faces_detector: Detector, pictures: list[Path], tmp_path: Pa
 
 
 def volumes_measured(brain_detector: Detector, thin: Path) -> Any:
-    found = evaluate_volumes(brain_detector, thin / "normal", thin / "sick", masks=thin / "mask")
+    found = evaluate_volumes(brain_detector, thin / "normal", thin / "sick", masks=thin / "mask", text=False)
     return json.loads(json.dumps(found.metrics))
 
 
