@@ -40,9 +40,7 @@ def test_the_face_is_judged_as_the_text_says() -> None:
     found = dict(re.findall(r"^(\w+) +(\w+) +p = ", printed(notebook), re.M))
     assert found["untouched"] == "normal"
     assert pictures(notebook) == 8
-    assert found["mouth_upside_down"] != "normal"
-    if found["mouth_upside_down"] == "unsure":
-        pytest.xfail("known: the present model is unsure of it; the one before called it anomalous (LOG.md)")
+    assert found["mouth_upside_down"] == "anomalous"
 
 
 @pytest.mark.skipif(not BRAIN.is_file(), reason="the model brain_t1 is not bundled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -87,10 +87,7 @@ def prepare_images(
         raise PixelsleuthError(f"crop: expected 'face' or 'none', got {crop!r}")
     framing = framing or Framing()
     jobs = []
-    for source in sources:
-        if not source.exists():
-            raise PixelsleuthError(f"{source} does not exist; give a folder of images")
-        root = source if source.is_dir() else source.parent
+    for source, root in roots_of(sources, "images"):
         for path in find_images(source) if source.is_dir() else [source]:
             relative = path.relative_to(root)
             origin = origin_of(relative, names_of_root(root), group_by_folder)
@@ -136,10 +133,7 @@ def prepare_videos(
     framing = framing or Framing(min_confidence=VIDEO_CONFIDENCE)
     policy = policy or Policy(every=4, keep=32)
     jobs = []
-    for source in sources:
-        if not source.exists():
-            raise PixelsleuthError(f"{source} does not exist; give a folder of videos")
-        root = source if source.is_dir() else source.parent
+    for source, root in roots_of(sources, "videos"):
         for path, origin in origins_of(source, labels).items():
             fake = origin.label == "anomalous" and policy.every
             how = replace(policy, every=every_fake) if fake else policy
@@ -151,6 +145,25 @@ def prepare_videos(
     settings |= {"pick": policy.pick, "policy": asdict(policy), "every_fake": every_fake}
     settings |= {"origins": [list(asdict(job.origin).values()) for job in jobs]}
     return _prepared(jobs, store, settings, VIDEO_PART, workers, progress, Apart())
+
+
+def roots_of(sources: Sequence[Path], what: str) -> Iterator[tuple[Path, Path]]:
+    """Each source with the folder that its files are named from. Raises PixelsleuthError where one does not exist."""
+    for source in sources:
+        if not source.exists():
+            raise PixelsleuthError(f"{source} does not exist; give a folder of {what}")
+        yield source, source if source.is_dir() else source.parent
+
+
+def already_made(store: Path, settings: dict[str, Any]) -> Summary | None:
+    """The summary of a store that was made with these settings before; None where there is no store. Raises
+    PixelsleuthError where it was made otherwise."""
+    if not store.exists():
+        return None
+    with Store(store) as known:
+        if known.settings == settings:
+            return known.summary()
+    raise PixelsleuthError(f"{store} exists and was made of other files or settings; delete it or name another")
 
 
 def _settings(jobs: Sequence[_Job], size: int, crop: str, framing: Framing) -> dict[str, Any]:
@@ -168,11 +181,8 @@ def _prepared(
 ) -> Summary:  # fmt: skip
     # As it will be read back, or a store would never equal its own settings.
     settings = json.loads(json.dumps(settings))
-    if store.exists():
-        with Store(store) as known:
-            if known.settings == settings:
-                return known.summary()
-        raise PixelsleuthError(f"{store} exists and was made of other files or settings; delete it or name another")
+    if known := already_made(store, settings):
+        return known
     parts = store.with_name(store.name + ".parts")
     open_parts(parts, settings)
     done = 0

@@ -24,7 +24,7 @@ from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.sources.dicomfolders import holds_series, series_in
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
-from pixelsleuth.sources.preparation import Progress, Serial, open_parts
+from pixelsleuth.sources.preparation import Progress, Serial, already_made, open_parts, roots_of
 from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
@@ -103,10 +103,7 @@ def prepare_volumes(
     """
     framing = framing or SliceFraming()
     jobs = []
-    for source in sources:
-        if not source.exists():
-            raise PixelsleuthError(f"{source} does not exist; give a folder of volumes")
-        root = source if source.is_dir() else source.parent
+    for source, root in roots_of(sources, "volumes"):
         for path in find_volumes(source) if source.is_dir() else [source]:
             relative = path.relative_to(root)
             origin = origin_of(relative, names_of_root(root))
@@ -122,11 +119,8 @@ def prepare_volumes(
         "format": FORMAT, "crop": "volume", "margin": 0.0, "min_confidence": 0.0, "channels": 1, **asdict(framing),
         "files": [[job.source, job.relative] for job in jobs],
     }))  # fmt: skip
-    if store.exists():
-        with Store(store) as known:
-            if known.settings == settings:
-                return known.summary()
-        raise PixelsleuthError(f"{store} exists and was made of other files or settings; delete it or name another")
+    if known := already_made(store, settings):
+        return known
     parts = store.with_name(store.name + ".parts")
     open_parts(parts, settings)
     missing = [(job, parts / f"{k:06d}.h5") for k, job in enumerate(jobs) if not (parts / f"{k:06d}.h5").exists()]
