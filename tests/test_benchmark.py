@@ -24,7 +24,7 @@ from pixelsleuth.benchmark.workloads import (
     without_face_search,
 )
 from pixelsleuth.detector import Detector
-from pixelsleuth.models.folder import bake, build_prior
+from pixelsleuth.models.checkpoint import bake, build_prior
 from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.images import read_picture

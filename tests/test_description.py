@@ -20,8 +20,8 @@ from tests.conftest import shape_picture
 from tests.servers import serving
 
 pytest.importorskip("fastapi", reason="needs the web extra")
-from pixelsleuth.web.answers import Record, Refusal, Result
 from pixelsleuth.web.app import application
+from pixelsleuth.web.schemas import Record, Refusal, Result
 
 TOKEN = {"Authorization": "Bearer secret"}
 

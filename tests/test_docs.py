@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_the_command_line_reference_is_the_help_text() -> None:
     sys.path.insert(0, str(ROOT))
-    from experiments.cli_reference import reference
+    from experiments.tools.cli_reference import reference
 
     # Words, not lines: how help is wrapped is Typer's affair and changes with its version.
     written, now = ((text.split("## ")) for text in ((ROOT / "docs/cli.md").read_text(encoding="utf-8"), reference()))
@@ -24,7 +24,7 @@ def test_the_command_line_reference_is_the_help_text() -> None:
     for old, new in zip(written, now, strict=True):
         assert old.splitlines()[0] == new.splitlines()[0]
         assert set(re.findall(r"--[\w-]+", old)) == set(re.findall(r"--[\w-]+", new)), (
-            "run experiments/cli_reference.py"
+            "run experiments/tools/cli_reference.py"
         )
 
 
@@ -41,7 +41,9 @@ def test_the_table_of_how_many_pictures_is_computed() -> None:
 
 def test_the_readme_names_files_that_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in re.findall(r"\(((?:docs|experiments|src)/[^)#]+)\)", text) + re.findall(r"`(experiments/[\w.]+)", text):
+    for name in re.findall(r"\(((?:docs|experiments|src)/[^)#]+)\)", text) + re.findall(
+        r"`(experiments/[\w./]+)", text
+    ):
         assert (ROOT / name).exists(), name
     assert "make demo" in text
     assert "make test" in text

@@ -285,7 +285,7 @@ def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Pa
     before, after = (load_file(place / "detective.safetensors") for place in (folder, tmp_path / "on"))
     weights = [name for name in before if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(before[name], after[name]) for name in weights), "it begins with the other's detective"
-    from pixelsleuth.models.folder import load_model
+    from pixelsleuth.models.checkpoint import load_model
     from pixelsleuth.training.fitting import crops_of
 
     model = load_model(folder)

@@ -224,7 +224,7 @@ def test_sampling_draws_each_place_once_and_neighbours_last(grid: tuple[int, int
 
 
 def test_a_context_reaches_the_samples() -> None:
-    from pixelsleuth.models.folder import build_prior
+    from pixelsleuth.models.checkpoint import build_prior
     from pixelsleuth.models.prior import PriorConfig
 
     torch.manual_seed(0)

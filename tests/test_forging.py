@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import ModelError
+from pixelsleuth.models.checkpoint import find_model, load_model
 from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig, local_detail
-from pixelsleuth.models.folder import find_model, load_model
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.scoring.scorer import Crops
@@ -25,7 +25,7 @@ from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, equally_sharp, forge
-from pixelsleuth.training.lessons import Lessons, lessons_of
+from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.stages import detective_loss
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
@@ -89,7 +89,7 @@ def test_forging_at_twice_the_pixels_changes_nothing_at_once_the_pixels(
         again = opened.pixels(rows, 2 * opened.size)
         assert np.array_equal(opened.pixels(rows, opened.size), opened.pixels(rows))
     assert once.close is None
-    assert lessons_of(model, once).close is None
+    assert pair_dataset_of(model, once).close is None
     assert np.array_equal(once.pixels, twice.pixels)
     assert np.array_equal(once.mask, twice.mask)
     assert twice.close is not None
@@ -102,13 +102,13 @@ def test_an_unknown_kind_is_refused(model_folder: Path, store: Path) -> None:
         forge(load_model(model_folder), opened, opened.rows("train")[:2], ("magic",), seed=0)
 
 
-def test_lessons_turn_everything_alike_and_come_back_from_disk(
+def test_pairs_turn_everything_alike_and_come_back_from_disk(
     forged: tuple[Path, Forged, Forged], tmp_path: Path
 ) -> None:
     folder, pairs, _ = forged
-    lessons = lessons_of(load_model(folder), pairs)
-    lessons.save(tmp_path)
-    back = Lessons.load(tmp_path)
+    dataset = pair_dataset_of(load_model(folder), pairs)
+    dataset.save(tmp_path)
+    back = PairDataset.load(tmp_path)
     picked, straight, turned = np.array([3, 1]), np.array([False, False]), np.array([True, True])
     (image, made, surprise, close, _), mask = back.batch(picked, straight)
     mirrored, mirrored_mask = back.batch(picked, turned)

@@ -846,9 +846,9 @@ def test_every_code_of_a_note_is_documented() -> None:
 
 def test_the_page_of_bad_inputs_is_what_the_program_says(tmp_path: Path) -> None:
     sys.path.insert(0, str(ROOT))
-    from experiments.bad_inputs import page
+    from experiments.tools.bad_inputs import page
 
     written = (ROOT / "docs/bad-inputs.md").read_text(encoding="utf-8")
     # What stands in brackets are words of libraries, which change with their versions.
     plain = [re.sub(r"\([^()]*\)", "()", text) for text in (written, page(tmp_path))]
-    assert plain[0] == plain[1], "run experiments/bad_inputs.py > docs/bad-inputs.md"
+    assert plain[0] == plain[1], "run experiments/tools/bad_inputs.py > docs/bad-inputs.md"

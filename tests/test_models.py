@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pixelsleuth.models.folder import build_prior
+from pixelsleuth.models.checkpoint import build_prior
 from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Context, PriorConfig, draw

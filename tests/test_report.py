@@ -18,9 +18,9 @@ from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions
-from pixelsleuth.reporting.exhibits import Exhibit, exhibit_of, layers
 from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
+from pixelsleuth.reporting.layers import FindingView, layers, view_of
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
@@ -56,8 +56,8 @@ def test_detect_writes_a_report_in_which_nothing_of_a_file_is_markup(model_folde
 def test_layers_lie_on_each_other(detector: Detector, judge: Judge, tmp_path: Path) -> None:
     Image.fromarray(shape_picture(7, True)).resize((640, 640)).save(tmp_path / "a.png")
     finding = replace(detector.detect(tmp_path / "a.png", max_false_alarm=0.05), verdict="anomalous")
-    exhibit = exhibit_of(finding, tmp_path / "a.png", "a")
-    made = {layer.name: layer for layer in layers(exhibit, judge.grid)}
+    view = view_of(finding, tmp_path / "a.png", "a")
+    made = {layer.name: layer for layer in layers(view, judge.grid)}
     assert list(made) == ["input", "restoration", "map", "look", "whole", "codes"]
     from base64 import b64decode
 
@@ -125,7 +125,7 @@ def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, jud
 
 def test_a_section_of_something_unreadable_gives_the_reason(detector: Detector, judge: Judge, tmp_path: Path) -> None:
     finding = detector.detect(tmp_path / "none.jpg", max_false_alarm=0.05)
-    assert "No such file" in section(exhibit_of(finding, tmp_path / "none.jpg", "none"), judge)
+    assert "No such file" in section(view_of(finding, tmp_path / "none.jpg", "none"), judge)
 
 
 def test_a_p_made_of_several_is_not_called_a_share(detector: Detector) -> None:
@@ -175,7 +175,7 @@ def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector,
     finding = detector.detect(shape_picture(3, True), max_false_alarm=0.05)
     finding = replace(finding, regions=(Region(Box(2, 2, 9, 9), 0.04), Region(Box(20, 20, 30, 30), 0.42)))
     assert places(finding) == [0]
-    made = section(Exhibit(finding, shape_picture(3, True), FileFacts(), "a"), judge)
+    made = section(FindingView(finding, shape_picture(3, True), FileFacts(), "a"), judge)
     assert "2, 2 – 9, 9" in made
     assert "20, 20" not in made
     assert "top left" in made
@@ -184,8 +184,8 @@ def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector,
 def test_of_a_normal_picture_no_place_is_tinted(detector: Detector, judge: Judge) -> None:
     finding = detector.detect(shape_picture(7, True), max_false_alarm=0.05)
     for verdict, names in (("normal", {"input", "map"}), ("anomalous", {"input", "map", "look"})):
-        exhibit = Exhibit(replace(finding, verdict=verdict), shape_picture(7, True), FileFacts(), "a")
-        found = {layer.name for layer in layers(exhibit, judge.grid)}
+        view = FindingView(replace(finding, verdict=verdict), shape_picture(7, True), FileFacts(), "a")
+        found = {layer.name for layer in layers(view, judge.grid)}
         assert found & {"input", "map", "look"} == names
 
 

@@ -8,8 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments import results_pages
-from experiments.results_pages import BLOCK, BLOCKS, PAGES, collect, filled, interval, load, number, share_interval
+from experiments.tools import results_pages
+from experiments.tools.results_pages import (
+    BLOCK,
+    BLOCKS,
+    PAGES,
+    collect,
+    filled,
+    interval,
+    load,
+    number,
+    share_interval,
+)
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +30,7 @@ SHA256 = json.loads((ROOT / "src/pixelsleuth/assets/faces/calibration.json").rea
 def test_a_page_says_what_was_measured(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert BLOCK.search(text)
-    assert filled(text, load(ROOT / "results")) == text, "run python experiments/results_pages.py"
+    assert filled(text, load(ROOT / "results")) == text, "run python experiments/tools/results_pages.py"
 
 
 def test_every_block_stands_on_a_page() -> None:
@@ -53,7 +63,7 @@ def alarms(share: float) -> dict[str, Any]:
 def test_a_changed_figure_changes_its_block(tmp_path: Path) -> None:
     page = "# A page\n\n<!-- results:alarms -->\n<!-- /results -->\n\nThe end.\n"
     missing = filled(page, {})
-    assert "Not measured with this model yet: `python experiments/away.py alarms --maps" in missing
+    assert "Not measured with this model yet: `python experiments/studies/away.py alarms --maps" in missing
     once = filled(missing, {"away_alarms": alarms(0.05)})
     assert "5.0% [2.5, 10.0]" in once
     assert once.startswith("# A page\n\n<!-- results:alarms -->\n\n| source")

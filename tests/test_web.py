@@ -27,7 +27,7 @@ pytest.importorskip("fastapi", reason="needs the web extra")
 from starlette.testclient import TestClient
 
 from pixelsleuth.web.app import POLICY, application
-from pixelsleuth.web.desk import Desk, Full
+from pixelsleuth.web.jobs import Full, JobQueue
 
 
 def encoded(seed: int, anomalous: bool = False) -> bytes:
@@ -159,14 +159,14 @@ def test_hostile_clients_of_a_real_server(model_folder: Path, capfd: pytest.Capt
 
 def test_whose_client_hung_up_is_not_computed(model_folder: Path) -> None:
     slow: Any = _Slow(Detector.load(model_folder))
-    desk = Desk(slow, Judge.of(slow, str(model_folder)), 0.1)
-    with serving(application(slow, str(model_folder), desk=desk)) as port, ThreadPoolExecutor(1) as pool:
+    queue = JobQueue(slow, Judge.of(slow, str(model_folder)), 0.1)
+    with serving(application(slow, str(model_folder), queue=queue)) as port, ThreadPoolExecutor(1) as pool:
         first = pool.submit(spoken, port, posted(encoded(8_200)))
         until(lambda: slow.batches == [1])
         spoken(port, posted(encoded(8_201)), answered=False)
-        until(lambda: desk.counts.get("withdrawn") == 1)
-        assert desk.waiting == 0
-        assert len(list(desk._folder.iterdir())) == 1
+        until(lambda: queue.counts.get("withdrawn") == 1)
+        assert queue.waiting == 0
+        assert len(list(queue._folder.iterdir())) == 1
         slow.let.set()
         assert first.result(30).startswith(b"HTTP/1.1 200")
         assert spoken(port, posted(encoded(8_202))).startswith(b"HTTP/1.1 200")
@@ -220,15 +220,15 @@ def test_the_page_is_told_its_words(client: TestClient) -> None:
 
 
 def test_nothing_stays_on_disk(client: TestClient) -> None:
-    desk = next(c for c in _desks() if c.rate == 0.1 and c._folder.exists())
+    queue = next(c for c in _queues() if c.rate == 0.1 and c._folder.exists())
     sent(client, "a.png", encoded(7_002))
-    assert list(desk._folder.iterdir()) == []
+    assert list(queue._folder.iterdir()) == []
 
 
-def _desks() -> list[Desk]:
+def _queues() -> list[JobQueue]:
     import gc
 
-    return [item for item in gc.get_objects() if isinstance(item, Desk)]
+    return [item for item in gc.get_objects() if isinstance(item, JobQueue)]
 
 
 def test_models_health_metrics_and_the_page(client: TestClient) -> None:
@@ -280,10 +280,10 @@ class _Slow:
 def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_folder: Path) -> None:
     slow: Any = _Slow(Detector.load(model_folder))
     judge = Judge.of(slow, str(model_folder))
-    desk = Desk(slow, judge, 0.1, waiting=3)
-    with TestClient(application(slow, str(model_folder), desk=desk)) as client:
+    queue = JobQueue(slow, judge, 0.1, waiting=3)
+    with TestClient(application(slow, str(model_folder), queue=queue)) as client:
         handed = [client.post("/api/jobs", files={"file": ("a.png", encoded(8_000))}).json()["id"]]
-        while desk.waiting:
+        while queue.waiting:
             pass
         handed += [
             client.post("/api/jobs", files={"file": ("a.png", encoded(8_001 + k))}).json()["id"] for k in range(3)
@@ -296,20 +296,20 @@ def test_a_full_queue_says_come_again_and_what_waited_is_judged_together(model_f
         assert client.get(f"/api/jobs/{handed[0]}/report").status_code == 409
         slow.let.set()
         for number in handed:
-            job = desk.get(number)
+            job = queue.get(number)
             assert job is not None
             job.outcome.result(30)
             assert job.state == "done"
         assert slow.batches == [1, 3]
     with pytest.raises(CalibrationError):
-        Desk(slow, judge, 1e-6)
+        JobQueue(slow, judge, 1e-6)
     assert issubclass(Full, PixelsleuthError)
 
 
 def test_restorations_are_made_for_the_page_alone(model_folder: Path) -> None:
     slow: Any = _Slow(Detector.load(model_folder))
-    desk = Desk(slow, Judge.of(slow, str(model_folder)), 0.1)
-    with TestClient(application(slow, str(model_folder), desk=desk)) as client, ThreadPoolExecutor(2) as pool:
+    queue = JobQueue(slow, Judge.of(slow, str(model_folder)), 0.1)
+    with TestClient(application(slow, str(model_folder), queue=queue)) as client, ThreadPoolExecutor(2) as pool:
         slow.let.set()
         record = sent(client, "a.png", encoded(8_300, True)).json()
         slow.let.clear()
@@ -317,7 +317,7 @@ def test_restorations_are_made_for_the_page_alone(model_folder: Path) -> None:
         until(lambda: len(slow.batches) == 2)
         page = client.post("/api/jobs", files={"file": ("a.png", encoded(8_300, True))}).json()["id"]
         plain = [pool.submit(sent, client, "a.png", encoded(8_302 + k)) for k in range(2)]
-        until(lambda: desk.waiting == 3)
+        until(lambda: queue.waiting == 3)
         slow.let.set()
         assert [answer.result(30).status_code for answer in plain] == [200, 200]
         # Alike ones are judged together, those with restorations apart from those without.
@@ -337,12 +337,12 @@ def test_one_bad_input_does_not_fail_those_judged_with_it(model_folder: Path) ->
                 yield finding
 
     choking: Any = Choking(Detector.load(model_folder))
-    desk = Desk(choking, Judge.of(choking, str(model_folder)), 0.1)
-    with TestClient(application(choking, str(model_folder), desk=desk)) as client, ThreadPoolExecutor(4) as pool:
+    queue = JobQueue(choking, Judge.of(choking, str(model_folder)), 0.1)
+    with TestClient(application(choking, str(model_folder), queue=queue)) as client, ThreadPoolExecutor(4) as pool:
         first = pool.submit(sent, client, "a.png", encoded(8_401))
         until(lambda: choking.batches == [1])
         others = [pool.submit(sent, client, "a.png", encoded(seed)) for seed in (8_402, 8_400, 8_403)]
-        until(lambda: desk.waiting == 3)
+        until(lambda: queue.waiting == 3)
         choking.let.set()
         assert first.result(30).status_code == 200
         assert sorted(answer.result(30).status_code for answer in others) == [200, 200, 422]

@@ -15,7 +15,7 @@ import torch
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
-from pixelsleuth.models.folder import Model, find_model, load_model
+from pixelsleuth.models.checkpoint import Model, find_model, load_model
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration

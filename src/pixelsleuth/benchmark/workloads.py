@@ -24,7 +24,7 @@ from pixelsleuth.benchmark.measuring import Measured, gflops_of, measure, with_f
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
-from pixelsleuth.models.folder import bake, build_prior
+from pixelsleuth.models.checkpoint import bake, build_prior
 from pixelsleuth.models.prior import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
 from pixelsleuth.scoring.restoration import uniforms_of

@@ -123,7 +123,7 @@ def calibrate(
 
 def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None:
     from pixelsleuth.files import whole_folder
-    from pixelsleuth.models.folder import copy_networks, find_model
+    from pixelsleuth.models.checkpoint import copy_networks, find_model
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.training.own import calibrate_on_folder
 
@@ -151,7 +151,7 @@ def _known(source: Path) -> set[str]:
     """Perceptual hashes of a model's calibration pictures, where they are another's, and of the demo's."""
     from pixelsleuth.demo import hashes
     from pixelsleuth.errors import ModelError
-    from pixelsleuth.models.folder import load_model
+    from pixelsleuth.models.checkpoint import load_model
     from pixelsleuth.scoring.calibration import load_calibration
     from pixelsleuth.training.own import OWN
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pixelsleuth.files import write_text
-from pixelsleuth.models.folder import Model, load_model
+from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.origins import least_rate
 

@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
-from pixelsleuth.models.folder import Model
+from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pixelsleuth.language import Language
 from pixelsleuth.records import Box
 from pixelsleuth.reporting.answer import places
-from pixelsleuth.reporting.exhibits import Exhibit, jpeg_uri
 from pixelsleuth.reporting.figures import shrunk
+from pixelsleuth.reporting.layers import FindingView, jpeg_uri
 from pixelsleuth.sources.faces import patch
 
 #: Side of a place's picture.
@@ -27,8 +27,8 @@ class Place:
     rarity: str
 
 
-def places_of(exhibit: Exhibit, say: Language) -> list[Place]:
-    finding = exhibit.finding
+def places_of(view: FindingView, say: Language) -> list[Place]:
+    finding = view.finding
     found = []
     for number in places(finding)[:MOST]:
         region = finding.regions[number]
@@ -36,9 +36,9 @@ def places_of(exhibit: Exhibit, say: Language) -> list[Place]:
         if region.depth is not None:
             box += f"; {say('place.slices', first=str(region.depth[0]), last=str(region.depth[1] - 1))}"
         picture, where = "", ""
-        if exhibit.pixels is not None and finding.kind == "image":
-            picture = jpeg_uri(shrunk(patch(exhibit.pixels, _square(region.box)), SIDE))
-            where = _where(region.box, exhibit.pixels.shape, say)
+        if view.pixels is not None and finding.kind == "image":
+            picture = jpeg_uri(shrunk(patch(view.pixels, _square(region.box)), SIDE))
+            where = _where(region.box, view.pixels.shape, say)
         rarity = say("place.rarity", share=say.decimal(100 * region.p_value, ".2g") + "%")
         found.append(Place(picture, where, box, rarity))
     return found

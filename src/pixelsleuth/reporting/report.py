@@ -22,13 +22,13 @@ from pixelsleuth import __version__
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.language import LANGUAGES, Language, language
-from pixelsleuth.models.folder import find_model
+from pixelsleuth.models.checkpoint import find_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
-from pixelsleuth.reporting.exhibits import Exhibit, Layer, exhibit_of, layers, stills, thumbnails
+from pixelsleuth.reporting.layers import FindingView, Layer, layers, stills, thumbnails, view_of
 from pixelsleuth.reporting.places import places_of
 from pixelsleuth.reporting.quotes import quotes_of
 from pixelsleuth.reporting.together import together
@@ -88,13 +88,13 @@ class Report:
         entry = (rank, -self._total)
         if len(self._shown) >= self.most and entry <= self._shown[0][:2]:
             return
-        exhibit = exhibit_of(finding, finding.path, title or Path(finding.path).name)
+        view = view_of(finding, finding.path, title or Path(finding.path).name)
         item = {
-            "title": exhibit.title,
+            "title": view.title,
             "verdict": finding.verdict,
             "p_value": finding.p_value,
             "places": len(places(finding)),
-            "section": section(exhibit, self.judge, spoken=self.language),
+            "section": section(view, self.judge, spoken=self.language),
         }
         push = heapq.heappush if len(self._shown) < self.most else heapq.heapreplace
         push(self._shown, (*entry, item))
@@ -125,12 +125,12 @@ def page(
     )  # fmt: skip
 
 
-def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None, spoken: str = LANGUAGES[0]) -> Markup:
+def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None, spoken: str = LANGUAGES[0]) -> Markup:
     """One finding as HTML: no script, no inline style, no address outside it; every text is escaped. `made` are its
     layers where they are at hand, `spoken` the code of a language."""
-    finding, calibration, say = exhibit.finding, judge.calibration, language(spoken)
+    finding, calibration, say = view.finding, judge.calibration, language(spoken)
     answer, name = answer_of(finding, calibration, say), Path(finding.path).name
-    made = all_layers(exhibit, judge, spoken) if made is None else made
+    made = all_layers(view, judge, spoken) if made is None else made
     drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
     if finding.score is not None:
         normal = calibration.scores["original"]
@@ -140,11 +140,11 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
     if finding.frames:
         drawn["timeline"] = timeline(finding, say)
     square = None
-    if exhibit.pixels is not None and finding.square is not None:
-        square = cut(exhibit.pixels, finding.square, judge.size)
+    if view.pixels is not None and finding.square is not None:
+        square = cut(view.pixels, finding.square, judge.size)
     text = _environment().get_template("finding.html").render(
         finding=finding,
-        title=exhibit.title,
+        title=view.title,
         name=name,
         say=say,
         answer=answer,
@@ -153,13 +153,13 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
         tracks=tracks_of(finding, say),
         first=first_of(made, finding),
         layers=made,
-        places=places_of(exhibit, say),
+        places=places_of(view, say),
         evidence=together(finding, say),
         promises=promises(finding, calibration, say),
-        stills=stills(exhibit, say),
-        thumbnails=thumbnails(exhibit),
-        cautions=cautions(finding, square, exhibit.facts, judge.settings, judge.size, say),
-        facts=exhibit.facts,
+        stills=stills(view, say),
+        thumbnails=thumbnails(view),
+        cautions=cautions(finding, square, view.facts, judge.settings, judge.size, say),
+        facts=view.facts,
         legend=legend(say),
         command=reproducing(finding, judge),
         judge=judge,
@@ -169,10 +169,10 @@ def section(exhibit: Exhibit, judge: Judge, made: Sequence[Layer] | None = None,
     return Markup(text)
 
 
-def all_layers(exhibit: Exhibit, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
+def all_layers(view: FindingView, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
     """What the model shows, and the traces of saving and editing."""
     say = language(spoken)
-    return [*layers(exhibit, judge.grid, say), *trace_layers(exhibit, say)]
+    return [*layers(view, judge.grid, say), *trace_layers(view, say)]
 
 
 def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:

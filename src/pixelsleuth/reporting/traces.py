@@ -7,8 +7,8 @@ import numpy as np
 from pixelsleuth.evidence.traces import blocks_around, error_level, ghost, noise
 from pixelsleuth.language import Language
 from pixelsleuth.records import Box
-from pixelsleuth.reporting.exhibits import SIDE, Exhibit, Layer, jpeg_uri
 from pixelsleuth.reporting.figures import shrunk
+from pixelsleuth.reporting.layers import SIDE, FindingView, Layer, jpeg_uri
 from pixelsleuth.sources.tracks import rim
 
 #: Of a ghost, how strong it is where its colour is full: twice what single edges of an untouched picture reach.
@@ -16,9 +16,9 @@ FULL = 0.4
 _EVEN, _FULL = 200.0, (178, 24, 43)
 
 
-def trace_layers(exhibit: Exhibit, say: Language) -> list[Layer]:
+def trace_layers(view: FindingView, say: Language) -> list[Layer]:
     """Error level, ghost and noise of a picture's close-up, or of all of it where no face was judged."""
-    pixels, finding = exhibit.pixels, exhibit.finding
+    pixels, finding = view.pixels, view.finding
     if pixels is None or finding.kind != "image":
         return []
     height, width = pixels.shape[:2]

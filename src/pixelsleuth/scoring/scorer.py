@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.detective import DeepDetective, Detective
-from pixelsleuth.models.folder import Model
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.atlas import Atlas

@@ -1,7 +1,7 @@
 """Outlines of a face and its features, from the five points of the face finder; forgeries are cut by them.
 
 A linear model in the frame of the eyes, fitted to MediaPipe's face mesh on training faces
-(`experiments/fit_landmarks.py`); it follows pose and the opening of the mouth as far as five points tell of them.
+(`experiments/tools/fit_landmarks.py`); it follows pose and the opening of the mouth as far as five points tell of them.
 """
 
 from __future__ import annotations

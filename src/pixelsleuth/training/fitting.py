@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.models.checkpoint import Model, load_config, load_model, save_config
 from pixelsleuth.models.detective import DeepDetective
-from pixelsleuth.models.folder import Model, load_config, load_model, save_config
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
 from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment

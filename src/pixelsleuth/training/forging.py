@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from pixelsleuth.models.folder import Model
+from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.records import Box
 from pixelsleuth.scoring.complexity import laplacian_variance

@@ -22,7 +22,7 @@ from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps
-from pixelsleuth.training.lessons import Lessons
+from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
 from pixelsleuth.training.progress import StepBar
@@ -90,12 +90,12 @@ def _name_of(module: L.LightningModule) -> str:
 
 
 def fit_detective(
-    network: Detective, lessons: Lessons, stage: Stage, work: Path, seed: int, progress: bool = False
+    network: Detective, dataset: PairDataset, stage: Stage, work: Path, seed: int, progress: bool = False
 ) -> dict[str, float]:
     """Teaches a detective, from its last checkpoint in `work` if there is one; gives the speed, in images."""
-    sampler = Sampler([""] * len(lessons), stage, seed)
+    sampler = Sampler([""] * len(dataset), stage, seed)
     steps = steps_of(sampler, stage)
-    speed = fit(DetectiveStage(network, lessons, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
+    speed = fit(DetectiveStage(network, dataset, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
     # A pair is two images.
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 

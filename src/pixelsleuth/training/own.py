@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
-from pixelsleuth.models.folder import load_model
+from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
 from pixelsleuth.scoring.origins import fewest
 from pixelsleuth.scoring.scorer import Scorer, stacked

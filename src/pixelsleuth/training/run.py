@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of, write_text
 from pixelsleuth.models.backbone import imagenet_weights
-from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
-from pixelsleuth.models.folder import (
+from pixelsleuth.models.checkpoint import (
     DETECTIVE_FILE,
     PREPROCESSING,
     VAE_FILE,
@@ -32,6 +31,7 @@ from pixelsleuth.models.folder import (
     save_config,
     save_network,
 )
+from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
@@ -45,8 +45,8 @@ from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
-from pixelsleuth.training.lessons import Lessons, lessons_of
 from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
+from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
 from pixelsleuth.training.stages import (
     PriorStage,
@@ -204,7 +204,7 @@ def _teach(
         write_text(work / "detective.json", json.dumps(figures))
         save_network(detective, folder / DETECTIVE_FILE)
     elif isinstance(detective, Detective) and not (folder / DETECTIVE_FILE).exists():
-        if not (work / "lessons/mask.npy").exists():
+        if not (work / "dataset/mask.npy").exists():
             model = load_model(folder)
             rows = store.rows("train")
             say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
@@ -216,11 +216,11 @@ def _teach(
             else:
                 rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
                 forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
-            lessons_of(model, forged).save(work / "lessons")
-        lessons = Lessons.load(work / "lessons")
-        say(f"detective: {_count(detective):,} parameters, {len(lessons):,} pairs")
+            pair_dataset_of(model, forged).save(work / "dataset")
+        dataset = PairDataset.load(work / "dataset")
+        say(f"detective: {_count(detective):,} parameters, {len(dataset):,} pairs")
         stage = settings.detective_stage
-        figures = fit_detective(detective, lessons, stage, work / "detective", settings.seed, progress)
+        figures = fit_detective(detective, dataset, stage, work / "detective", settings.seed, progress)
         write_text(work / "detective.json", json.dumps(figures))
         save_network(detective, folder / DETECTIVE_FILE)
     found: dict[str, float] = json.loads((work / "detective.json").read_text(encoding="utf-8"))
@@ -302,7 +302,7 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
         old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
         if old == new:
             return
-        taught = (folder / DETECTIVE_FILE).exists() or (work / "lessons").exists()
+        taught = (folder / DETECTIVE_FILE).exists() or (work / "dataset").exists()
         if taught or _without_detective(old) != _without_detective(new):
             raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
         # A model that is trained may be given a detective later.

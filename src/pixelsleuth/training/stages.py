@@ -19,7 +19,7 @@ from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.records import Surprise
 from pixelsleuth.training.data import augmented, to_float
-from pixelsleuth.training.lessons import Lessons
+from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.presets import LossWeights, Stage
 
 
@@ -109,15 +109,15 @@ class PriorStage(_Taught):
 
 
 class DetectiveStage(_Taught):
-    """Batches are (B,) numbers of pairs; the lessons hold what they stand for."""
+    """Batches are (B,) numbers of pairs; the dataset hold what they stand for."""
 
-    def __init__(self, model: Detective, lessons: Lessons, stage: Stage, steps: int, seed: int) -> None:
+    def __init__(self, model: Detective, dataset: PairDataset, stage: Stage, steps: int, seed: int) -> None:
         super().__init__(stage, steps, seed)
-        self.model, self.lessons = model, lessons
+        self.model, self.dataset = model, dataset
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         flips = (torch.rand(len(batch)) < 0.5).numpy() & (self.stage.augment != "none")
-        (image, made, felt, *more), mask = self.lessons.batch(batch.cpu().numpy(), flips)
+        (image, made, felt, *more), mask = self.dataset.batch(batch.cpu().numpy(), flips)
         surprise = Surprise(felt.nll.to(self.device), felt.entropy.to(self.device))
         close, usual = (None if planes is None else planes.to(self.device) for planes in more)
         places, whole = self.model(image.to(self.device), made.to(self.device), surprise, close, usual)

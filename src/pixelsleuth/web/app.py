@@ -28,8 +28,8 @@ from pixelsleuth.language import language
 from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.web.answers import Health, Progress, Record, Refusal, Result, ServedModel, Ticket
-from pixelsleuth.web.desk import KEPT, Desk, Failed, Full, Job, Outcome
+from pixelsleuth.web.jobs import KEPT, Failed, Full, Job, JobQueue, Outcome
+from pixelsleuth.web.schemas import Health, Progress, Record, Refusal, Result, ServedModel, Ticket
 
 MOST_BYTES = 100_000_000
 #: Seconds that an answer is waited for.
@@ -44,8 +44,8 @@ class Gate:
     """Refuses, before a body is read, callers without the token, bodies that are too large, and inputs that would find
     the queue full. A body whose length is not announced is cut off where it becomes too large."""
 
-    def __init__(self, app: ASGIApp, desk: Desk, most: int, token: str) -> None:
-        self.app, self.desk, self.most, self.token = app, desk, most, token
+    def __init__(self, app: ASGIApp, queue: JobQueue, most: int, token: str) -> None:
+        self.app, self.queue, self.most, self.token = app, queue, most, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,7 +114,7 @@ class Gate:
             return self._too_large()
         if scope["method"] == "POST" and path in ("/api/findings", "/api/jobs"):
             try:
-                self.desk.check_room()
+                self.queue.check_room()
             except Full as error:
                 return _full(error)
         return None
@@ -164,7 +164,7 @@ def _of(kind: str, *codes: int) -> dict[str, Any]:
 
 def application(  # noqa: C901 - a route is a closure over the queue; each is short
     detector: Detector, argument: str, *, rate: float = MAX_FALSE_ALARM, most_bytes: int = MOST_BYTES, token: str = "",
-    desk: Desk | None = None,
+    queue: JobQueue | None = None,
 ) -> Any:  # fmt: skip
     """The ASGI application of one model.
 
@@ -174,12 +174,12 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         token: what callers must send, "" for none.
     """
     judge = Judge.of(detector, argument)
-    desk = desk or Desk(detector, judge, rate)
+    queue = queue or JobQueue(detector, judge, rate)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        queue.close()
 
     app = FastAPI(title="pixelsleuth", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     # The gate checks the token; this describes it.
@@ -205,7 +205,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         return _refused(500, f"the server failed ({type(error).__name__}); its log says more")
 
     async def taken(file: UploadFile, pictured: bool, spoken: str = "") -> Job:
-        with desk.place(file.filename or "upload", pictured, spoken) as job, open(job.path, "wb") as target:
+        with queue.place(file.filename or "upload", pictured, spoken) as job, open(job.path, "wb") as target:
             await asyncio.to_thread(shutil.copyfileobj, file.file, target, 1 << 20)
         return job
 
@@ -222,10 +222,10 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
             raise HTTPException(422, str(error)) from None
         finally:
             gone.cancel()
-            desk.withdraw(job)
+            queue.withdraw(job)
 
     def known(number: str) -> Job:
-        job = desk.get(number)
+        job = queue.get(number)
         if job is None:
             raise HTTPException(404, "no such job; results are kept for some minutes only")
         return job
@@ -293,7 +293,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
             last = ""
             while True:
                 over = job.outcome.done()
-                text = json.dumps({"state": job.state, "waiting": desk.waiting, "reason": reason_of(job)})
+                text = json.dumps({"state": job.state, "waiting": queue.waiting, "reason": reason_of(job)})
                 if text != last:
                     yield f"data: {text}\n\n"
                     last = text
@@ -323,23 +323,24 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         """The model that judges here."""
         return JSONResponse([{
             "name": detector.name, "sha256": detector.model.sha256, "n_calibration": detector.calibration.count,
-            "max_false_alarm": desk.rate, "most_bytes": most_bytes,
+            "max_false_alarm": queue.rate, "most_bytes": most_bytes,
             "takes": ["volume"] if judge.crop == "volume" else ["image", "video"],
         }])  # fmt: skip
 
     @app.get("/api/health", response_model=Health)
     async def health() -> Response:
         """Whether it runs; needs no token, so that a watchdog needs none."""
-        return JSONResponse({"status": "ok", "version": __version__, "waiting": desk.waiting})
+        return JSONResponse({"status": "ok", "version": __version__, "waiting": queue.waiting})
 
     @api.get("/metrics", **_of("text/plain"))
     async def metrics() -> Response:
         """For Prometheus."""
         lines = ["# TYPE pixelsleuth_findings_total counter"]
-        lines += [f'pixelsleuth_findings_total{{verdict="{k}"}} {v}' for k, v in sorted(desk.counts.items())]
+        lines += [f'pixelsleuth_findings_total{{verdict="{k}"}} {v}' for k, v in sorted(queue.counts.items())]
         lines += [
-            "# TYPE pixelsleuth_judging_seconds_total counter", f"pixelsleuth_judging_seconds_total {desk.seconds:.3f}",
-            "# TYPE pixelsleuth_waiting gauge", f"pixelsleuth_waiting {desk.waiting}",
+            "# TYPE pixelsleuth_judging_seconds_total counter",
+            f"pixelsleuth_judging_seconds_total {queue.seconds:.3f}",
+            "# TYPE pixelsleuth_waiting gauge", f"pixelsleuth_waiting {queue.waiting}",
         ]  # fmt: skip
         return PlainTextResponse("\n".join(lines) + "\n")
 
@@ -380,4 +381,4 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         }
         return FileResponse(str(PAGE / name), headers=headers)
 
-    return Gate(app, desk, most_bytes, token)
+    return Gate(app, queue, most_bytes, token)

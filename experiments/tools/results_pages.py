@@ -1,0 +1,556 @@
+"""The figures of README.md, docs/results/faces.md and docs/limits.md, from the measurements in results/.
+
+    python experiments/tools/results_pages.py collect RUNS    # what the pages need of what was measured, into results/
+    python experiments/tools/results_pages.py                 # fill the marked blocks of the pages
+    python experiments/tools/results_pages.py --check         # change nothing, exit 1 if a page does not match
+
+A block stands between `<!-- results:NAME -->` and `<!-- /results -->`. RUNS holds what the commands in `COMMANDS`
+wrote; what is not there is left as it was. Of a measurement without a file the pages say that it is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pixelsleuth.files import write_text
+from pixelsleuth.models.checkpoint import find_model
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md")
+BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
+
+Tree = dict[str, Any]
+#: A measurement's name -> the file below RUNS, and the command that writes it. DATA: the folder of the data sets.
+COMMANDS = {
+    "away_alarms": ("away_alarms.json", "python experiments/studies/away.py alarms --maps --out RUNS"),
+    "away_edits": ("away_edits.json", "python experiments/studies/away.py edits --count 40 --out RUNS"),
+    "away_benign": ("away_benign.json", "python experiments/studies/away.py benign --out RUNS"),
+    "local_edits": (
+        "local/metrics.json", "python experiments/studies/local_edits.py --count 60 --text-pairs 0 --out RUNS/local"
+    ),
+    "dfdc": (
+        "dfdc/metrics.json",
+        "pixelsleuth evaluate --normal DATA/faces_dfdc/test/real --anomalous DATA/faces_dfdc/test/fake "
+        "--pairs DATA/faces_dfdc/test/pairs.csv --text-pairs 0 --no-heatmap --out RUNS/dfdc",
+    ),
+    "ciplab": (
+        "ciplab/metrics.json",
+        "pixelsleuth evaluate --normal DATA/faces_ciplab/val/real --anomalous DATA/faces_ciplab/val/fake "
+        "--text-pairs 0 --out RUNS/ciplab",
+    ),
+    "left_out": ("", "pixelsleuth info faces"),
+    "detectives": (
+        "detectives.json",
+        "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
+        "--out RUNS/detectives.json",
+    ),
+    "volumes": ("", "see docs/results/volumes.md"),
+}  # fmt: skip
+
+#: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
+MOSTLY, PARTLY = 0.85, 0.65
+STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
+SCORES = {
+    "both_tracks": "**both tracks (default)**",
+    "combined": "codes",
+    "detective_views": "detective",
+    "text_tail_sum": "Marimont & Tarroni's score",
+    "baseline_blur": "blur alone",
+    "baseline_jpeg_size": "size as a JPEG alone",
+}
+SOURCES = {
+    "caltech1999": "Caltech 1999 faces",
+    "openforensics256": "press and stock photographs (OpenForensics originals)",
+    "small_mix": "a mix from the samples of image libraries",
+    "ciplab": "portraits of FFHQ people (CIPLAB's untouched ones)",
+    "faces_dfdc": "DFDC",
+    "faces_utk": "UTKFace",
+    "fairface": "FairFace",
+    "hard_stylegan2_unsplash": "Unsplash portraits",
+    "lfw_gray": "LFW in grey",
+}
+EDITS = {
+    "eyes_enlarged": "eyes enlarged",
+    "face_slimmed": "face slimmed",
+    "eye_copied": "an eye copied over",
+    "spots_healed": "spots healed",
+    "lipstick": "lipstick",
+    "nose_feathered": "nose pasted with a soft rim",
+    "skin_airbrushed": "skin airbrushed",
+    "eye_seamless": "an eye cloned in",
+    "both_eyes_seamless": "both eyes cloned in",
+    "mouth_seamless": "mouth cloned in",
+    "mouth_feathered": "mouth pasted with a soft rim",
+    "brows_inpainted": "brows painted over",
+    "mouth_inpainted": "mouth painted over",
+    "face_feathered": "whole face pasted with a soft rim",
+    "face_seamless": "whole face cloned in",
+    "smoothed_as_generated": "face smoothed as by a generator",
+    "pixelated": "face pixelated",
+    "text_on_chin": "text on the chin",
+    "bar_over_eyes": "bar over the eyes",
+}
+LOCAL = {
+    "swap_unmatched": "a feature of another face pasted in",
+    "swap_matched": "the same, colours matched",
+    "copy_move": "copy-move within the face",
+}
+DETECTIVES = {
+    "main_256": "the bundled one: 256 px, 205,884 pairs",
+    "main_192": "the same pairs at 192 px",
+    "reference": "reference of the rest: 192 px, about 18,600 pairs",
+    "no_pretrained": "reference, from random weights",
+    "two_sources": "reference, on DFDC and UTKFace alone",
+    "no_landmarks": "reference, with patches in place of shapes along landmarks",
+    "no_camera": "reference, without the camera's chain",
+}
+WITHOUT = {
+    "dfdc": "DFDC",
+    "utk": "UTKFace, children and old people too",
+    "all_age": "All-Age-Faces",
+    "mebeauty": "MEBeauty",
+    "web_gender": "web portraits",
+    "expressions": "expressions in grey",
+}
+RATES = ("0.01", "0.05", "0.1")
+LEVELS = ("easy", "mid", "hard")
+
+
+# --- results/: what the pages need of each measurement ---
+
+
+def collect(runs: Path, results: Path) -> None:
+    """Writes results/NAME.json of each measurement that RUNS holds.
+
+    Raises:
+        SystemExit: figures of more than one model, or of another than the bundled one.
+    """
+    calibration = json.loads((find_model("faces")[0] / "calibration.json").read_text(encoding="utf-8"))
+    sha256 = calibration["model_sha256"]
+    trees: dict[str, Tree] = {"left_out": calibration}
+    for name, (file, _) in COMMANDS.items():
+        if file and (runs / file).is_file():
+            trees[name] = json.loads((runs / file).read_text(encoding="utf-8"))
+    for name, tree in trees.items():
+        known = set(_found(tree, "model_sha256"))
+        if known - {sha256}:
+            sys.exit(f"{runs / COMMANDS[name][0]}: expected figures of the bundled model {sha256[:12]}, got {known}")
+        kept = {"model_sha256": sha256} | REDUCERS.get(name, lambda whole: whole)(tree)
+        results.mkdir(exist_ok=True)
+        write_text(results / f"{name}.json", _compact(json.dumps(kept, indent=1)) + "\n")
+        print(f"{name}: written" + ("" if known or name == "detectives" else ", of which model the run does not say"))
+
+
+def _compact(text: str) -> str:
+    """Lists of numbers on one line each, so that a change of one figure is one line of a diff."""
+    return re.sub(r"\[\n\s+([^\[\]{}]+?)\n\s+\]", lambda m: "[" + re.sub(r",\n\s+", ", ", m[1]) + "]", text)
+
+
+def _found(tree: Any, key: str) -> list[str]:
+    if not isinstance(tree, dict):
+        return []
+    return [v for k, v in tree.items() if k == key] + [s for v in tree.values() for s in _found(v, key)]
+
+
+def _evaluation(metrics: Tree) -> Tree:
+    """What the pages say of one run of `evaluate`."""
+    scores = {
+        name: {k: row[k] for k in ("auroc", "ap", "tpr_at_fpr_0.05")}
+        for name, row in metrics["scores"].items() if name in SCORES
+    }  # fmt: skip
+    kept = {"scores": scores, "differences": {k: v for k, v in metrics["differences"].items() if k in SCORES}}
+    names = ("n_normal", "n_anomalous", "n_no_face", "false_alarm", "promised_band", "blur_rank_correlation",
+             "paired_accuracy", "levels", "pixel_prevalence", "hottest_part_is_altered", "hottest_part_chance",
+             "hottest_part_n")  # fmt: skip
+    kept |= {name: metrics[name] for name in names if name in metrics}
+    if "pixel" in metrics:
+        kept["map"] = metrics["pixel"][metrics["default_map"]]
+        kept["centre"] = metrics["pixel"]["baseline_centre"]
+    return kept
+
+
+def _alarms(rows: Tree) -> Tree:
+    return {
+        name: {k: v for k, v in row.items() if k != "mean_scores"}
+        for name, row in rows.items() if name != "model_sha256"
+    }  # fmt: skip
+
+
+REDUCERS: dict[str, Callable[[Tree], Tree]] = {
+    "away_alarms": _alarms,
+    "dfdc": _evaluation,
+    "ciplab": _evaluation,
+    "local_edits": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
+    "left_out": lambda calibration: {k: calibration["about"][k] for k in ("images", "sources", "left_out")},
+}
+
+
+# --- words and numbers ---
+
+
+def number(value: float, digits: int = 3) -> str:
+    """.736 and -.02, for what lies within [-1, 1]."""
+    # Adding nothing to what was rounded takes the sign off a zero.
+    text = f"{round(value, digits) + 0.0:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def interval(triple: list[float]) -> str:
+    return f"{number(triple[0])} [{number(triple[1])}, {number(triple[2])}]"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def percents(triple: list[float]) -> str:
+    return f"{percent(triple[0])} [{100 * triple[1]:.1f}, {100 * triple[2]:.1f}]"
+
+
+def widened(triple: list[float], count: int) -> list[float]:
+    """A bootstrap interval of none or all of `count` images has no width; Wilson's has."""
+    return share_interval(triple[0], count) if triple[1] == triple[2] else triple
+
+
+def share_interval(share: float, count: int) -> list[float]:
+    """[share, low, high]: Wilson's 95% interval of a share of `count` images."""
+    z = 1.96
+    middle, half = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
+    return [share, *(max(0.0, min(1.0, (middle + sign * half) / (1 + z * z / count))) for sign in (-1, 1))]
+
+
+def standing(auroc: float) -> str:
+    return STANDING[0] if auroc >= MOSTLY else STANDING[1] if auroc >= PARTLY else STANDING[2]
+
+
+def unreliable(auroc: float) -> str:
+    return "**not reliably**" if auroc < MOSTLY else STANDING[0]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def made_by(name: str) -> str:
+    return f"`{COMMANDS[name][1]}`"
+
+
+def kinds_of(edits: Tree) -> dict[str, Tree]:
+    return {name: edits[name] for name in EDITS if name in edits}
+
+
+# --- the blocks ---
+
+
+def sees(results: dict[str, Tree]) -> str:
+    """README's table: each row [what, result, to compare with, so]."""
+    lines: list[list[str]] = []
+    for need, make in (
+        ("away_alarms", _sees_alarms), ("local_edits", _sees_local), ("away_edits", _sees_edits),
+        ("ciplab", _sees_ciplab), ("dfdc", _sees_dfdc), ("volumes", _sees_volumes),
+    ):  # fmt: skip
+        lines += make(results[need]) if need in results else [[need, "not measured with this model yet", "", ""]]
+    return table(["what", "result [95% interval]", "to compare with", "found at 5% false alarms"], lines)
+
+
+def _sees_alarms(alarms: Tree) -> list[list[str]]:
+    rows = [row for name, row in alarms.items() if name in SOURCES]
+    pooled = ", ".join(percents(alarms["pooled"][rate]) for rate in RATES)
+    name = f"{sum(row['judged'] for row in rows)} untouched photographs of sources never seen"
+    worst = f"falsely: worst source {percent(max(row['0.05'][0] for row in rows))}"
+    return [[name, f"called anomalous: {pooled}", "1%, 5%, 10% promised", worst]]
+
+
+def _sees_local(kinds: Tree) -> list[list[str]]:
+    scores = [kinds[kind]["scores"] for kind in LOCAL]
+    result = ", ".join(interval(score["both_tracks"]["auroc"]) for score in scores)
+    rival = ", ".join(number(score["text_tail_sum"]["auroc"][0]) for score in scores)
+    found = ", ".join(f"{100 * score['both_tracks']['tpr_at_fpr_0.05'][0]:.0f}%" for score in scores)
+    name = f"local edits: a feature pasted in, colours matched, copy-move ({kinds['copy_move']['n_anomalous']} each)"
+    return [[name, f"AUROC {result}", f"Marimont & Tarroni's score: {rival}", found]]
+
+
+def _sees_edits(edits: Tree) -> list[list[str]]:
+    rows = kinds_of(edits)
+    low, high = (pick(rows, key=lambda kind: rows[kind]["untouched"][0]) for pick in (min, max))
+    result = (
+        f"AUROC {number(mean(row['untouched'][0] for row in rows.values()))} on average, from "
+        f"{interval(rows[low]['untouched'])} ({EDITS[low]}) to {interval(rows[high]['untouched'])} ({EDITS[high]})"
+    )
+    found = f"{100 * mean(row['found'] for row in rows.values()):.0f}% on average"
+    return [[f"edits of {len(rows)} kinds as people make them, sources never seen", result, "chance: .5", found]]
+
+
+def _sees_ciplab(metrics: Tree) -> list[list[str]]:
+    levels = [metrics["levels"][level] for level in LEVELS]
+    result = ", ".join(interval(level["auroc"]) for level in levels)
+    found = ", ".join(f"{100 * level['tpr_at_fpr_0.05'][0]:.0f}%" for level in levels)
+    name = f"portraits altered by experts (CIPLAB): {', '.join(LEVELS)} ({levels[0]['n']} each)"
+    return [[name, f"AUROC {result}", "chance: .5", found]]
+
+
+def _sees_dfdc(metrics: Tree) -> list[list[str]]:
+    default, blur = (metrics["scores"][name] for name in ("both_tracks", "baseline_blur"))
+    name = f"whole faces swapped by a generator (DFDC, {metrics['n_anomalous']:,})"
+    found = f"{100 * default['tpr_at_fpr_0.05'][0]:.0f}%: {unreliable(default['auroc'][0])}"
+    return [[name, f"AUROC {interval(default['auroc'])}", f"blur alone: {interval(blur['auroc'])}", found]]
+
+
+def _sees_volumes(volumes: Tree) -> list[list[str]]:
+    return [
+        [row["what"], f"pixel AP {interval(row['ap'])}, overlap (DSC) {interval(row['dsc'])}",
+         f"{row['baseline']}: {number(row['baseline_ap'])}, {number(row['baseline_dsc'])}", row["so"]]
+        for row in (volumes["flair"], volumes["t1"])
+    ]  # fmt: skip
+
+
+def alarms_table(results: dict[str, Tree]) -> str:
+    alarms = results["away_alarms"]
+    rows = []
+    for name, row in alarms.items():
+        if name in SOURCES:
+            cells = [percents(widened(row[key], row["judged"])) for key in (*RATES, "coloured")]
+            rows.append([f"{SOURCES[name]}, {row['judged']} of {row['of']}", *cells, percent(row["unsure"])])
+    rows.append(["**all four**", *(f"**{percents(alarms['pooled'][rate])}**" for rate in RATES), "", ""])
+    head = ["source, photographs with a face", "at 1% promised", "at 5%", "at 10%", "colour shows", "`unsure`"]
+    return table(head, rows)
+
+
+def left_out_table(results: dict[str, Tree]) -> str:
+    about = results["left_out"]
+    rows = [
+        [f"{SOURCES.get(name, name)}, {about['sources'][name]}", *(percent(row[rate]) for rate in RATES)]
+        for name, row in about["left_out"].items()
+    ]
+    return table(["source left out, images", "at 1% promised", "at 5%", "at 10%"], rows)
+
+
+def local_table(results: dict[str, Tree]) -> str:
+    kinds = results["local_edits"]
+    rows = [
+        [label, *(interval(kinds[kind]["scores"][name]["auroc"]) for kind in LOCAL)]
+        for name, label in SCORES.items() if name in kinds["copy_move"]["scores"]
+    ]  # fmt: skip
+    pairs = [widened(kinds[kind]["paired_accuracy"], kinds[kind]["n_anomalous"]) for kind in LOCAL]
+    rows.append(["share of pairs ranked rightly", *(interval(triple) for triple in pairs)])
+    found = [percents(kinds[kind]["scores"]["both_tracks"]["tpr_at_fpr_0.05"]) for kind in LOCAL]
+    rows.append(["found where 5% of the untouched are called", *found])
+    return table(["AUROC", *LOCAL.values()], rows)
+
+
+def local_maps_table(results: dict[str, Tree]) -> str:
+    kinds = results["local_edits"]
+    rows = [
+        [label, *(interval(kinds[kind][which][key]) for kind in LOCAL)]
+        for label, which, key in (
+            ("pixel AUROC", "map", "auroc"), ("pixel AUROC of the centre, no image seen", "centre", "auroc"),
+            ("pixel AP", "map", "ap"), ("pixel AP of the centre", "centre", "ap"),
+            ("change from partner to edit, AUROC", "map", "change_auroc"), ("DSC", "map", "dsc"),
+        )
+    ]  # fmt: skip
+    rows.append(["edited share of pixels", *(number(kinds[kind]["pixel_prevalence"]) for kind in LOCAL)])
+    return table(["map", *LOCAL.values()], rows)
+
+
+def edits_table(results: dict[str, Tree]) -> str:
+    rows = [
+        [EDITS[name], str(row["n"]), interval(row["controls"]), interval(row["untouched"]),
+         percents(share_interval(row["found"], row["n"])), standing(row["untouched"][0])]
+        for name, row in sorted(kinds_of(results["away_edits"]).items(), key=lambda item: -item[1]["untouched"][0])
+    ]  # fmt: skip
+    values = list(kinds_of(results["away_edits"]).values())
+    means = [number(mean(row[key][0] for row in values)) for key in ("controls", "untouched")]
+    rows.append(["**mean of kinds**", "", *means, percent(mean(row["found"] for row in values)), ""])
+    head = ["edit", "images", "AUROC against own control", "against other people's untouched photographs",
+            "called anomalous at 5%", "so"]  # fmt: skip
+    return table(head, rows)
+
+
+def ciplab_table(results: dict[str, Tree]) -> str:
+    metrics = results["ciplab"]
+    rows = [
+        [level, str(row["n"]), interval(row["auroc"]), interval(row["ap"]), percents(row["tpr_at_fpr_0.05"])]
+        for level, row in metrics["levels"].items()
+    ]
+    whole = metrics["scores"]["both_tracks"]
+    rows.append(["all", str(metrics["n_anomalous"]), interval(whole["auroc"]), interval(whole["ap"]),
+                 percents(whole["tpr_at_fpr_0.05"])])  # fmt: skip
+    text = table(["level", "altered", "AUROC", "AP", "found where 5% of the untouched are called"], rows)
+    text += f"\n\n{metrics['n_normal']} untouched; called anomalous: "
+    text += ", ".join(f"{percents(metrics['false_alarm'][rate])} at {float(rate):.0%}" for rate in RATES) + "."
+    if "hottest_part_n" in metrics:
+        text += (
+            f" The hottest part of the face is one that was altered in {interval(metrics['hottest_part_is_altered'])} "
+            f"of {metrics['hottest_part_n']}; by chance in {number(metrics['hottest_part_chance'])}."
+        )
+    return text
+
+
+def dfdc_table(results: dict[str, Tree]) -> str:
+    metrics = results["dfdc"]
+    rows = [
+        [label, interval(row["auroc"]), interval(row["ap"]), percents(row["tpr_at_fpr_0.05"])]
+        for name, label in SCORES.items() if (row := metrics["scores"].get(name))
+    ]  # fmt: skip
+    text = table(["score", "AUROC", "AP", "found where 5% of the real are called"], rows)
+    text += f"\n\n{metrics['n_normal']:,} real and {metrics['n_anomalous']:,} fake, in "
+    text += f"{metrics['n_no_face']['normal']} and {metrics['n_no_face']['anomalous']} of which no face was found. "
+    text += f"Of the pairs, {interval(metrics['paired_accuracy'])} are ranked rightly; rank correlation with blur "
+    text += f"{number(metrics['blur_rank_correlation'], 2)}; default minus blur "
+    text += f"{interval(metrics['differences']['baseline_blur']['auroc'])}, minus Marimont & Tarroni's score "
+    text += f"{interval(metrics['differences']['text_tail_sum']['auroc'])}."
+    return text
+
+
+def home_table(results: dict[str, Tree]) -> str:
+    """False alarms on DFDC's real faces, a source that calibration knows."""
+    metrics = results["dfdc"]
+    rows = [
+        [f"{float(rate):.0%}", percents(metrics["false_alarm"][rate]),
+         " to ".join(percent(v) for v in metrics["promised_band"][rate])] for rate in RATES
+    ]  # fmt: skip
+    return table(["promised", "called anomalous", "where 95% of such measurements would lie"], rows)
+
+
+def benign_table(results: dict[str, Tree]) -> str:
+    rows = [
+        [name, str(row["n"]), percents(widened(row["0.05"], row["n"]))] for name, row in results["away_benign"].items()
+        if isinstance(row, dict)
+    ]  # fmt: skip
+    return table(["treatment of the whole photograph", "photographs", "called anomalous at 5%"], rows)
+
+
+def detectives_table(results: dict[str, Tree]) -> str:
+    found = results["detectives"]
+    first = [
+        [DETECTIVES[row["name"]], ", ".join(percents(row["alarms"][rate]) for rate in RATES),
+         ", ".join(interval(row["ciplab"][level]) for level in LEVELS), interval(row["ciplab"]["all"]),
+         interval(row["dfdc"])]
+        for row in found["taught"]
+    ]  # fmt: skip
+    second = [
+        [WITHOUT[row["name"]], ", ".join(percents(row["alarms"][rate]) for rate in RATES), str(row["n"])]
+        for row in found["without"]
+    ]
+    return (
+        table(["detective", "sources left out: at 1%, 5%, 10%", "CIPLAB easy, mid, hard", "CIPLAB", "DFDC"], first)
+        + "\n\n"
+        + table(["taught without", "of it called anomalous at 1%, 5%, 10%", "images"], second)
+    )
+
+
+def limits_table(results: dict[str, Tree]) -> str:
+    rows = []
+    local = results["local_edits"]
+    for kind, label in LOCAL.items():
+        auroc = local[kind]["scores"]["both_tracks"]["auroc"]
+        rows.append([label, interval(auroc), standing(auroc[0])])
+    edits = sorted(kinds_of(results["away_edits"]).items(), key=lambda item: -item[1]["untouched"][0])
+    for word in STANDING:
+        group = [(EDITS[name], row["untouched"][0]) for name, row in edits if standing(row["untouched"][0]) == word]
+        if group:
+            bounds = " to ".join(dict.fromkeys(number(v, 2) for v in (group[-1][1], group[0][1])))
+            rows.append([", ".join(name for name, _ in group), bounds, word])
+    for level in LEVELS:
+        auroc = results["ciplab"]["levels"][level]["auroc"]
+        rows.append([f"portraits altered by experts (CIPLAB), {level}", interval(auroc), standing(auroc[0])])
+    scores = results["dfdc"]["scores"]
+    default, blur = (scores[name]["auroc"] for name in ("both_tracks", "baseline_blur"))
+    rows.append(["**a whole face swapped by a generator** (DFDC)", f"{interval(default)}; blur alone {interval(blur)}",
+                 unreliable(default[0])])  # fmt: skip
+    return table(["what", "AUROC", "so"], rows)
+
+
+def limits_rates(results: dict[str, Tree]) -> str:
+    """The sentences of docs/limits.md on false alarms by source."""
+    alarms, left_out = results["away_alarms"], results["left_out"]["left_out"]
+    pooled = [percents(alarms["pooled"][rate]) for rate in RATES]
+    sources = {name: row for name, row in alarms.items() if name in SOURCES}
+    worst = [percent(max(row[rate][0] for row in sources.values())) for rate in RATES]
+    hardest = max(left_out, key=lambda name: left_out[name]["0.01"])
+    home = results["dfdc"]["false_alarm"]
+    judged = sum(row["judged"] for row in sources.values())
+    return (
+        f"Of {judged} photographs of sources that it never saw, {pooled[0]}, {pooled[1]} and {pooled[2]} were "
+        f"called anomalous where 1%, 5% and 10% are promised; the worst source stood at {worst[0]}, {worst[1]} and "
+        f"{worst[2]}. On DFDC's real faces alone it is {percents(home['0.05'])} at 5%. A source as unlike the rest as "
+        f"{SOURCES.get(hardest, hardest)} (turned images with black corners) would be called anomalous in "
+        f"{percent(left_out[hardest]['0.01'])} of images at 1%, had it not been calibrated on."
+    )
+
+
+#: A block's name -> the measurements it needs, and what writes it.
+BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
+    "sees": ((), sees),
+    "alarms": (("away_alarms",), alarms_table),
+    "left-out": (("left_out",), left_out_table),
+    "local-edits": (("local_edits",), local_table),
+    "local-maps": (("local_edits",), local_maps_table),
+    "edits": (("away_edits",), edits_table),
+    "ciplab": (("ciplab",), ciplab_table),
+    "dfdc": (("dfdc",), dfdc_table),
+    "home": (("dfdc",), home_table),
+    "benign": (("away_benign",), benign_table),
+    "detectives": (("detectives",), detectives_table),
+    "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
+    "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
+}
+
+
+def load(results: Path) -> dict[str, Tree]:
+    """Measurement -> its figures, of those that stand in results/."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+
+
+def filled(text: str, results: dict[str, Tree]) -> str:
+    """A page with its blocks written anew; the command that made each stands below it."""
+
+    def block(match: re.Match[str]) -> str:
+        needs, make = BLOCKS[match[2]]
+        missing = [name for name in needs if name not in results]
+        if missing:
+            body = "Not measured with this model yet: " + ", ".join(made_by(name) for name in missing) + "."
+        else:
+            body = make(results)
+            if len(needs) == 1:
+                body += f"\n\nCommand: {made_by(needs[0])}"
+        return f"{match[1]}\n{body}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("fill", "collect"), default="fill")
+    parser.add_argument("runs", nargs="?", type=Path, help="collect: the folder that holds the runs")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page does not match")
+    options = parser.parse_args()
+    if options.what == "collect":
+        if options.runs is None or not options.runs.is_dir():
+            parser.error(f"collect expects a folder of runs, got {options.runs}")
+        collect(options.runs, ROOT / "results")
+        return
+    results = load(ROOT / "results")
+    stale = []
+    for name in PAGES:
+        page = ROOT / name
+        text = page.read_text(encoding="utf-8")
+        if (new := filled(text, results)) != text:
+            stale.append(name)
+            if not options.check:
+                write_text(page, new)
+    if options.check and stale:
+        sys.exit(f"{', '.join(stale)}: not as results/ says; run python experiments/tools/results_pages.py")
+    print("written: " + ", ".join(stale) if stale else "all pages match")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""One thread owns the detector and judges what waits, several together; everybody else hands in and waits."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.language import language
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.answer import answer_of, places
+from pixelsleuth.reporting.layers import view_of
+from pixelsleuth.reporting.report import Judge, all_layers, section
+
+#: Inputs that may wait; who comes later is told to come again.
+WAITING = 32
+#: Inputs judged in one go.
+TOGETHER = 8
+#: Seconds that a result can be fetched, and results that are kept.
+KEPT_SECONDS = 900
+KEPT = 64
+
+
+class Full(PixelsleuthError):
+    """The queue is full."""
+
+
+class Failed(PixelsleuthError):
+    """Judging an input failed; the message is for its sender."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to. It holds text alone: the maps of a large photo take a hundred megabytes.
+
+    Attributes:
+        record: of the finding; all that is filled in unless pictures were asked for.
+        pictures: name -> `uri` and `caption`, of those that lie on each other.
+        section: the finding as HTML.
+        places: regions that few normal inputs match.
+    """
+
+    record: dict[str, Any]
+    words: str = ""
+    explained: str = ""
+    pictures: dict[str, dict[str, str]] = field(default_factory=dict)
+    section: str = ""
+    places: int = 0
+
+
+@dataclass(eq=False)
+class Job:
+    """One input handed in.
+
+    Attributes:
+        name: the bare name of the uploaded file.
+        pictured: whether pictures and a report are wanted; restorations are made for these alone.
+        language: code of the report's.
+        outcome: done with what came of it, or with `Failed`; cancelled where nobody waits any more.
+    """
+
+    id: str
+    name: str
+    path: Path
+    pictured: bool
+    language: str = ""
+    outcome: Future[Outcome] = field(default_factory=Future)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def state(self) -> str:
+        """`waiting`, `working`, `done`, `failed` or `withdrawn`."""
+        if self.outcome.cancelled():
+            return "withdrawn"
+        if self.outcome.done():
+            return "failed" if self.outcome.exception() else "done"
+        return "working" if self.outcome.running() else "waiting"
+
+
+class JobQueue:
+    """See the module's text. `close` ends the thread and deletes what still lies on disk."""
+
+    def __init__(self, detector: Detector, judge: Judge, rate: float, waiting: int = WAITING) -> None:
+        """Raises CalibrationError where the calibration cannot promise the rate."""
+        detector.calibration.check_rate(rate)
+        self.detector, self.judge, self.rate = detector, judge, rate
+        self.counts: dict[str, int] = {}
+        self.seconds = 0.0
+        self._folder = Path(tempfile.mkdtemp(prefix="pixelsleuth-"))
+        self._most = waiting
+        self._line: deque[Job] = deque()
+        self._jobs: dict[str, Job] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def check_room(self) -> None:
+        """Raises Full where nothing more can be handed in now."""
+        if self.waiting >= self._most:
+            raise Full(f"{self.waiting} inputs wait already; come again in a minute")
+
+    @contextmanager
+    def place(self, name: str, pictured: bool, spoken: str = "") -> Iterator[Job]:
+        """A job whose file is to be written here and that is then handed in; if that fails nothing stays on disk.
+
+        The file has a name of our own: the user's reaches no path but its suffix.
+        """
+        bare = re.split(r"[\\/]", name)[-1][:200] or "upload"
+        suffix = re.fullmatch(r".*?((\.nii)?\.[A-Za-z0-9]{1,5})", bare, re.DOTALL)
+        number = secrets.token_hex(12)
+        job = Job(number, bare, self._folder / f"{number}{suffix[1].lower() if suffix else ''}", pictured, spoken)
+        try:
+            yield job
+            self._hand_in(job)
+        except BaseException:
+            job.path.unlink(missing_ok=True)
+            raise
+
+    def _hand_in(self, job: Job) -> None:
+        with self._changed:
+            self.check_room()
+            if job.pictured:
+                self._forget_old()
+                self._jobs[job.id] = job
+            self._line.append(job)
+            self._changed.notify()
+
+    def _forget_old(self) -> None:
+        for old in [j for j in self._jobs.values() if j.outcome.done()]:
+            if time.monotonic() - old.since > KEPT_SECONDS or len(self._jobs) >= KEPT:
+                del self._jobs[old.id]
+
+    def get(self, number: str) -> Job | None:
+        return self._jobs.get(number)
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody waits for this job: unless it is begun already it is not computed."""
+        with self._changed:
+            if job.outcome.cancel() and job in self._line:
+                self._line.remove(job)
+                job.path.unlink(missing_ok=True)
+                self.counts["withdrawn"] = self.counts.get("withdrawn", 0) + 1
+
+    def close(self) -> None:
+        with self._changed:
+            self._closing = True
+            for job in self._line:
+                job.outcome.cancel()
+            self._line.clear()
+            self._changed.notify()
+        self._thread.join(timeout=60)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._judge(batch)
+
+    def _next(self) -> list[Job]:
+        """The next jobs to judge together, begun; waits for one, and is empty when the queue closes."""
+        with self._changed:
+            batch: list[Job] = []
+            while not batch:
+                self._changed.wait_for(lambda: self._line or self._closing)
+                if self._closing:
+                    return []
+                first = self._line[0]
+                # Those without restorations are not held up by those with.
+                alike = [job for job in self._line if job.pictured == first.pictured][:TOGETHER]
+                self._line = deque(job for job in self._line if job not in alike)
+                batch = [job for job in alike if job.outcome.set_running_or_notify_cancel()]
+            return batch
+
+    def _judge(self, batch: list[Job]) -> None:
+        left = list(batch)
+        try:
+            found = self.detector.detect_many(
+                [job.path for job in batch], max_false_alarm=self.rate, restore=batch[0].pictured
+            )
+            for finding in found:
+                job = left[0]
+                outcome = self._outcome(job, finding)
+                left.pop(0)
+                # Before its sender is told: what is answered lies on no disk.
+                job.path.unlink(missing_ok=True)
+                self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
+                self.seconds += finding.seconds
+                job.outcome.set_result(outcome)
+        except Exception as error:
+            # One input must not end the thread that serves all, nor fail those it happened to wait with.
+            if not isinstance(error, PixelsleuthError):
+                logging.getLogger("pixelsleuth.web").exception("judging failed")
+            for job in left:
+                if len(batch) > 1:
+                    self._judge([job])
+                    continue
+                self.counts["failed"] = self.counts.get("failed", 0) + 1
+                job.outcome.set_exception(
+                    Failed(f"judging failed ({type(error).__name__}); the server's log says more")
+                )
+        finally:
+            for job in batch:
+                job.path.unlink(missing_ok=True)
+
+    def _outcome(self, job: Job, finding: Finding) -> Outcome:
+        named = replace(finding, path=job.name)
+        if not job.pictured:
+            return Outcome(named.record())
+        view = view_of(named, job.path, job.name)
+        made = all_layers(view, self.judge, job.language)
+        answer = answer_of(named, self.judge.calibration, language(job.language))
+        return Outcome(
+            named.record(), answer.headline, answer.found,
+            {one.name: {"uri": one.uri, "caption": one.caption} for one in made if one.aligned},
+            str(section(view, self.judge, made, job.language)), len(places(named)),
+        )  # fmt: skip
