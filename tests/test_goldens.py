@@ -41,8 +41,8 @@ from tests.volumefiles import head, write
 
 HERE = Path(__file__).parent / "goldens"
 TEMPLATE = Path(__file__).parent.parent / "src/pixelsleuth/assets/demo/icbm152_t1.nii.gz"
-#: Largest difference of floats between machines, as a share of the larger one, and beside 0: a surprise near 0 is what is
-#: left of two logits of about 30, which float32 holds to some 1e-6 each.
+#: Largest difference of floats between machines, as a share of the larger one, and beside 0: a surprise near 0 is what
+#: is left of two logits of about 30, which float32 holds to some 1e-6 each.
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 #: Sampled pixels of a stored or restored image may differ by this many grey levels: resizing rounds.
 LEVELS = 1
