@@ -35,8 +35,6 @@ def train(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
-    if not store.is_file():
-        raise PixelsleuthError(f"{store} does not exist; make it with `pixelsleuth prepare`")
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units

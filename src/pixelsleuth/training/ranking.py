@@ -113,7 +113,7 @@ def ranked_volumes(
         # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
         found = scorer.score(_slices(store, rows), PLAIN)
         normal = np.flatnonzero(label[rows] != "anomalous")
-        one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
+        one = normal[int(np.argmin(store.table.at("sha256", rows)[normal]))]
         of_slice = float(found.scores[settings.default][one])
         scores[SLICE].append(of_slice)
         scores["original"].append(volume_scores(found.scores)[settings.default] if healthy else of_slice)
@@ -136,7 +136,7 @@ def ranked_volumes(
 
 def _slices(store: Store, rows: np.ndarray) -> Iterator[Crops]:
     """The slices of one stored volume, batch by batch."""
-    keys, position = store.table["sha256"][rows].tolist(), store.table["position"][rows]
+    keys, position = store.table.at("sha256", rows).tolist(), store.table["position"][rows]
     for start in range(0, len(rows), SLICES):
         some = slice(start, start + SLICES)
         yield Crops(store.pixels(rows[some]), keys[some], inside=store.inside(rows[some]), position=position[some])
