@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.tools.score_pictures import load
 from pixelsleuth.files import write_text
-from pixelsleuth.models.checkpoint import find_model
+from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.scoring.discoveries import q_values, right_at_least, storey_share
 from pixelsleuth.scoring.drift import RATE, Drift, drift_of, smoothed_p
 
@@ -155,17 +155,16 @@ def drift(repetitions: int) -> Tree:
 
 
 def real(scores: Path, repetitions: int) -> Tree:
-    table = load(scores)
-    in_calibration = json.loads((find_model("faces")[0] / "calibration.json").read_text(encoding="utf-8"))
-    ranked = np.array(in_calibration["scores"]["original"])
+    table, folder = load(scores), find_model("faces")[0]
     path, score = table["path"], table["score"]
-    fake = np.array(["/fake/" in one for one in path])
-    used = np.isin(np.round(score, 4), np.round(ranked, 4)) & np.array(["/calib/" in one for one in path])
+    fake, used = (np.array([word in one for one in path]) for word in ("/fake/", "/calib/"))
+    ranked = score[used]
 
     def of(*sources: str, altered: bool = False) -> np.ndarray:
         return score[np.isin(table["source"], sources) & (fake == altered) & ~used]
 
-    found: Tree = {"model_sha256": in_calibration["model_sha256"], "pictures": int((~used).sum())}
+    found: Tree = {"model_sha256": digest_of(folder, load_config(folder))}
+    found |= {"pictures": len(score), "calibrate": len(ranked)}
     home, altered = of("faces_dfdc", "faces_utk"), of("faces_ciplab", altered=True)
     generator = np.random.default_rng(0)
 
@@ -181,7 +180,8 @@ def real(scores: Path, repetitions: int) -> Tree:
 
     for own in (True, False):
         for share in (0.0, 0.1, 0.3):
-            key = f"mixed, {'calibrated on 300 of the same' if own else 'bundled calibration'}, {share:.0%} altered"
+            which = "calibrated on 300 of the same" if own else "calibration of five sources"
+            key = f"mixed, {which}, {share:.0%} altered"
             found[key] = _tried(mixed(own, share), repetitions)
             print(key, found[key], flush=True)
     found |= _changes(of, ranked, repetitions)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.detector import BATCH, Detector
+from pixelsleuth.detector import Detector
 from pixelsleuth.files import whole_file
 from pixelsleuth.scoring.scorer import PLAIN
 from pixelsleuth.sources.images import find_images
@@ -24,6 +24,7 @@ from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.traits import traits_of
 
+BATCH = 32
 COLUMNS = ("path", "source", "sha256", "score", "codes", "detective", "traits")
 Row = tuple[str, str, str, float, float, float, np.ndarray]
 

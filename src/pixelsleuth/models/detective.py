@@ -9,13 +9,13 @@ trunk that has learnt from photographs before.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.backbone import CHANNELS, EfficientNetLite
+from pixelsleuth.models.configuration import MOST_Z, DetectiveConfig
 from pixelsleuth.models.vqvae import Residual
 from pixelsleuth.records import Surprise
 
@@ -23,58 +23,6 @@ from pixelsleuth.records import Surprise
 MAP_STRIDE = 4
 #: Floor of a mean squared difference in [0, 1] units: below it lies what 8 bits round away.
 NOTHING = 1e-6
-#: Standard scores beyond this tell no more.
-MOST_Z = 6.0
-
-
-@dataclass(frozen=True)
-class DetectiveConfig:
-    """Architecture of a detective.
-
-    Attributes:
-        kind: `light`, or `deep` (EfficientNet-lite0; of what follows it has `size` and `pretrained` alone).
-        size: of a deep one, side of the square it sees in pixels.
-        pretrained: of a deep one, whether its training begins with the weights learnt on ImageNet.
-        width: channels at half the image's resolution; twice and three times as many below.
-        residual, surprise: whether it sees them.
-        scale: how many times the side of what the VQ-VAE sees it sees of the same square; the grids of the network, and
-            so its cost, stay.
-        detail: whether it sees `local_detail`.
-        channels: of the image, 3 (RGB) or 1.
-        mirror: whether it sees how the image differs from its mirror image, as heads differ little.
-        atlas: whether it sees standard scores against what healthy scans look like at the place (scoring.atlas).
-    """
-
-    width: int = 32
-    residual: bool = True
-    surprise: bool = True
-    scale: int = 1
-    detail: bool = False
-    channels: int = 3
-    mirror: bool = False
-    atlas: bool = False
-    kind: str = "light"
-    size: int = 192
-    pretrained: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("light", "deep"):
-            raise ValueError(f"detective.kind: expected 'light' or 'deep', got {self.kind!r}")
-        if self.size % 32:
-            raise ValueError(f"detective.size: expected a multiple of 32, got {self.size}")
-        if self.scale not in (1, 2):
-            raise ValueError(f"detective.scale: expected 1 or 2, got {self.scale}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"detective.channels: expected 1 or 3, got {self.channels}")
-
-    def seen(self, size: int) -> int:
-        """Side in pixels of the squares it sees where the VQ-VAE sees `size`."""
-        return self.size if self.kind == "deep" else size * self.scale
-
-    @property
-    def cell(self) -> int:
-        """Side, in pixels of what it sees, of a cell of its first grid."""
-        return 2 * self.scale
 
 
 class Detective(nn.Module):
@@ -187,8 +135,16 @@ class DeepDetective(nn.Module):
         Returns:
             (B, S / 8, S / 8) logits of places, and (B,) of images.
         """
-        places, deep = self._places(image if close is None else close)
-        return places, self._verdict(places.flatten(1), deep.mean((2, 3)))
+        places, whole, _ = self.seen(image if close is None else close)
+        return places, whole
+
+    def seen(self, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, of (B, 3, S, S) float32 squares at the detective's size; and (B, F) float32, how they look:
+        mean and standard deviation over places of each of the trunk's features at strides 8 and 16."""
+        places, deep, early = self._places(square)
+        looks = [part.float().flatten(2) for part in early]
+        appearance = torch.cat([figure for part in looks for figure in (part.mean(2), part.std(2))], 1)
+        return places, self._verdict(places.flatten(1), deep.mean((2, 3))), appearance
 
     def windows(self, near: Tensor) -> tuple[Tensor, Tensor]:
         """The same of squares looked at from near, at twice the size: each of nine windows of the detective's own size,
@@ -200,7 +156,7 @@ class DeepDetective(nn.Module):
         Returns:
             (B, 2 S / 8, 2 S / 8) logits of places, and (B, 9) of windows.
         """
-        places, deep = self._places(near)
+        places, deep, _ = self._places(near)
         side, step = places.shape[1] // 2, places.shape[1] // 4
         cells, stride = deep.shape[2] // 2, deep.shape[2] // 4
         means = F.avg_pool2d(deep, cells, stride).flatten(2)
@@ -211,14 +167,15 @@ class DeepDetective(nn.Module):
             found.append(self._verdict(part, means[:, :, number]))
         return places, torch.stack(found, 1)
 
-    def _places(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H / 8, W / 8) logits, and the trunk's last features (B, 1280, H / 32, W / 32) float32."""
+    def _places(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """(B, H / 8, W / 8) logits, the trunk's last features (B, 1280, H / 32, W / 32) float32, and those before at
+        strides 8 and 16."""
         near, middle, deep = self.trunk(image)
         size = near.shape[2:]
         joined = self.near(near)
         for layer, features in ((self.middle, middle), (self.deep, deep)):
             joined = joined + F.interpolate(layer(features), size, mode="bilinear", align_corners=False)
-        return self.place(self.join(joined))[:, 0].float(), deep.float()
+        return self.place(self.join(joined))[:, 0].float(), deep.float(), (near, middle)
 
     def _verdict(self, places: Tensor, mean: Tensor) -> Tensor:
         """(B,) logits from logits of places (B, n) and the mean features (B, 1280)."""
