@@ -39,7 +39,7 @@ def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
     names = [name for name in (rows[0] if rows else {}) if name]
     if "path" not in names or len(names) < 2:
         given = ",".join(names) or "none"
-        raise PixelsleuthError(f"{path}: expected a column path and one a grouping (age, sex, ...), got {given}", "groups")
+        raise PixelsleuthError(f"{path}: expected a column path and one a grouping (age, sex), got {given}", "groups")
     found: dict[str, dict[Path, str]] = {name: {} for name in names if name != "path"}
     for row in rows:
         places = [folder / (row["path"] or "") for folder in (root, path.parent)]
