@@ -30,6 +30,17 @@ def evaluate(
         ),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Columns path and one a grouping (age, sex): false alarms group by group, by source, face size and "
+            "sharpness too.",
+        ),
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="With --groups: put the tables into the model's card, too.")
+    ] = False,
     out: OutOption = None,
     split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
     not_near: Annotated[
@@ -47,6 +58,8 @@ def evaluate(
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
 
+    if card and groups is None:
+        raise PixelsleuthError("--card needs --groups: the CSV that tells of each image which groups it is of")
     detector = Detector.load(model)
     if detector.takes == "volumes":
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
@@ -61,14 +74,27 @@ def evaluate(
         task = shown.add_task("scoring", total=None)
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
-            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs, groups=groups,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
         result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
+    if card:
+        _into_card(Path(model), result.metrics)
     show(result.metrics, Console())
+
+
+def _into_card(folder: Path, metrics: dict[str, Any]) -> None:
+    """Keeps the groups in the model's folder, and writes its card anew. Raises PixelsleuthError where it is no folder
+    of one's own."""
+    from pixelsleuth.reporting.card import save_groups, write_card
+
+    if not (folder / "config.json").is_file():
+        raise PixelsleuthError(f"--card: expected a model folder, got {folder}; a bundled model's card stays as it is")
+    save_groups(folder, metrics["groups"], metrics["data_sha256"])
+    write_card(folder)
 
 
 def _evaluate_volumes(

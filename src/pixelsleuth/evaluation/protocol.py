@@ -16,6 +16,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.face_parts import level_metrics
+from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.evaluation.shortcuts import probe
@@ -52,6 +53,7 @@ def evaluate(
     match_sharpness: bool = False,
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
+    groups: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a detector on two folders of pictures.
@@ -64,11 +66,13 @@ def evaluate(
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
+        groups: CSV by which false alarms are also told group by group (see evaluation.groups).
 
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
+    grouped = read_groups(groups, normal) if groups else None
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
     paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
@@ -116,6 +120,8 @@ def evaluate(
         if not any(case.anomalous == bad for case in cases):
             raise PixelsleuthError("no readable picture", label)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
+    if grouped is not None:
+        measured_all["groups"] = alarms_by_group(cases, grouped)
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
     return Evaluation(measured_all, cases)
