@@ -59,10 +59,9 @@ COMMANDS = {
 MOSTLY, PARTLY = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
 #: The score that verdicts of `faces` rest on.
-DEFAULT = "levelled"
+DEFAULT = "both_tracks"
 SCORES = {
-    DEFAULT: "**both tracks, levelled (default)**",
-    "both_tracks": "both tracks as they are",
+    DEFAULT: "**both tracks (default)**",
     "combined": "codes",
     "detective_views": "detective",
     "text_tail_sum": "Marimont & Tarroni's score",
