@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from experiments.tools.score_pictures import load
 
+from experiments.tools.score_pictures import load
 from pixelsleuth.evaluation.metrics import promised_band
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import digest_of, find_model, load_config

@@ -24,7 +24,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md")
+PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md", "docs/own-pictures.md")
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
 Tree = dict[str, Any]
@@ -51,6 +51,9 @@ COMMANDS = {
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
         "--out RUNS/detectives.json",
+    ),
+    "own_calibration": (
+        "own_calibration.json", "python experiments/studies/own_calibration.py SCORES.npz --out RUNS"
     ),
     "volumes": ("", "see docs/results/volumes.md"),
 }  # fmt: skip
@@ -490,6 +493,18 @@ def limits_rates(results: dict[str, Tree]) -> str:
 
 
 #: A block's name -> the measurements it needs, and what writes it.
+def own_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for name, row in results["own_calibration"].items():
+        if isinstance(row, dict):
+            cells = [f"{percent(row[rate]['mean'])}, {percent(row[rate]['inside'])}" for rate in RATES]
+            by_name = percent(row["0.05"]["by_name"])
+            rows.append(
+                [SOURCES.get(name, name.replace("_", " ")), f"{row['calibrate']}, {row['judged']}", *cells, by_name]
+            )
+    return table(["source", "calibrate, judged", "at 1%", "at 5%", "at 10%", "at 5%, by name"], rows)
+
+
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sees": ((), sees),
     "alarms": (("away_alarms",), alarms_table),
@@ -502,6 +517,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
     "detectives": (("detectives",), detectives_table),
+    "own-calibration": (("own_calibration",), own_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
 }

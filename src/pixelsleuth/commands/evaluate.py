@@ -58,10 +58,12 @@ def evaluate(
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
 
-    if card and groups is None:
-        raise PixelsleuthError("--card needs --groups: the CSV that tells of each image which groups it is of")
+    if card and (groups is None or not (Path(model) / "config.json").is_file()):
+        raise PixelsleuthError("--card needs --groups, and --model a folder of your own: its card is written anew")
     detector = Detector.load(model)
     if detector.takes == "volumes":
+        if groups is not None:
+            raise PixelsleuthError("--groups: of images and videos alone; volumes are not told group by group")
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
@@ -87,12 +89,9 @@ def evaluate(
 
 
 def _into_card(folder: Path, metrics: dict[str, Any]) -> None:
-    """Keeps the groups in the model's folder, and writes its card anew. Raises PixelsleuthError where it is no folder
-    of one's own."""
+    """Keeps the groups in the model's folder, and writes its card anew."""
     from pixelsleuth.reporting.card import save_groups, write_card
 
-    if not (folder / "config.json").is_file():
-        raise PixelsleuthError(f"--card: expected a model folder, got {folder}; a bundled model's card stays as it is")
     save_groups(folder, metrics["groups"], metrics["data_sha256"])
     write_card(folder)
 

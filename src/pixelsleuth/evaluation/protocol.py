@@ -25,11 +25,12 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
+from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import find_inputs
 from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
-from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
+from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.video_layouts import origins_of, read_labels
 
 

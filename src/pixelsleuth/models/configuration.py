@@ -234,7 +234,7 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-        patterns = ["config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS"]
+        patterns = ["config.json", "calibration.json", "*.safetensors", "*.npy", "README.md", "LICENSE-WEIGHTS"]
         try:
             return Path(snapshot_download(text, allow_patterns=patterns)), text
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -246,7 +246,7 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
 def copy_networks(source: Path, target: Path) -> None:
     """Copies what of a model folder does not depend on its calibration: configuration, weights, their licence."""
     for path in sorted(source.iterdir()):
-        if path.name in ("config.json", "LICENSE-WEIGHTS") or path.suffix == ".safetensors":
+        if path.name in ("config.json", "LICENSE-WEIGHTS", "trained_on.npy") or path.suffix == ".safetensors":
             shutil.copyfile(path, target / path.name)
 
 

@@ -12,7 +12,6 @@ from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.origins import least_rate
 
-
 #: False alarms by group, as `evaluate --groups` measured them with the model's present calibration.
 GROUPS_FILE = "groups.json"
 
@@ -65,7 +64,7 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
             f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
             f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
         )
-        lines += _promised(calibration) + _left_out(calibration) + _by_group(folder, calibration)
+        lines += _promised(calibration) + _left_out(calibration) + _by_group(folder)
     licence = folder / "LICENSE-WEIGHTS"
     if licence.is_file():
         lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
@@ -108,7 +107,7 @@ def save_groups(folder: Path, groups: dict[str, Any], data_sha256: str) -> None:
     write_text(folder / GROUPS_FILE, json.dumps(tree, indent=1) + "\n")
 
 
-def _by_group(folder: Path, calibration: Calibration) -> list[str]:
+def _by_group(folder: Path) -> list[str]:
     """Tables of false alarms by group, as Markdown; none where they were measured with another calibration."""
     path = folder / GROUPS_FILE
     if not path.is_file():
@@ -118,8 +117,8 @@ def _by_group(folder: Path, calibration: Calibration) -> list[str]:
         return []
     return [
         "", "## False alarms by group", "",
-        f"Share of untouched images, none of them among the {calibration.count:,} of calibration, that are called "
-        "anomalous, with 95% intervals (Wilson).", *lines_of(tree["groups"]),
+        "Share of untouched images with p at or below the rate, as `evaluate --groups` measured it, with 95% intervals "
+        "(Wilson).", *lines_of(tree["groups"]),
     ]  # fmt: skip
 
 

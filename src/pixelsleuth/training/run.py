@@ -36,7 +36,9 @@ from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.face_edits import SHARES
+from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
@@ -160,7 +162,15 @@ def train(
             save_config(folder, dataclasses.replace(whole, detective=settings.detective))
         if not store.holds_volumes:
             fitted = fit_scores(load_model(folder), store, learned, lambda done, total: None)
+            save_hashes(folder / TRAINED_ON, _hashes(store, rows))
         save_scores(folder, fitted)
+
+
+def _hashes(store: Store, rows: np.ndarray) -> Hashes:
+    """Of the images of `rows`, so that none of them is taken for calibration later."""
+    looks = [perceptual_hash(decode(store.encoded(int(row))).pixels) for row in rows]
+    files = [of_file(sha256) for sha256 in store.table.at("sha256", rows).tolist()]
+    return Hashes(np.array(files, np.uint64), np.array(looks, np.uint64))
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
