@@ -25,6 +25,7 @@ ORDER = (
     "findings",
     "detector",
     "mood",
+    "baselines",
     "evaluation",
     "reporting",
     "demo",
