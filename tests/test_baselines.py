@@ -23,6 +23,7 @@ from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.scored import scored_of
 from pixelsleuth.models.backbone import EfficientNetLite
 from pixelsleuth.records import Box
+from pixelsleuth.scoring.networks import torch_of
 from tests.conftest import shape_picture
 
 
@@ -113,4 +114,4 @@ def test_evaluate_compares_on_the_same_images(shapes: Path, detector: Detector, 
 
 def test_an_unknown_baseline_is_named_with_those_known(detector: Detector) -> None:
     with pytest.raises(PixelsleuthError, match=r"^compare: expected a model folder or one of vae, .*got 'pacore'"):
-        baseline("pacore", detector.model)
+        baseline("pacore", torch_of(detector.scorer).model)

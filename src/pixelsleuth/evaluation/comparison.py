@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,8 +14,8 @@ from pixelsleuth.baselines.registry import ALWAYS, baseline
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
-from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.records import Finding
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, find_images
 from pixelsleuth.sources.inputs import Input
@@ -38,16 +38,27 @@ class Comparison:
             the inputs is scored by baselines fitted on the normal ones of the other half, which then know the source
             of the very images they judge.
         most: normal crops that they are fitted on at most.
+        fitted: the baselines themselves, where they are fitted already; see `fitted_once`.
     """
 
     names: tuple[str, ...]
     normals: Path | None = None
     most: int = MOST_NORMALS
+    fitted: tuple[Baseline, ...] = ()
 
 
-def check_comparison(comparison: Comparison, model: Model) -> None:
+def check_comparison(comparison: Comparison, detector: Detector) -> None:
     """Raises PixelsleuthError for an unknown name or a missing package, before anything is scored."""
-    _made(comparison, model)
+    if not comparison.fitted:
+        _made(comparison, detector)
+
+
+def fitted_once(comparison: Comparison, detector: Detector) -> Comparison:
+    """The comparison with its baselines fitted on its `normals`, for several evaluations."""
+    if comparison.normals is None:
+        raise PixelsleuthError("expected a store or a folder of normal images, got none", "compare_normals")
+    crops = [crop for crop, _ in normal_crops(detector, comparison.normals, comparison.most)]
+    return replace(comparison, fitted=_fitted(comparison, detector, crops, str(comparison.normals)))
 
 
 def compare(
@@ -70,15 +81,15 @@ def compare(
     if any(case.finding.kind != "image" for case in cases):
         raise PixelsleuthError("baselines judge images; expected no video among the inputs", "compare")
     if comparison.normals is not None:
-        crops = [crop for crop, _ in normal_crops(detector, comparison.normals, comparison.most)]
-        _score(detector, cases, _fitted(comparison, detector.model, crops, str(comparison.normals)), maps, given)
+        known = comparison if comparison.fitted else fitted_once(comparison, detector)
+        _score(detector, cases, known.fitted, maps, given)
         return
     units = {unit: number % 2 for number, unit in enumerate(sorted({case.unit for case in cases}))}
     for fold in (0, 1):
         inside = [case for case in cases if units[case.unit] == fold]
         others = [case for case in cases if units[case.unit] != fold and not case.anomalous][: comparison.most]
         crops = [crop for crop, _ in _crops(detector, [given(case.path) for case in others])]
-        _score(detector, inside, _fitted(comparison, detector.model, crops, "the normal inputs"), maps, given)
+        _score(detector, inside, _fitted(comparison, detector, crops, "the normal inputs"), maps, given)
 
 
 def normal_crops(detector: Detector, normals: Path, most: int) -> Iterator[tuple[ComparedCrop, str]]:
@@ -110,17 +121,20 @@ def _crops(detector: Detector, inputs: Sequence[Input]) -> Iterator[tuple[Compar
         yield compared_crop(pixels, sample.main.face.box), sample
 
 
-def _made(comparison: Comparison, model: Model) -> list[Baseline]:
+def _made(comparison: Comparison, detector: Detector) -> list[Baseline]:
+    model = torch_of(detector.scorer).model
     return [baseline(name, model) for name in comparison.names if name not in ALWAYS]
 
 
-def _fitted(comparison: Comparison, model: Model, crops: Sequence[ComparedCrop], where: str) -> list[Baseline]:
+def _fitted(
+    comparison: Comparison, detector: Detector, crops: Sequence[ComparedCrop], where: str
+) -> tuple[Baseline, ...]:
     if len(crops) < 2:
         raise PixelsleuthError(f"{where}: expected at least 2 normal images to fit baselines on, got {len(crops)}")
-    made = _made(comparison, model)
+    made = _made(comparison, detector)
     for one in made:
         one.fit(crops)
-    return made
+    return tuple(made)
 
 
 def _score(

@@ -72,7 +72,7 @@ def evaluate(
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
     if comparison is not None:
-        check_comparison(comparison, detector.model)
+        check_comparison(comparison, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
