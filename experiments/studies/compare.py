@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["ours", "trivial", *BASELINES], help="some of the methods")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--images", type=int, default=600, help="normal crops that baselines are fitted on")
+    parser.add_argument("--steps", type=int, default=0, help="training steps of methods that train; 0: their own")
     parser.add_argument("--pairs", type=int, default=250, help="of dfdc_test")
     parser.add_argument("--edited", type=int, default=60, help="photographs that local edits are made of")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "results/studies/compare.json")
@@ -155,6 +156,8 @@ def measure(method: str, sets: list[str], detector: Detector, options: argparse.
         scorers = {name: trivial(options.work / f"{name}.npz") for name in sets}
     else:
         made = baseline(method, torch_of(detector.scorer).model)
+        if options.steps and hasattr(made, "steps"):
+            made.steps = options.steps
         made.fit([crop for crop, _ in normal_crops(detector, options.normals, options.images)])
         fitting = time.process_time() - began
         print(f"{method}: fitted in {fitting:.0f} CPU s", flush=True)
