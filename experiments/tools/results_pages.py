@@ -22,6 +22,7 @@ from typing import Any
 
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
+from pixelsleuth.scoring.origins import fewest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md", "docs/own-pictures.md")
@@ -497,7 +498,11 @@ def own_table(results: dict[str, Tree]) -> str:
     rows = []
     for name, row in results["own_calibration"].items():
         if isinstance(row, dict):
-            cells = [f"{percent(row[rate]['mean'])}, {percent(row[rate]['inside'])}" for rate in RATES]
+            cells = [
+                f"{percent(row[rate]['mean'])}, {percent(row[rate]['inside'])}"
+                if row["calibrate"] >= fewest(float(rate)) else f"needs {fewest(float(rate))}"
+                for rate in RATES
+            ]  # fmt: skip
             by_name = percent(row["0.05"]["by_name"])
             rows.append(
                 [SOURCES.get(name, name.replace("_", " ")), f"{row['calibrate']}, {row['judged']}", *cells, by_name]

@@ -15,6 +15,7 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
+from pixelsleuth.evaluation.comparison import Comparison, check_comparison, compare
 from pixelsleuth.evaluation.face_parts import level_metrics
 from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
@@ -28,7 +29,7 @@ from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.inputs import Input, find_inputs
 from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.video_layouts import origins_of, read_labels
@@ -55,6 +56,7 @@ def evaluate(
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
     groups: Path | None = None,
+    comparison: Comparison | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a detector on two folders of pictures.
@@ -68,12 +70,15 @@ def evaluate(
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
         groups: CSV by which false alarms are also told group by group (see evaluation.groups).
+        comparison: baselines that are measured beside it, on the same inputs and resamples.
 
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
+    if comparison is not None:
+        check_comparison(comparison, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
-    grouped = read_groups(groups, normal) if groups else None
+    grouped = groups and read_groups(groups, normal)
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
     paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
@@ -93,9 +98,16 @@ def evaluate(
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
     cases: list[ScoredSample] = []
     unreadable: list[str] = []
-    inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
+
+    def given(path: Path) -> Input:
+        return blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path
+
     found = detector.detect_many(
-        inputs, max_false_alarm=0.1, heatmap=want_maps, every_score=True, whole_without_face=True
+        (given(path) for path, _ in paths),
+        max_false_alarm=0.1,
+        heatmap=want_maps,
+        every_score=True,
+        whole_without_face=True,
     )
     for number, ((path, bad), finding) in enumerate(zip(paths, found, strict=True), 1):
         progress(number, len(paths))
@@ -120,9 +132,10 @@ def evaluate(
     for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(case.anomalous == bad for case in cases):
             raise PixelsleuthError("no readable picture", label)
+    if comparison is not None:
+        compare(detector, cases, comparison, maps=want_maps, given=given)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
-    if grouped is not None:
-        measured_all["groups"] = alarms_by_group(cases, grouped)
+    measured_all |= {} if grouped is None else {"groups": alarms_by_group(cases, grouped)}
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
     return Evaluation(measured_all, cases)
@@ -227,6 +240,8 @@ def _metrics(
     scores["baseline_blur"] = np.array([case.probe.blur for case in cases])
     scores["baseline_jpeg_size"] = np.array([case.probe.jpeg_size for case in cases])
     scores["baseline_brightness"] = np.array([case.probe.brightness for case in cases])
+    for name in cases[0].compared:
+        scores[f"baseline_{name}"] = np.array([case.compared[name] for case in cases])
     counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
     normal = ~labels
     p_values = np.array([case.finding.p_value for case in cases], float)
