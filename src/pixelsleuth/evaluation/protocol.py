@@ -78,7 +78,7 @@ def evaluate(
     if comparison is not None:
         check_comparison(comparison, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
-    grouped = groups and read_groups(groups, normal)
+    grouped = None if groups is None else read_groups(groups, normal)
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
     paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
