@@ -4,6 +4,9 @@
     python experiments/studies/away.py edits --model faces      # edits as people make them, by kind and face size
     python experiments/studies/away.py benign --model faces     # whole-picture treatment that is no forgery
 
+`benign --before OLD` judges the same photographs by an earlier model too, such as the one bundled before it knew twelve
+origins: `git archive 30131d6^ src/pixelsleuth/assets/faces | tar -x -C OLD_FOLDER`.
+
 Sources are `faces_world/val` and the reals of `faces_ciplab/val`. The edits are written apart from those that train,
 with shapes from five points alone; each edited picture stands beside its own control, both saved as JPEG 90, and
 against the untouched pictures of other people. Intervals are 95% bootstrap over people. Results go to OUT/away_*.json.
@@ -340,11 +343,18 @@ BENIGN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def benign(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
     photos = photographs(detector, options.count)
-    rows: dict[str, object] = {}
+    before = Detector.load(options.before) if options.before else None
+    rows: dict[str, object] = {} if before is None else {"before_sha256": before.model.sha256}
     for name, change in BENIGN.items():
         _, p = scored(detector, (change(picture) for picture, _ in photos))
+        row: dict[str, object] = {}
+        if before is not None:
+            _, old = scored(before, (change(picture) for picture, _ in photos))
+            # The same photographs: those in which both find a face.
+            both = np.isfinite(p) & np.isfinite(old)
+            p, row = p[both], {"before": interval(old[both] <= 0.05)}
         p = p[np.isfinite(p)]
-        rows[name] = {"0.05": interval(p <= 0.05), "n": len(p)}
+        rows[name] = {"0.05": interval(p <= 0.05), **row, "n": len(p)}
         print(f"{name:20s} {rows[name]}", flush=True)
     return rows
 
@@ -354,6 +364,7 @@ def main() -> None:
     parser.add_argument("what", choices=("alarms", "edits", "benign"))
     parser.add_argument("--model", default="faces")
     parser.add_argument("--count", type=int, default=120, help="photographs that are edited or treated")
+    parser.add_argument("--before", help="benign: an earlier model's folder, judged on the same photographs")
     parser.add_argument("--maps", action="store_true", help="alarms: also count pictures with a coloured region")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     options = parser.parse_args()
