@@ -27,6 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
+from pixelsleuth.evaluation.alarms import false_alarms, share_by_picture
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Face
 from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
@@ -35,7 +36,6 @@ from pixelsleuth.sources.faces import Framing, judged_faces
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
-RATES = (0.01, 0.05, 0.10)
 Photo = tuple[np.ndarray, Face]
 
 
@@ -45,40 +45,11 @@ def sources() -> dict[str, Path]:
     return {folder.name: folder for folder in world} | {"ciplab": DATA / "faces_ciplab/val/real"}
 
 
-def interval(values: np.ndarray, rounds: int = 1000) -> list[float]:
-    """Mean with its 95% bootstrap interval."""
-    generator = np.random.default_rng(0)
-    means = values[generator.integers(len(values), size=(rounds, len(values)))].mean(1)
-    return [round(float(v), 4) for v in (values.mean(), *np.quantile(means, (0.025, 0.975)))]
-
-
 def alarms(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
-    rows: dict[str, object] = {}
-    pooled: list[float] = []
-    for name, folder in sources().items():
-        paths = list(find_images(folder))
-        found = list(detector.detect_many(paths, max_false_alarm=0.05, heatmap=options.maps, restore=False))
-        judged = [f for f in found if f.p_value is not None]
-        p = np.array([f.p_value for f in judged])
-        pooled += p.tolist()
-        row: dict[str, object] = {f"{rate:g}": interval(p <= rate) for rate in RATES}
-        row |= {
-            "judged": len(p),
-            "of": len(paths),
-            "unsure": round(np.mean([f.verdict == "unsure" for f in judged]), 4),
-        }
-        if options.maps:
-            row["coloured"] = interval(np.array([bool(f.regions) for f in judged]))
-        names = judged[0].scores
-        row["mean_scores"] = {
-            k: round(float(np.mean([f.scores[k] for f in judged])), 3)
-            for k in ("combined", "detective_views", "both_tracks") if k in names
-        }  # fmt: skip
-        rows[name] = row
-        print(f"{name:20s} {row}", flush=True)
-    rows["pooled"] = {f"{rate:g}": interval(np.array(pooled) <= rate) for rate in RATES}
-    print(f"{'pooled':20s} {rows['pooled']}", flush=True)
-    return rows
+    pictures = {name: list(find_images(folder)) for name, folder in sources().items()}
+    return false_alarms(
+        detector, pictures, maps=options.maps, progress=lambda name, row: print(f"{name:20s} {row}", flush=True)
+    )
 
 
 # --- edits as people make them; not those of pixelsleuth.sources.face_edits ---
@@ -352,9 +323,9 @@ def benign(detector: Detector, options: argparse.Namespace) -> dict[str, object]
             _, old = scored(before, (change(picture) for picture, _ in photos))
             # The same photographs: those in which both find a face.
             both = np.isfinite(p) & np.isfinite(old)
-            p, row = p[both], {"before": interval(old[both] <= 0.05)}
+            p, row = p[both], {"before": share_by_picture(old[both] <= 0.05)}
         p = p[np.isfinite(p)]
-        rows[name] = {"0.05": interval(p <= 0.05), **row, "n": len(p)}
+        rows[name] = {"0.05": share_by_picture(p <= 0.05), **row, "n": len(p)}
         print(f"{name:20s} {rows[name]}", flush=True)
     return rows
 

@@ -214,8 +214,8 @@ def first_of_each(pictures: Pictures, count: int) -> list[int]:
 
 
 def under_attack(detector: Detector, pictures: Pictures, number: int, steps: int) -> list[list[float]]:
-    """[score, p] at each of `EPS` of a picture: of a normal one the score shall rise, of an altered one fall. Empty where
-    no face is found."""
+    """[score, p] of a picture at each of `EPS`: a normal one's score shall rise, an altered one's fall. Empty without a
+    face."""
     pixels = read_picture(pictures.paths[number]).pixels
     try:
         made = Attack(detector).attacked(pixels, not pictures.anomalous[number], EPS, steps)

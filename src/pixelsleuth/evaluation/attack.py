@@ -23,12 +23,11 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.records import Box
-from pixelsleuth.scoring.scorer import centre_of
+from pixelsleuth.scoring.measurements import centre_of, centre_smoothness
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.settings import BOTH_TRACKS, CENTRE_SMOOTHNESS, DETECTIVE, DETECTIVE_NEAR, TWO_WAY
 from pixelsleuth.sources.faces import Framing, cut_views, main_face
 
-#: Floor of a mean squared Laplacian, as `scoring.complexity.local_sharpness` has it.
-NOTHING = 1e-6
 #: What the default score of face models takes from the codes.
 _CODES = (f"{TWO_WAY}_local_max", f"{TWO_WAY}_mean_nll", CENTRE_SMOOTHNESS)
 
@@ -48,7 +47,7 @@ class Attack:
     """Against one detector."""
 
     def __init__(self, detector: Detector) -> None:
-        model, settings = detector.model, detector.scorer.settings
+        model, settings = torch_of(detector.scorer).model, detector.scorer.settings
         prior = copy.deepcopy(model.priors.get("pixelsnail"))
         parts = {f"{name}_adjusted" for name in _CODES}
         if not isinstance(model.detective, DeepDetective) or not isinstance(prior, PixelSNAIL) or prior.embed is None:
@@ -111,8 +110,9 @@ class Attack:
         back, _ = self._surprise(square.flip(3))
         nll, entropy = ((a + b.flip(2)) / 2 for a, b in zip(there, back, strict=True))
         local = F.avg_pool2d((nll - entropy)[:, None], 3, stride=1).amax()
-        decoded = self.model.vqvae.decoded(values, None).clamp(0, 1)
-        parts = zip(_CODES, (local, nll.mean(), _smoothness(decoded)), strict=True)
+        decoded = self.model.vqvae.decoded(values).clamp(0, 1)
+        smoothness = centre_smoothness(decoded.mean(1), centre_of((nll.shape[1], nll.shape[2])))[0].float()
+        parts = zip(_CODES, (local, nll.mean(), smoothness), strict=True)
         return torch.stack([value / self.spread[name] for name, value in parts]).sum() / len(_CODES) ** 0.5
 
     def _surprise(self, square: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
@@ -148,13 +148,3 @@ class Attack:
         drawn = F.avg_pool2d(drawn, fine)
         exact = torch.from_numpy(view.astype(np.float32) / 255).permute(2, 0, 1)[None]
         return drawn + (exact - drawn).detach()
-
-
-def _smoothness(decoded: Tensor) -> Tensor:
-    """How much smoother the centre of (1, 3, H, W) in [0, 1] is than its rim, as the program measures it."""
-    luma = F.pad(decoded.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
-    cell = decoded.shape[2] // 16
-    sharpness = (F.avg_pool2d((around - 4 * luma[..., 1:-1, 1:-1]) ** 2, cell)[0, 0] + NOTHING).log()
-    centre = torch.from_numpy(centre_of((sharpness.shape[0], sharpness.shape[1])))
-    return sharpness[~centre].mean() - sharpness[centre].mean()
