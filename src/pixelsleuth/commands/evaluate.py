@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import OutOption, bar
+from pixelsleuth.commands.terminal import OutOption, bar, hold
 from pixelsleuth.errors import PixelsleuthError
 
 
 def evaluate(
+    context: typer.Context,
     anomalous: Annotated[
         Path | None, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")
     ] = None,
@@ -60,6 +61,7 @@ def evaluate(
     ] = Path("data"),
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
+    hold(context, out)
     if protocol is not None:
         if normal is not None or anomalous is not None:
             raise PixelsleuthError("--protocol says which data are judged; leave --normal and --anomalous out")
