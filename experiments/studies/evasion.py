@@ -192,7 +192,10 @@ def run(options: argparse.Namespace) -> None:
         for kind, change in changes.items():
             if kind not in rows:
                 found = judged(detector, pictures, change, every_score=False)
-                rows[kind] = {"score": found.table.scores["both_tracks"].tolist(), "p": found.p_values.tolist()}
+                rows[kind] = {
+                    "score": found.table.scores[detector.calibration.score].tolist(),
+                    "p": found.p_values.tolist(),
+                }
                 rows[kind]["no_face"] = found.no_face
                 write_text(file, json.dumps(raw))
                 print(name, kind, flush=True)
@@ -236,12 +239,12 @@ def summary(raw: Raw, chosen: dict[str, Pictures], detector: Detector) -> Raw:
         for kind, table in tables.items():
             shares = table.summary()
             mixed = np.where(
-                pictures.anomalous, table.table.scores["both_tracks"], tables["untouched"].table.scores["both_tracks"]
+                pictures.anomalous, table.table.scores["default"], tables["untouched"].table.scores["default"]
             )
             rows[kind] = {
                 "found": {f"{rate:g}": shares["found"][f"{rate:g}"] for rate in RATES},
                 "false_alarm": {f"{rate:g}": shares["false_alarm"][f"{rate:g}"] for rate in RATES},
-                "auroc": shares["scores"]["both_tracks"]["auroc"],
+                "auroc": shares["scores"]["default"]["auroc"],
                 "auroc_against_untouched": metrics.interval(
                     metrics.auroc(metrics.image_counts(mixed, pictures.anomalous, weights))
                 ),
@@ -256,7 +259,7 @@ def summary(raw: Raw, chosen: dict[str, Pictures], detector: Detector) -> Raw:
 
 def _judged(pictures: Pictures, row: Raw) -> Judged:
     table = Scored(
-        [str(p) for p in pictures.paths], pictures.anomalous, pictures.units, {"both_tracks": np.array(row["score"])}
+        [str(p) for p in pictures.paths], pictures.anomalous, pictures.units, {"default": np.array(row["score"])}
     )
     return Judged(table, np.array(row["p"]), row["no_face"])
 

@@ -4,7 +4,8 @@ pixels of the picture, within eps grey levels of it.
 The attacker knows everything: the face's square, every network, every weight of the score. The forward pass is the
 program's own, rounding and scaling included; the gradient goes round what has none: through scaling by a bilinear copy
 of it (BPDA, Athalye et al. 2018), through the codes by the softmax of distances to the codebook in place of the
-nearest entry (straight-through), and past the adjustment for complexity, which is taken for a constant.
+nearest entry (straight-through), and past the adjustment for complexity and the levelling by look, which are taken for
+constants.
 """
 
 from __future__ import annotations

@@ -184,13 +184,19 @@ def _without_folder(tree: Any, folders: tuple[str, ...]) -> Any:
     return tree
 
 
-def _at(tree: Any, name: str, protocol: str) -> Any:
-    """The value at a dotted name; a rate such as 0.05 has a dot of its own, so the longest key that fits is taken."""
+def _at(tree: Any, name: str, protocol: str, parent: Mapping[str, Any] | None = None) -> Any:
+    """The value at a dotted name; a rate such as 0.05 has a dot of its own, so the longest key that fits is taken. Of
+    scores and maps `default` is the one that what stands beside them calls so."""
+    parent = parent or {}
     if not name:
         return tree
+    for what in ("score", "map"):
+        # The default is told by what was measured: it is another where a model is calibrated otherwise.
+        if name.startswith("default.") and isinstance(tree, dict) and parent.get(f"default_{what}") in tree:
+            return _at(tree[parent[f"default_{what}"]], name.removeprefix("default."), protocol)
     for key in sorted(tree, key=len, reverse=True) if isinstance(tree, dict) else ():
         if name == key or name.startswith(f"{key}."):
-            return _at(tree[key], name[len(key) + 1 :], protocol)
+            return _at(tree[key], name[len(key) + 1 :], protocol, tree)
     raise PixelsleuthError(f"{protocol}.yaml: metrics: nothing was measured that is called {name!r}")
 
 
