@@ -47,6 +47,7 @@ COMMANDS = {
         "--text-pairs 0 --out RUNS/ciplab",
     ),
     "left_out": ("", "pixelsleuth info faces"),
+    "levelling": ("levelling/levelling.json", "python experiments/studies/levelling.py --out RUNS/levelling"),
     "detectives": (
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
@@ -59,9 +60,10 @@ COMMANDS = {
 MOSTLY, PARTLY = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
 #: The score that verdicts of `faces` rest on.
-DEFAULT = "both_tracks"
+DEFAULT = "levelled"
 SCORES = {
-    DEFAULT: "**both tracks (default)**",
+    DEFAULT: "**both tracks, levelled (default)**",
+    "both_tracks": "both tracks as they are",
     "combined": "codes",
     "detective_views": "detective",
     "text_tail_sum": "Marimont & Tarroni's score",
@@ -422,6 +424,27 @@ def home_table(results: dict[str, Tree]) -> str:
     return table(["promised", "called anomalous", "where 95% of such measurements would lie"], rows)
 
 
+def levelling_table(results: dict[str, Tree]) -> str:
+    """Scores ranked as they are beside levelled ones."""
+    rows = []
+    for name, row in sorted(results["levelling"]["sets"].items(), key=lambda item: LEVELLED_SETS.index(_kind(item[0]))):
+        kind = _kind(name)
+        told = SOURCES.get(name.removeprefix(kind), name.removeprefix(kind))
+        label = {"left/": "{}, left out", "home/": "{}, calibrated on", "fake/": "{}: **altered, found**"}
+        words = label.get(kind, "**{}**").format(told)
+        cells = [", ".join(percents(triple) for triple in row[which]) for which in ("pooled", "levelled")]
+        rows.append([words, str(row["images"]), *cells])
+    return table(["images", "number", "ranked as they are: at 1%, 5%, 10%", "levelled"], rows)
+
+
+#: Kinds of sets in the table of levelling, in its order.
+LEVELLED_SETS = ("left/", "", "home/", "fake/")
+
+
+def _kind(name: str) -> str:
+    return next((kind for kind in LEVELLED_SETS if kind and name.startswith(kind)), "")
+
+
 def benign_table(results: dict[str, Tree]) -> str:
     rows = [
         [name, str(row["n"]), percents(widened(row["0.05"], row["n"]))] for name, row in results["away_benign"].items()
@@ -501,6 +524,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
+    "levelling": (("levelling",), levelling_table),
     "detectives": (("detectives",), detectives_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
