@@ -32,7 +32,7 @@ from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import Volume, read_volume
 
 #: Subjects that each change is made of.
-SUBJECTS = 4
+SUBJECTS = 3
 Made = tuple[np.ndarray, np.ndarray]
 PLAIN_AFFINE = np.eye(4)
 
@@ -106,10 +106,8 @@ def sets(data: Path) -> Iterator[tuple[str, str, list[tuple[np.ndarray, np.ndarr
     yield "judged", "its own kind, healthy, test subjects", own
     pasted = []
     for number, (values, affine) in enumerate(own):
-        for turn in range(2):
-            kind = KINDS[(2 * number + turn) % len(KINDS)]
-            generator = np.random.default_rng((number, turn))
-            pasted.append((with_lesion(values, kind, SUBTLETIES[turn], generator)[0], affine))
+        kind, subtlety = KINDS[number % len(KINDS)], SUBTLETIES[number % 2]
+        pasted.append((with_lesion(values, kind, subtlety, np.random.default_rng(number))[0], affine))
     yield "judged", "the same, an anomaly pasted in", pasted
     for expected, changes in (("judged", MILD), ("refused", FOREIGN)):
         for name, change in changes.items():

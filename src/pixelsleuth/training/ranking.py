@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles, slice_name
+from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import parts_of, within
-from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scanlooks import MODEL_TRAITS, SCAN_TRAITS, model_traits
 from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores
@@ -151,7 +151,7 @@ def _traits(scorer: Scorer, store: Store, rows: np.ndarray, found: Scores) -> np
     if "traits" not in store.table:
         return None
     of_model = model_traits(
-        store.pixels(rows), store.inside(rows), store.table["position"][rows], scorer.atlas, found.scores["mean_nll"],
+        store.pixels(rows), store.inside(rows), store.table["position"][rows], scorer.networks.atlas, found.scores["mean_nll"],
         found.maps["reconstruction"],
     )  # fmt: skip
     return np.concatenate([store.table["traits"][rows[0]], of_model])
