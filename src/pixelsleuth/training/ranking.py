@@ -151,8 +151,8 @@ def _traits(scorer: Scorer, store: Store, rows: np.ndarray, found: Scores) -> np
     if "traits" not in store.table:
         return None
     of_model = model_traits(
-        store.pixels(rows), store.inside(rows), store.table["position"][rows], scorer.networks.atlas, found.scores["mean_nll"],
-        found.maps["reconstruction"],
+        store.pixels(rows), store.inside(rows), store.table["position"][rows], scorer.networks.atlas,
+        found.scores["mean_nll"], found.maps["reconstruction"],
     )  # fmt: skip
     return np.concatenate([store.table["traits"][rows[0]], of_model])
 
