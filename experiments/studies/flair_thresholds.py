@@ -4,7 +4,8 @@
     python experiments/studies/flair_thresholds.py DATA/brain_lgg_flair OUT --split val
     python experiments/studies/flair_thresholds.py DATA/brain_lgg_flair OUT --split test
 
-Slices, head, pooling and resampling by patient are those of `evaluate`; thresholds of test come from OUT/flair_val.json.
+Slices, head, pooling and resampling by patient are those of `evaluate`; thresholds of test come from
+OUT/flair_val.json.
 """
 
 from __future__ import annotations

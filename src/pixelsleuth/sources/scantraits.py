@@ -13,8 +13,12 @@ from pixelsleuth.sources.volumes import Volume, voxel_sizes_of
 
 #: Distinct values that count: with more a scan is no map of labels, whatever its type.
 MOST_LEVELS = 64
+#: Distance from the median, in interquartile ranges, beyond which it says no more.
+MOST_TAIL = 20.0
 #: Slices that are looked at, evenly spaced.
 MOST_SLICES = 32
+#: Likeness is that of the best quarter of slices: a large lesion changes many, another kind of scan all.
+BEST = 0.75
 #: A slice is looked at where it has at least this share of the largest slice's tissue: the ends of a head are small.
 LARGE = 0.3
 
@@ -32,17 +36,16 @@ INPUT_TRAITS = {
         "it has few grey levels, as a map of labels has", "it has more grey levels", 0.5, lambda v: f"{2**v:.0f}"
     ),
     "dark_tail": Trait(
-        "it has less dark tissue", "it has more dark tissue (another sequence, or another preparation)", 0.4
+        "it has less dark tissue", "it has more dark tissue (another sequence, or another preparation)", 0.3
     ),
     "bright_tail": Trait(
-        "it has less bright tissue", "it has more bright tissue (another sequence, or the skull is on)", 0.4
+        "it has less bright tissue", "it has more bright tissue (another sequence, or the skull is on)", 0.3
     ),
-    "brightest": Trait("its brightest tissue is darker", "its brightest tissue is brighter (is the skull on?)", 0.8),
     "skew": Trait("its greys lean the other way", "its greys lean to the bright side", 0.15),
     "sharpness": Trait("it is blurrier", "it is sharper", 0.8),
     "noise": Trait("it has less noise", "it has more noise", 0.5),
-    "symmetry": Trait("left and right are less alike (is it turned?)", "left and right are more alike", 0.05),
-    "neighbours": Trait("neighbouring slices are less alike", "neighbouring slices are more alike", 0.05),
+    "symmetry": Trait("left and right are less alike (is it turned?)", "left and right are more alike", 0.12),
+    "neighbours": Trait("neighbouring slices are less alike", "neighbouring slices are more alike", 0.08),
 }
 
 
@@ -97,28 +100,33 @@ def _air(values: np.ndarray, head: np.ndarray) -> float:
     return (float(np.quantile(outside, 0.95)) - low) / (middle - low)
 
 
-def _shape_of(values: np.ndarray) -> tuple[float, float, float, float]:
-    """Of the head's values: 5th, 95th and 99.5th percentile from the median, in interquartile ranges, and Bowley's skew
-    of the quartiles, -1 to 1. A few lesions hardly move them."""
-    dark, quarter, middle, three_quarters, bright, brightest = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95, 0.995))
-    spread = max(float(three_quarters - quarter), 1e-6 * max(1.0, abs(float(middle))))
-    skew = float(three_quarters + quarter - 2 * middle) / spread
-    return float(middle - dark) / spread, float(bright - middle) / spread, float(brightest - middle) / spread, skew
+def _shape_of(values: np.ndarray) -> tuple[float, float, float]:
+    """Of the head's values: how far its darker and its brighter tissue lie from the median on average, in interquartile
+    ranges, and Bowley's skew of the quartiles, -1 to 1. The extreme twentieths, where lesions are, do not count."""
+    ordered = np.sort(values.astype(np.float64))
+    quarter, middle, three_quarters = (float(v) for v in np.quantile(ordered, (0.25, 0.5, 0.75)))
+    ends = [round(share * len(ordered)) for share in (0.05, 0.25, 0.75, 0.95)]
+    spread = max(three_quarters - quarter, 1e-6 * max(1.0, abs(middle)))
+    dark = (middle - float(ordered[ends[0] : max(ends[0] + 1, ends[1])].mean())) / spread
+    bright = (float(ordered[ends[2] : max(ends[2] + 1, ends[3])].mean()) - middle) / spread
+    # A map of labels may have no spread at all.
+    return min(dark, MOST_TAIL), min(bright, MOST_TAIL), (three_quarters + quarter - 2 * middle) / spread
 
 
 def _looks(cut: Slices) -> tuple[float, float, float, float]:
-    """Medians over slices: logarithms of sharpness and noise in standard scores, likeness of the halves, and of
-    neighbours."""
+    """Logarithms of sharpness and noise in standard scores, medians over slices; likeness of the halves, and of
+    neighbours, in the best slices."""
     numbers = looked_at(cut.inside)
     scores = cut.pixels[numbers, ..., 0].astype(np.float32) * ((HIGHEST - LOWEST) / 255)
     inside = cut.inside[numbers]
     found = [
         (*_texture(one, within), correlation(*_halves(one, within))) for one, within in zip(scores, inside, strict=True)
     ]
-    sharpness, noise, symmetry = np.nanmedian(np.array(found), 0).tolist()
+    sharpness, noise, _ = np.nanmedian(np.array(found), 0).tolist()
+    symmetry = float(np.nanquantile(np.array(found)[:, 2], BEST))
     every = cut.pixels[..., 0].astype(np.float32)
     near = [correlation(every[k], every[k + 1]) for k in numbers if k + 1 < len(every)]
-    return sharpness, noise, symmetry, float(np.nanmedian(near)) if near else float("nan")
+    return sharpness, noise, symmetry, float(np.nanquantile(near, BEST)) if near else float("nan")
 
 
 def _texture(image: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
