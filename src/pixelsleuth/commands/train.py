@@ -38,6 +38,7 @@ def train(
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
     from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.sources.shards import holds_store
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
@@ -45,7 +46,7 @@ def train(
     with needs_extra("train", "train"):
         from pixelsleuth.training.run import train as run
 
-    if store.is_dir():
+    if store.is_dir() and not holds_store(store):
         preset = "scans" if preset == "fast" else preset
         store = _prepared(store, folder, resolve(preset, config, overrides).vqvae.size)
     with Store(store) as opened:
