@@ -25,14 +25,16 @@ from scipy import ndimage, stats
 
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.records import Finding
+from pixelsleuth.scoring.scanlooks import MODEL_TRAITS
 from pixelsleuth.scoring.scorer import PLAIN
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.phantoms import phantom, with_lesion
+from pixelsleuth.sources.scantraits import scan_traits
 from pixelsleuth.sources.volume_preparation import find_volumes
 from pixelsleuth.sources.volumes import Volume, read_volume
 
 #: Subjects that each change is made of.
-SUBJECTS = 3
+SUBJECTS = 2
 Made = tuple[np.ndarray, np.ndarray]
 PLAIN_AFFINE = np.eye(4)
 
@@ -127,18 +129,25 @@ def _read(path: Path) -> Made:
 
 
 def judged(detector: Detector, values: np.ndarray, affine: np.ndarray, folder: Path) -> tuple[str, list[str]]:
-    """The verdict, and the differences that its reason names."""
+    """The verdict, and the differences that its reason names. A scan whose file alone is of another kind is refused
+    whatever the networks say, so that they need not be asked."""
     path = folder / "scan.nii"
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
     sample = detector.read(path)
     if isinstance(sample, Finding):
         return "unreadable", [sample.reason["code"] if sample.reason else ""]
-    scores = detector.score([sample], PLAIN)
-    (found,) = detector.judge([sample], scores, Rule(0.1, doubt=False))
-    if found.reason is None:
-        return found.verdict, []
-    told = found.reason["sentence"].split("is in it: ")[-1].split("; make a model")[0]
-    return found.verdict, [re.sub(r" \(.*", "", part) for part in re.split(r", (?=[a-z])(?![^(]*\))", told)]
+    usual = detector.calibration.typicality
+    assert usual is not None, "expected a model that knows what its scans are like"
+    of_file = np.concatenate([scan_traits(sample.volume, sample.slices), np.full(len(MODEL_TRAITS), np.nan)])
+    reason = usual.reason(of_file)
+    verdict = "not_applicable"
+    if reason is None or not usual.far(of_file):
+        (found,) = detector.judge([sample], detector.score([sample], PLAIN), Rule(0.1, doubt=False))
+        verdict, reason = found.verdict, found.reason
+    if reason is None:
+        return verdict, []
+    told = reason["sentence"].split("is in it: ")[-1].split("; make a model")[0]
+    return verdict, [re.sub(r" \(.*", "", part) for part in re.split(r", (?=[a-z])(?![^(]*\))", told)]
 
 
 def row_of(expected: str, name: str, found: list[tuple[str, list[str]]]) -> dict[str, object]:
