@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import overlay, shrunk
+from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.sources.slices import picture_of
 from pixelsleuth.sources.volumes import Volume, in_ras, voxel_sizes_of
 
@@ -108,7 +108,10 @@ def sheet(scan: ScanView) -> np.ndarray:
     tiles = []
     for k in shown:
         grey = np.repeat(np.ascontiguousarray(picture_of(scan.grey, int(k)))[..., None], 3, 2)
-        one = shrunk(overlay(grey, np.ascontiguousarray(picture_of(scan.excess, int(k)))), TILE)
+        one = overlay(grey, np.ascontiguousarray(picture_of(scan.excess, int(k))))
+        scale = TILE / max(one.shape[:2])
+        size = (max(1, round(one.shape[1] * scale)), max(1, round(one.shape[0] * scale)))
+        one = cv2.resize(one, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         tile = np.zeros((TILE, TILE, 3), np.uint8)
         top, left = (TILE - one.shape[0]) // 2, (TILE - one.shape[1]) // 2
         tile[top : top + one.shape[0], left : left + one.shape[1]] = one
