@@ -59,8 +59,8 @@ def test_the_whole_way_on_phantoms(small: None, tmp_path: Path) -> None:
     assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
     assert np.asarray(nibabel.load(path.parents[1] / "mask" / path.name).dataobj).any()
     settings = TINY_SCANS | {
-        "vqvae_stage": {"epochs": 6, "precision": "32-true"}, "prior_stage": {"epochs": 3, "precision": "32-true"},
-        "detective_stage": {"epochs": 3, "batch": 16, "precision": "32-true"}, "pairs": 100,
+        "vqvae_stage": {"epochs": 4, "precision": "32-true"}, "prior_stage": {"epochs": 2, "precision": "32-true"},
+        "detective_stage": {"epochs": 3, "batch": 16, "precision": "32-true"}, "pairs": 80,
         "priors": TINY_SCANS["priors"][:1], "vae_stage": {"epochs": 0},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings))

@@ -16,7 +16,9 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import resources
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel
@@ -128,12 +130,21 @@ def _read(path: Path) -> Made:
     return volume.values.astype(float), PLAIN_AFFINE
 
 
-def judged(detector: Detector, values: np.ndarray, affine: np.ndarray, folder: Path) -> tuple[str, list[str]]:
+@cache
+def loaded(model: str) -> Detector:
+    """One a process."""
+    return Detector.load(model)
+
+
+def judged(item: tuple[str, Made]) -> tuple[str, list[str]]:
     """The verdict, and the differences that its reason names. A scan whose file alone is of another kind is refused
     whatever the networks say, so that they need not be asked."""
-    path = folder / "scan.nii"
-    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
-    sample = detector.read(path)
+    model, (values, affine) = item
+    detector = loaded(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scan.nii"
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
+        sample = detector.read(path)
     if isinstance(sample, Finding):
         return "unreadable", [sample.reason["code"] if sample.reason else ""]
     usual = detector.calibration.typicality
@@ -168,14 +179,15 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    detector = Detector.load(options.model)
+    detector = loaded(options.model)
     rows = []
     print("| expected | scans | n | judged | unsure | refused | told in all [95%] | because |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory(dir=options.out.parent) as folder:
+    with get_context("spawn").Pool(options.workers) as pool:
         for expected, name, volumes in sets(options.data):
-            row = row_of(expected, name, [judged(detector, *one, Path(folder)) for one in volumes])
+            row = row_of(expected, name, pool.map(judged, [(options.model, one) for one in volumes], 1))
             rows.append(row)
             share, low, high = row["told"]  # type: ignore[misc]
             cells = [expected, name, *(row[key] for key in ("n", "judged", "unsure", "refused"))]

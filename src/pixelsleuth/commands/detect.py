@@ -162,7 +162,7 @@ def detect(
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
-    _together(account, max_false_alarm, fdr, out)
+    _together(account, rate, fdr, out)
     if leftovers:
         say(_left_out(leftovers))
     if path is not None and out is not None:
