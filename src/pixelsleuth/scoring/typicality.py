@@ -105,7 +105,8 @@ class Typicality:
         low, high = middle - self.limit * below, middle + self.limit * above
         # What bounds it: of a value that is too low the lowest that is usual.
         bound = low if value < middle else high
-        return f"{word} ({trait.told(value)}, there up to {trait.told(bound)})"
+        limit = "up to" if not self.of_scans else "at least" if value < middle else "at most"
+        return f"{word} ({trait.told(value)}, there {limit} {trait.told(bound)})"
 
     def as_tree(self) -> dict[str, Any]:
         """As JSON has it: not a number is null."""
