@@ -1,4 +1,4 @@
-"""The figures of README.md, docs/results/faces.md and docs/limits.md, from the measurements in results/.
+"""The figures of README.md, docs/results/ and docs/limits.md, from the measurements in results/.
 
     python experiments/tools/results_pages.py collect RUNS    # what the pages need of what was measured, into results/
     python experiments/tools/results_pages.py                 # fill the marked blocks of the pages
@@ -24,7 +24,10 @@ from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md")
+PAGES = (
+    "README.md", "docs/results/faces.md", "docs/results/volumes.md", "docs/limits.md", "docs/protocols.md",
+    "docs/results/evasion.md", "docs/results/reliability.md",
+)  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
 Tree = dict[str, Any]
@@ -48,13 +51,27 @@ COMMANDS = {
     ),
     "left_out": ("", "pixelsleuth info faces"),
     "levelling": ("levelling/levelling.json", "python experiments/studies/levelling.py --out RUNS/levelling"),
+    "protocols": ("", "pixelsleuth evaluate --protocol NAME --data DATA --out RUNS/protocols/NAME"),
+    "evasion": (
+        "evasion/evasion.json",
+        "python experiments/studies/evasion.py run --count 24 --attacked 6 --steps 3 --out RUNS/evasion",
+    ),
+    "kills": ("kills/kills.json", "python experiments/benchmarks/kills.py --kills 50 --out RUNS/kills"),
     "detectives": (
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
         "--out RUNS/detectives.json",
     ),
     "volumes": ("", "see docs/results/volumes.md"),
+    "foreign_scans": (
+        "foreign_scans.json", "python experiments/studies/foreign_scans.py brain_t1 DATA RUNS"
+    ),
+    "flair_thresholds": (
+        "flair_test.json", "python experiments/studies/flair_thresholds.py DATA/brain_lgg_flair RUNS --split test"
+    ),
 }  # fmt: skip
+#: Measurements of another model than `faces`; "": of none.
+MODELS = {"foreign_scans": "brain_t1", "flair_thresholds": "", "volumes": ""}
 
 #: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
 MOSTLY, PARTLY = 0.85, 0.65
@@ -124,6 +141,7 @@ WITHOUT = {
     "web_gender": "web portraits",
     "expressions": "expressions in grey",
 }
+SETS = {"local": "local edits", "ciplab": "CIPLAB", "dfdc": "DFDC's swaps"}
 RATES = ("0.01", "0.05", "0.1")
 LEVELS = ("easy", "mid", "hard")
 
@@ -137,20 +155,52 @@ def collect(runs: Path, results: Path) -> None:
     Raises:
         SystemExit: figures of more than one model, or of another than the bundled one.
     """
-    calibration = json.loads((find_model("faces")[0] / "calibration.json").read_text(encoding="utf-8"))
-    sha256 = calibration["model_sha256"]
-    trees: dict[str, Tree] = {"left_out": calibration}
+    trees: dict[str, Tree] = {"left_out": calibration_of("faces")}
     for name, (file, _) in COMMANDS.items():
         if file and (runs / file).is_file():
             trees[name] = json.loads((runs / file).read_text(encoding="utf-8"))
     for name, tree in trees.items():
-        known = set(_found(tree, "model_sha256"))
+        known, sha256 = set(_found(tree, "model_sha256")), sha256_of(name)
         if known - {sha256}:
             sys.exit(f"{runs / COMMANDS[name][0]}: expected figures of the bundled model {sha256[:12]}, got {known}")
-        kept = {"model_sha256": sha256} | REDUCERS.get(name, lambda whole: whole)(tree)
+        kept = ({"model_sha256": sha256} if sha256 else {}) | REDUCERS.get(name, lambda whole: whole)(tree)
         results.mkdir(exist_ok=True)
         write_text(results / f"{name}.json", _compact(json.dumps(kept, indent=1)) + "\n")
         print(f"{name}: written" + ("" if known or name == "detectives" else ", of which model the run does not say"))
+
+
+def calibration_of(model: str) -> Tree:
+    found: Tree = json.loads((find_model(model)[0] / "calibration.json").read_text(encoding="utf-8"))
+    return found
+
+
+def sha256_of(name: str) -> str:
+    """Of the bundled model that a measurement is of; "" where it is of none."""
+    model = MODELS.get(name, "faces")
+    return str(calibration_of(model)["model_sha256"]) if model else ""
+
+
+def collect_protocols(runs: Path, results: Path) -> None:
+    """Writes results/protocols.json: what RUNS/protocols/NAME/metrics.json says of each protocol; what was known of
+    those that were not run stays.
+
+    Raises:
+        SystemExit: a protocol that was run on other data than the published.
+    """
+    path = results / "protocols.json"
+    known: Tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for file in sorted(runs.glob("protocols/*/metrics.json")):
+        about = json.loads(file.read_text(encoding="utf-8"))["protocol"]
+        if about["published_data"] is False:
+            sys.exit(f"{file}: measured on other data than the protocol's; see docs/protocols.md")
+        # The second run stands beside the first, in NAME.again.
+        again = file.parent.with_name(f"{file.parent.name}.again") / file.name
+        about["runs_equal"] = again.read_bytes() == file.read_bytes() if again.is_file() else None
+        if not file.parent.name.endswith(".again"):
+            known[about["name"]] = about
+            print(f"protocol {about['name']}: written")
+    if known:
+        write_text(path, _compact(json.dumps(known, indent=1)) + "\n")
 
 
 def _compact(text: str) -> str:
@@ -316,6 +366,28 @@ def _sees_volumes(volumes: Tree) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def foreign_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for row in results["foreign_scans"]["rows"]:
+        told = percents([row["told"][0], *row["told"][1:]])
+        counts = [str(row[key]) for key in ("n", "judged", "unsure", "refused")]
+        rows.append([row["name"], row["expected"], *counts, told, "; ".join(row["because"])])
+    head = ["scans", "should be", "n", "judged", "`unsure`", "refused", "not judged, [95%]", "what differs, most often"]
+    return table(head, rows)
+
+
+def flair_table(results: dict[str, Tree]) -> str:
+    found = results["flair_thresholds"]
+    names = {"baseline_brightness": "brightness", "baseline_equalised": "brightness, histogram equalised"}
+    rows = [
+        [names[name], *(interval(row[key]) for key in ("ap", "auroc", "dsc")), number(row["dsc_best"][0])]
+        for name, row in found["pixel"].items()
+    ]
+    less = found["equalised_minus_brightness"]
+    rows.append(["the latter minus the former", *(interval(less[key]) for key in ("ap", "auroc", "dsc")), ""])
+    return table([f"{found['n_patients']} patients", "pixel AP", "pixel AUROC", "DSC", "best DSC"], rows)
+
+
 def alarms_table(results: dict[str, Tree]) -> str:
     alarms = results["away_alarms"]
     rows = []
@@ -446,11 +518,79 @@ def _kind(name: str) -> str:
 
 
 def benign_table(results: dict[str, Tree]) -> str:
+    benign = {name: row for name, row in results["away_benign"].items() if isinstance(row, dict)}
+    columns = {"before": "earlier model"} if all("before" in row for row in benign.values()) else {}
+    columns["0.05"] = "called anomalous at 5%"
     rows = [
-        [name, str(row["n"]), percents(widened(row["0.05"], row["n"]))] for name, row in results["away_benign"].items()
-        if isinstance(row, dict)
+        [name, str(row["n"]), *(percents(widened(row[key], row["n"])) for key in columns)]
+        for name, row in benign.items()
+    ]
+    return table(["treatment of the whole photograph", "photographs", *columns.values()], rows)
+
+
+def protocols_table(results: dict[str, Tree]) -> str:
+    """Each protocol that was run: its figures, and what they were taken with."""
+    rows = []
+    for name, about in results["protocols"].items():
+        figures = "<br>".join(
+            f"{key} {interval(value) if isinstance(value, list) else value}" for key, value in about["figures"].items()
+        )
+        digests = "<br>".join(
+            f"{what} `{about[key][:12]}`"
+            for what, key in (
+                ("model", "model_sha256"), ("calibration", "calibration_sha256"), ("data", "data_sha256"),
+                ("protocol", "sha256"),
+            )
+        )  # fmt: skip
+        equal = {True: "identical", False: "**not identical**", None: "not run"}[about["runs_equal"]]
+        rows.append([f"`{name}`, version {about['version']}", figures, digests, equal])
+    return table(["protocol", "figures [95% interval]", "SHA-256 begins with", "second run"], rows)
+
+
+def evasion_table(results: dict[str, Tree]) -> str:
+    found = results["evasion"]
+    parts = []
+    for key, label in SETS.items():
+        one = found["sets"][key]
+        rows = [
+            [name, percents(widened(row["found"]["0.05"], one["n_anomalous"])),
+             percents(widened(row["false_alarm"]["0.05"], one["n_normal"])), interval(row["auroc"]),
+             interval(row["auroc_against_untouched"])]
+            for name, row in one["rows"].items()
+        ]  # fmt: skip
+        head = [f"{label}: {one['n_anomalous']} altered, {one['n_normal']} untouched", "altered found at 5%",
+                "untouched called at 5%", "AUROC, both treated", "AUROC, only the altered treated"]  # fmt: skip
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
+def attack_table(results: dict[str, Tree]) -> str:
+    found = results["evasion"]
+    rows = []
+    for key, label in SETS.items():
+        attack = found["sets"][key]["attack"]
+        for share, what in (("found", "altered, still found"), ("false_alarm", "untouched, called")):
+            count = attack[f"n_{share}"]
+            cells = [percents(widened(triple, count)) for triple in attack[share]["0.05"]]
+            rows.append([f"{label}: {what}", str(count), *cells])
+    return table(["at 5%", "pictures", "no attack", *(f"eps {eps}" for eps in found["eps"])], rows)
+
+
+def kills_table(results: dict[str, Tree]) -> str:
+    found = results["kills"]
+    rows = [
+        [f"`{name}`", str(row["kills"]), f"{row['equal']} of {row['rounds']}", str(row["broken"]),
+         str(row["lost"]), str(row["rest"]),
+         f"{found['full'][name]['told']} of {found['full'][name]['tried']}", str(found["full"][name]["broken"]),
+         f"{found['full'][name]['equal']} of {found['full'][name]['tried']}",
+         f"{found['together'][name]['ended']} ended, {found['together'][name]['refused']} refused"]
+        for name, row in found["kills"].items()
     ]  # fmt: skip
-    return table(["treatment of the whole photograph", "photographs", "called anomalous at 5%"], rows)
+    head = [
+        "command", "kills", "equal to the undisturbed", "files broken", "finished work lost",
+        "rests left", "full disk told in a line", "files broken there", "equal once there is room", "two at once",
+    ]  # fmt: skip
+    return table(head, rows)
 
 
 def detectives_table(results: dict[str, Tree]) -> str:
@@ -525,7 +665,13 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
     "levelling": (("levelling",), levelling_table),
+    "protocols": (("protocols",), protocols_table),
+    "evasion": (("evasion",), evasion_table),
+    "attack": (("evasion",), attack_table),
+    "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
+    "foreign": (("foreign_scans",), foreign_table),
+    "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
 }
@@ -563,6 +709,7 @@ def main() -> None:
         if options.runs is None or not options.runs.is_dir():
             parser.error(f"collect expects a folder of runs, got {options.runs}")
         collect(options.runs, ROOT / "results")
+        collect_protocols(options.runs, ROOT / "results")
         return
     results = load(ROOT / "results")
     stale = []

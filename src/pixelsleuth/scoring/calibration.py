@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from scipy import ndimage, stats
 
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
-from pixelsleuth.records import Box, Region
+from pixelsleuth.models.configuration import model_files
+from pixelsleuth.records import Box, Note, Region
 from pixelsleuth.scoring.levelling import Levelling, levelling_from_tree
 from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, fewest, new_source_p
 from pixelsleuth.scoring.typicality import Typicality, typicality_from_tree
@@ -59,6 +61,11 @@ LEVELS = (
 CELL = 4
 
 
+def slice_name(encoding: str) -> str:
+    """Name of the calibration scores of one slice a volume, after a re-encoding."""
+    return SLICE if encoding == "original" else f"{SLICE}_{encoding}"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What normal pictures look like to a model.
@@ -66,7 +73,7 @@ class Calibration:
     Attributes:
         score: name of the score that is calibrated, higher is more unusual.
         scores: `original` and each of `REENCODINGS` -> (n,) float64 ascending; of volumes `original`, which verdicts
-            rest on, and `slice`.
+            rest on, and `slice`, each also after each of `SCAN_REENCODINGS`.
         quantiles: (len(LEVELS), H / CELL, W / CELL) float64, the map's distribution at each place.
         largest: (n,) float64 ascending, each picture's largest `excess`.
         dtype: floating-point type the scores were computed in.
@@ -126,6 +133,26 @@ class Calibration:
         of_groups = any_source_p if promise == "any-source" else new_source_p
         return lambda score, encoding: of_groups(self.groups(encoding), score)
 
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest rate that can be promised, rounded up to four places."""
+        return math.ceil(1e4 / (self.count + 1)) / 1e4
+
+    def rate_for(self, asked: float | None, default: float) -> float:
+        """The rate that was asked for, else the default; scans are few, and where they cannot promise the default the
+        lowest rate that they can."""
+        if asked is not None:
+            return asked
+        return max(default, self.lowest_rate) if SLICE in self.scores else default
+
+    def raised(self, default: float) -> Note:
+        """What is told where the lowest rate that can be promised took the default's place."""
+        return Note(
+            "rate_raised",
+            f"held against a rate of {self.lowest_rate:g}, the lowest that the model's {self.count} calibration scans "
+            f"can promise; {default:g} needs {fewest(default)}",
+        )
+
     def check_rate(self, rate: float, promise: Promise = "calibration") -> None:
         """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
         calibration sources cannot promise it."""
@@ -135,7 +162,7 @@ class Calibration:
         if self.count < needed:
             raise CalibrationError(
                 f"{rate:g} needs at least {needed} calibration images, this model has {self.count}; calibrate with "
-                f"more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above",
+                f"more, or ask for {self.lowest_rate:g} or above",
                 "max_false_alarm",
             )
         if promise != "calibration":
@@ -245,8 +272,14 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "typicality": None if calibration.typicality is None else calibration.typicality.as_tree(),
         "pictures": list(calibration.pictures),
         "levelling": None if calibration.levelling is None else calibration.levelling.as_tree(),
+        "files": model_files(path.parent),
     }
-    write_text(path, json.dumps(tree) + "\n")
+    write_text(path, json.dumps(tree | {"sha256": _digest(tree)}) + "\n")
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a calibration says, but for the digest itself."""
+    return hashlib.sha256(json.dumps({k: v for k, v in tree.items() if k != "sha256"}).encode()).hexdigest()
 
 
 def load_calibration(path: Path, model_sha256: str) -> Calibration:
@@ -266,9 +299,13 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
             raise ModelError(f"{path}: format version {tree['format']!r}, this program reads {FORMAT}")
         if tuple(tree["levels"]) != LEVELS:
             raise ModelError(f"{path}: key 'levels' does not fit this program; run `pixelsleuth calibrate` again")
+        # Calibrations made before know neither their own digest nor those of the files.
+        if "sha256" in tree and tree["sha256"] != _digest(tree):
+            raise ModelError(f"{path} was changed after it was written; run `pixelsleuth calibrate` again")
+        _check_files(path.parent, tree.get("files", {}))
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
-        names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
+        names = tuple(tree["scores"]) if SLICE in tree["scores"] else ("original", *REENCODINGS)
         sources = tuple(tree.get("sources", ()))
         scores, source_of = {}, {}
         for name in names:
@@ -284,6 +321,20 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error
+
+
+def _check_files(folder: Path, known: Mapping[str, str]) -> None:
+    """Raises ModelError naming a file that is not what the model was calibrated with."""
+    here = model_files(folder) if known else {}
+    for name in sorted(known.keys() | here.keys()):
+        if known.get(name) != here.get(name):
+            what = "is another than" if name in here else "is missing and was there"
+            if name not in known:
+                what = "was not there"
+            raise ModelError(
+                f"{folder / name} {what} when the model was calibrated; restore the folder, or run `pixelsleuth "
+                "calibrate` again"
+            )
 
 
 def _numbers(path: Path, given: Sequence[int], count: int, sources: int) -> np.ndarray:
