@@ -101,7 +101,7 @@ def evaluate(
         raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
     from pixelsleuth.detector import Detector
 
-    if card and (groups is None or not (Path(model) / "config.json").is_file()):
+    if card and (groups is None or not (Path(model or "faces") / "config.json").is_file()):
         raise PixelsleuthError("--card needs --groups, and --model a folder of your own: its card is written anew")
     if more and not compare:
         raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
@@ -133,7 +133,7 @@ def evaluate(
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
     if card:
-        _into_card(Path(model), result.metrics)
+        _into_card(Path(model or "faces"), result.metrics)
     show(result.metrics, Console())
 
 
