@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from pixelsleuth.models.share import Share
 
 #: Standard deviation of the reconstruction, in [0, 1], that weighs it against the prior.
 NOISE = 0.1
@@ -51,14 +52,15 @@ class VAE(nn.Module):
         self.start = nn.Linear(config.latents, flat)
         self.up = nn.Sequential(*up, nn.Conv2d(widths[0], config.channels, 3, padding=1))
 
-    def loss(self, image: Tensor) -> Tensor:
+    def loss(self, image: Tensor, share: Share | None = None) -> Tensor:
         """Negative evidence lower bound in nats an image, with a Gaussian likelihood of deviation `NOISE`; image (B, C,
-        H, W) float32 in [0, 1]."""
+        H, W) float32 in [0, 1]; `share` as of `Prior.loss`."""
+        share = share or Share.whole(len(image))
         mean, log_variance = self.code(self.down(image * 2 - 1).flatten(1)).float().chunk(2, 1)
-        drawn = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        drawn = mean + share.randn(mean.shape[1], device=mean.device) * (log_variance / 2).exp()
         squared = F.mse_loss(self._decoded(drawn), image, reduction="none").sum((1, 2, 3))
         divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)
-        return (squared / (2 * NOISE**2) + divergence).mean()
+        return (squared / (2 * NOISE**2) + divergence).mean() * share.weight
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> the decoded mean of its posterior, clamped to [0, 1]."""
