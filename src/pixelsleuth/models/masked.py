@@ -14,13 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, of_images, repeated, surprise_of
-from pixelsleuth.models.share import Share, processes, summed
-=======
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.prior import Context, check_context, draw, of_images, repeated, surprise_of
->>>>>>> main
+from pixelsleuth.models.share import Share, processes, summed
 from pixelsleuth.records import Surprise
 
 #: Steps in which images are drawn from nothing.

@@ -8,11 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from pixelsleuth.models.share import Share
-=======
 from pixelsleuth.models.configuration import PriorConfig
->>>>>>> main
+from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
 

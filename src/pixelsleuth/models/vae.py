@@ -10,11 +10,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from pixelsleuth.models.share import Share
-=======
 from pixelsleuth.models.configuration import VAEConfig
->>>>>>> main
+from pixelsleuth.models.share import Share
 
 #: Standard deviation of the reconstruction, in [0, 1], that weighs it against the prior.
 NOISE = 0.1
