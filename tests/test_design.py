@@ -27,6 +27,7 @@ ORDER = (
     "mood",
     "evaluation",
     "reporting",
+    "cluster",
     "demo",
     "benchmark",
     "web",
