@@ -1,4 +1,4 @@
-"""Judging in batches, as workers of a cluster do: the same findings, whatever is brought from where, and whoever dies."""
+"""Judging in batches, as workers of a cluster do: the same findings, wherever inputs lie and whoever dies."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ ORDER = (
     "evaluation",
     "reporting",
     "cluster",
+    "hub",
     "demo",
     "benchmark",
     "web",

@@ -19,6 +19,7 @@ from pixelsleuth.commands import (
     info,
     mood,
     prepare,
+    push,
     robustness,
     serve,
     train,
@@ -38,7 +39,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
 for command in (
     demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info,
+    serve.serve, benchmark.benchmark, info.info, push.push,
 ):  # fmt: skip
     app.command()(command)
 
