@@ -51,9 +51,7 @@ def from_pretrained(
 
     if revision is not None:
         if os.path.isdir(model) or "/" not in os.fspath(model):
-            raise ModelError(
-                f"only models of the Hub have revisions, which {model} is not", "revision"
-            )
+            raise ModelError(f"only models of the Hub have revisions, which {model} is not", "revision")
         model = f"{model}@{revision}"
     folder, _ = find_model(model, **where)
     return Detector.load(folder, dtype, device)
