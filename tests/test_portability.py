@@ -1,0 +1,68 @@
+"""What only some systems have is named here, with what the code does where it is missing."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from pixelsleuth.records import Finding
+from pixelsleuth.reporting.writing import name_of
+from tests.test_design import ROOT, imported, modules
+
+MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios"}
+CALLS = {
+    "os.fork", "os.getuid", "os.geteuid", "os.kill", "os.killpg", "os.mkfifo", "os.nice", "os.rename", "os.setsid",
+    "os.sched_getaffinity", "signal.SIGALRM", "signal.SIGKILL", "signal.SIGHUP", "signal.pause",
+}  # fmt: skip
+PLACES = ("/dev/", "/proc/", "/sys/", "/tmp")
+#: File -> what it uses, and what happens elsewhere.
+KNOWN = {
+    # Memory: the peak since the program began on macOS, none on Windows; the processor's name by `platform`.
+    "benchmark/machine.py": {"resource", "/proc/"},
+    # A decoder of compressed DICOM is limited in time alone on Windows.
+    "sources/dicompixels.py": {"resource"},
+    # Whether a CPU has bf16; elsewhere than on Linux training takes float32.
+    "training/loop.py": {"/proc/"},
+}
+
+
+def used(tree: ast.Module) -> set[str]:
+    found = imported(tree) & MODULES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found |= {ast.unparse(node)} & CALLS
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= {place for place in PLACES if node.value.startswith(place)}
+    return found
+
+
+def test_what_only_some_systems_have_is_known() -> None:
+    seen = {path.relative_to(ROOT).as_posix(): used(tree) for _, path, tree in modules()}
+    assert {name: what for name, what in seen.items() if what} == KNOWN
+
+
+def test_where_it_is_missing_is_no_error() -> None:
+    for _, path, tree in modules():
+        guarded = [n for t in ast.walk(tree) if isinstance(t, ast.Try) for b in t.body for n in ast.walk(b)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and {a.name for a in node.names} & MODULES:
+                assert node in guarded, f"{path}: line {node.lineno} is not in a try"
+
+
+def test_text_is_utf8_whatever_the_system_writes() -> None:
+    for _, path, tree in modules():
+        for node in ast.walk(tree):
+            name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            if name in ("read_text", "write_text"):
+                text = ast.unparse(node)
+                assert "encoding=" in text or "clear_refs" in text, f"{path}: line {node.lineno}: {text}"
+
+
+@pytest.mark.parametrize("name", ["con.jpg", "a:b?.png", 'quoted "x".jpg', "ende .jpg", "C:\\photos\\x.jpg"])
+def test_names_of_written_files_are_names_on_every_system(name: str) -> None:
+    written = name_of(Finding(name, None, "image", {}, "normal"), 3)
+    assert written.startswith("000003_")
+    assert not set(written) & set('<>:"/\\|?*')
+    assert Path(written).name == written
