@@ -1,5 +1,5 @@
-"""What does a store of ten million rows cost? Writes shards with every column of `prepare images`, and measures time and
-memory of what training asks of them. Pixels of one row in `--every` are written; the rest is a hole in the
+"""What does a store of ten million rows cost? Writes shards with every column of `prepare images`, and measures time
+and memory of what training asks of them. Pixels of one row in `--every` are written; the rest is a hole in the
 file, which takes no place on a disk but lies between what is read.
 
 python experiments/benchmarks/store_index.py runs/index --rows 10000000 --json runs/index.json
