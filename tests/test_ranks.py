@@ -44,7 +44,7 @@ codes = torch.randint(16, (7, 4, 4), generator=torch.Generator().manual_seed(1))
 share = Share(part.start, part.stop - part.start, 7, torch.Generator().manual_seed(2))
 loss = prior.loss(codes[part], share=share)
 loss.backward()
-found = [quantiser.codebook, quantiser.use, loss.detach()[None], prior.head.weight.grad]
+found = [quantiser.codebook, quantiser.use, loss.detach()[None], prior.head[-1].weight.grad]
 if world > 1:
     for value in found[2:]:
         dist.all_reduce(value)
