@@ -21,6 +21,8 @@ ENV PATH=/opt/pixelsleuth/bin:$PATH
 RUN pip install --index-url "${TORCH}" "torch==${TORCH_VERSION}"
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
+# The package itself, of this folder: there is no version to pin.
+# hadolint ignore=DL3013
 RUN pip install ".[web,dicom,c2pa]"
 
 FROM python:${PYTHON} AS mood

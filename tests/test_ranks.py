@@ -107,6 +107,6 @@ def test_two_processes_train_what_one_trains_and_one_goes_on(store: Path, tmp_pa
     for name in ("one_and_two", "one_and_two_then_one"):
         differences = found[name]
         assert isinstance(differences, dict)
-        assert max(differences[f"{part}_loss"] for part in LOSSES) < 1e-2, differences
-        assert differences["codebook"] < 1e-2 * differences["codebook_scale"]
+        assert max(differences[f"{part}_loss"] for part in LOSSES) < 3e-2, differences
+        assert differences["codebook"] < 3e-2 * differences["codebook_scale"]
         assert np.isfinite(list(differences.values())).all()
