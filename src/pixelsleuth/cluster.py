@@ -144,7 +144,7 @@ def _join(ray: Any, address: str) -> None:
             ray.init(address=address, **quiet)
             return
         if address != "auto":
-            raise PixelsleuthError(f"no Ray cluster answers at {address}; start one with `ray start --head`", "cluster")
+            raise PixelsleuthError(f"no Ray cluster answers there, got {address!r}; start one, or take auto", "cluster")
         ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
     except (RuntimeError, ValueError, OSError) as error:
         raise PixelsleuthError(f"{address}: the cluster cannot be joined ({error})", "cluster") from error
