@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.writing import name_of
-from tests.test_design import ROOT, imported, modules
+from tests.test_design import ROOT, modules
 
 MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios"}
 CALLS = {
@@ -28,36 +29,47 @@ KNOWN = {
 }
 
 
-def used(tree: ast.Module) -> set[str]:
-    found = imported(tree) & MODULES
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            found |= {ast.unparse(node)} & CALLS
+@cache
+def nodes() -> list[tuple[str, list[ast.AST]]]:
+    """File -> all that stands in it."""
+    return [(path.relative_to(ROOT).as_posix(), list(ast.walk(tree))) for _, path, tree in modules()]
+
+
+def used(found: list[ast.AST]) -> set[str]:
+    names = set()
+    for node in found:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names} & MODULES
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module)} & MODULES
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names |= {f"{node.value.id}.{node.attr}"} & CALLS
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= {place for place in PLACES if node.value.startswith(place)}
-    return found
+            names |= {place for place in PLACES if node.value.startswith(place)}
+    return names
 
 
 def test_what_only_some_systems_have_is_known() -> None:
-    seen = {path.relative_to(ROOT).as_posix(): used(tree) for _, path, tree in modules()}
+    seen = {name: used(found) for name, found in nodes()}
     assert {name: what for name, what in seen.items() if what} == KNOWN
 
 
 def test_where_it_is_missing_is_no_error() -> None:
-    for _, path, tree in modules():
-        guarded = [n for t in ast.walk(tree) if isinstance(t, ast.Try) for b in t.body for n in ast.walk(b)]
-        for node in ast.walk(tree):
+    for name in KNOWN:
+        found = dict(nodes())[name]
+        guarded = {n for t in found if isinstance(t, ast.Try) for b in t.body for n in ast.walk(b)}
+        for node in found:
             if isinstance(node, ast.Import) and {a.name for a in node.names} & MODULES:
-                assert node in guarded, f"{path}: line {node.lineno} is not in a try"
+                assert node in guarded, f"{name}: line {node.lineno} is not in a try"
 
 
 def test_text_is_utf8_whatever_the_system_writes() -> None:
-    for _, path, tree in modules():
-        for node in ast.walk(tree):
+    for path, found in nodes():
+        for node in found:
             name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
             if name in ("read_text", "write_text"):
                 text = ast.unparse(node)
-                assert "encoding=" in text or "clear_refs" in text, f"{path}: line {node.lineno}: {text}"
+                assert "utf-8" in text or "clear_refs" in text, f"{path}: {text}"
 
 
 @pytest.mark.parametrize("name", ["con.jpg", "a:b?.png", 'quoted "x".jpg', "ende .jpg", "C:\\photos\\x.jpg"])
