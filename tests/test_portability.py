@@ -25,7 +25,7 @@ KNOWN = {
     # A decoder of compressed DICOM is limited in time alone on Windows.
     "sources/dicompixels.py": {"resource"},
     # Whether a CPU has bf16; elsewhere than on Linux training takes float32.
-    "training/loop.py": {"/proc/"},
+    "models/precision.py": {"/proc/"},
 }
 
 

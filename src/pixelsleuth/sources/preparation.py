@@ -319,7 +319,7 @@ def open_parts(parts: Path, settings: dict[str, Any]) -> None:
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
     with whole_file(note) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 _NUMBERS = {
