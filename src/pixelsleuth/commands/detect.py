@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixelsleuth.commands.account import Account
-from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, hold, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.folders import Entry, check_discoveries
 from pixelsleuth.language import LANGUAGES, language
@@ -42,6 +42,7 @@ class Promised(str, Enum):
 
 
 def detect(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
@@ -161,6 +162,7 @@ def detect(
         _on_cluster(inputs, task, cluster, workers, fail_on_anomaly)
         return
     path = out / f"findings.{format.value}" if out else None
+    hold(context, out)
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:

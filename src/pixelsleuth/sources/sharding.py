@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,6 +47,9 @@ def write_store(
         return
     count = min(shards, len(parts))
     bounds = [len(parts) * k // count for k in range(count + 1)]
+    for left in store.parent.glob(f".{glob.escape(store.name)}.*.partial"):
+        # What a killed run left: the caller alone writes here.
+        shutil.rmtree(left, ignore_errors=True)
     with whole_folder(store) as folder:
         plan = []
         for number, (first, last) in enumerate(pairwise(bounds)):
