@@ -18,6 +18,7 @@ from pixelsleuth.commands import (
     figures,
     info,
     mood,
+    phantoms,
     prepare,
     push,
     robustness,
@@ -40,7 +41,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
 for command in (
     demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info, push.push,
+    serve.serve, benchmark.benchmark, info.info, phantoms.phantoms, push.push,
 ):  # fmt: skip
     app.command()(command)
 

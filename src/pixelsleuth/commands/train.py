@@ -28,12 +28,14 @@ FEW = 1000
 
 
 def train(
-    store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE.h5", help="Of `prepare`; or a folder of scans, which is prepared first.")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
     preset: Annotated[
         str,
         typer.Option(
-            help="fast, scans, scans-bright, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
+            help="fast, scans, scans-bright, scans-small, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
             " Of volumes scans unless given."
         ),
     ] = "fast",
@@ -56,6 +58,7 @@ def train(
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
     from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.sources.shards import holds_store
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
@@ -67,6 +70,9 @@ def train(
     if precision is not None:
         stages = ("vqvae_stage", "prior_stage", "detective_stage", "vae_stage")
         overrides = [*(overrides or []), *(f"{stage}.precision={precision.value}" for stage in stages)]
+    if store.is_dir() and not holds_store(store):
+        preset = "scans" if preset == "fast" else preset
+        store = _prepared(store, folder, resolve(preset, config, overrides).vqvae.size)
     with Store(store) as opened:
         if opened.holds_volumes and preset == "fast":
             preset = "scans"
@@ -75,22 +81,46 @@ def train(
         calibration_units(opened)
         volumes, images = opened.holds_volumes, len(opened.rows("train"))
     ranks = Ranks.launched(devices, nodes)
-    if images < FEW and not volumes and ranks.first:
-        say(
+    tell = say if ranks.first else (lambda text: None)
+    if images < FEW and not volumes:
+        tell(
             f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
         )
     try:
-        run(store, folder, settings, resume=resume, progress=progress, say=say, ranks=ranks)
+        run(store, folder, settings, resume=resume, progress=progress, say=tell, ranks=ranks)
         ranks.part()
         if not ranks.first:
             return
         _calibrated(folder, store, "float32")
     except (KeyboardInterrupt, SystemExit):
-        say("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
+        tell("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
         raise
     write_card(folder)
     say(f"the model is in {folder}")
+
+
+def _prepared(scans: Path, folder: Path, size: int) -> Path:
+    """The store of a folder of scans, beside the model's folder; one that is there already is gone on with."""
+    from pixelsleuth.sources.slices import SliceFraming
+    from pixelsleuth.sources.volume_preparation import find_volumes, prepare_volumes
+
+    if next(find_volumes(scans), None) is None:
+        raise PixelsleuthError(
+            f"{scans} is a folder without scans; images and videos are prepared first: `pixelsleuth prepare images "
+            f"{scans} STORE.h5`"
+        )
+    store = folder.with_name(f"{folder.name}.h5")
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        made = prepare_volumes(
+            [scans], store, framing=SliceFraming(size=size),
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    say(f"{made.volumes:,} scans, {made.stored:,} slices in {store}")
+    for path, code, sentence in made.skipped[:MOST_NAMED]:
+        say(f"left out {printable(path)} ({code}): {sentence}")
+    return store
 
 
 def _calibrated(folder: Path, store: Path, dtype: str) -> None:
