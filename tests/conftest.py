@@ -147,6 +147,11 @@ def faces_detector() -> Detector:
 
 
 @pytest.fixture(scope="session")
+def brain_detector() -> Detector:
+    return Detector.load("brain_t1")
+
+
+@pytest.fixture(scope="session")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads made at run time: train, calib and healthy; sick with lesions and their masks."""
     root = tmp_path_factory.mktemp("heads")

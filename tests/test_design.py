@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pixelsleuth
@@ -39,6 +40,7 @@ ORDER = (
 )
 
 
+@cache
 def modules() -> list[tuple[str, Path, ast.Module]]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):
