@@ -30,8 +30,9 @@ from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.networks import torch_of, torch_scorer
+from pixelsleuth.scoring.networks import TorchNetworks, torch_of
 from pixelsleuth.scoring.restoration import uniforms_of
+from pixelsleuth.scoring.scorer import Scorer
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.preparation import prepare_images
@@ -347,7 +348,8 @@ def without_face_search(detector: Detector) -> Detector:
     config = detector.model.config
     cropped = replace(config, preprocessing={**config.preprocessing, "crop": "none"})
     networks = torch_of(detector.scorer)
-    scorer = torch_scorer(dataclasses.replace(networks.model, config=cropped), networks.settings, networks.dtype)
+    model = dataclasses.replace(networks.model, config=cropped)
+    scorer = Scorer(TorchNetworks(model, networks.settings, networks.dtype), detector.scorer.levelling)
     return Detector(detector.name, scorer, detector.calibration)
 
 
