@@ -278,6 +278,21 @@ def test_progress_is_told_while_it_waits(page: Any, tmp_path: Path) -> None:
     assert page.evaluate("seen") == said
 
 
+def test_time_left_of_a_video_is_told(page: Any, tmp_path: Path) -> None:
+    steps = {"stage": "reading", "done": 8, "total": 32, "share": 0.1, "seconds_left": 41.3}
+    told = iter([steps, {**steps, "stage": "judging", "seconds_left": 130.0}])
+    page.route("**/api/jobs/*", lambda route: (
+        route.fulfill(json={"id": "1", "state": "working", "reason": "", "steps": step}) if (step := next(told, None))
+        else route.continue_()))  # fmt: skip
+    page.evaluate("""() => { window.seen = []; new MutationObserver(() => seen.push(at("step").textContent))
+        .observe(at("step"), { childList: true }) }""")
+    judged(page, picture(tmp_path))
+    said = ["Looking for faces: frame 8 of 32. About 42 s left.", "Judging faces: 8 of 32. About 3 minutes left."]
+    assert page.evaluate("seen") == said
+    assert page.evaluate("at('share').value") == 0.1
+    assert not page.is_visible("#steps-taken")
+
+
 def test_a_token_is_asked_for(opened: Callable[..., Any], tmp_path: Path) -> None:
     page = opened("secret")
     page.wait_for_selector("#token-form:not([hidden])")

@@ -60,7 +60,7 @@ class Account:
                     yield f"{verdict}: {answer.often} {answer.not_meant}"
                 continue
             yield f"{answer.headline}. {answer.found}"
-            yield f"{words('part.often')}: {answer.often}"
+            yield f"{answer.often_asked}: {answer.often}"
             yield f"{words('part.not')}: {answer.not_meant}"
             told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
             if any(told):

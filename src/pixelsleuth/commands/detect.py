@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixelsleuth.commands.account import Account
-from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
+from pixelsleuth.commands.terminal import (
+    MOST_NAMED,
+    InputBar,
+    ModelOption,
+    OutOption,
+    Pick,
+    bar,
+    console,
+    printable,
+    say,
+)
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
@@ -132,14 +142,14 @@ def detect(
     if "-" not in inputs:
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
+    shown = InputBar(bar(), len(listed) if isinstance(listed, list) else None, account.total)
     found = detector.detect_many(
         _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
-        face=face, promise=promise.value, typicality=typicality,
+        face=face, promise=promise.value, typicality=typicality, progress=shown.step,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     made = Report(Judge.of(detector, model), command, spoken) if report else None
-    total = len(listed) if isinstance(listed, list) else None
-    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, total)
+    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
@@ -155,7 +165,7 @@ def detect(
 
 def _run(
     found: Iterator[Finding], writer: RecordWriter, out: Path | None, account: Account, made: Report | None,
-    total: int | None,
+    shown: InputBar,
 ) -> None:  # fmt: skip
     """Writes the findings as they come, and at the end, or when it is stopped, the report of what there is."""
     from pixelsleuth.reporting.writing import written_behind
@@ -164,13 +174,12 @@ def _run(
         account.tell(finding)
         if made is not None:
             made.add(finding)
+        shown.ended(finding.path)
 
     try:
-        with bar() as shown:
-            task = shown.add_task("judging", total=total, completed=account.total)
+        with shown.bar:
             for verdict in written_behind(found, writer, out, also, account.total):
                 account.counts[verdict] = account.counts.get(verdict, 0) + 1
-                shown.update(task, advance=1)
     except KeyboardInterrupt:
         if out is not None and writer.kind == "jsonl":
             say("stopped; the same command with --resume goes on where it was stopped")

@@ -13,12 +13,13 @@ from pixelsleuth.scoring.judgement import NEAR_RATE
 
 @dataclass(frozen=True)
 class Answer:
-    """One sentence or two each; `next_steps` one each."""
+    """One sentence or two each; `next_steps` one each; `often_asked`: the question that `often` answers."""
 
     verdict: str
     headline: str
     found: str
     often: str
+    often_asked: str
     not_meant: str
     next_steps: tuple[str, ...]
 
@@ -32,6 +33,7 @@ def answer_of(finding: Finding, calibration: Calibration, say: Language) -> Answ
     verdict, what = finding.verdict, _what(finding)
     return Answer(
         verdict, say(f"headline.{verdict}"), _found(finding, calibration, say), _often(finding, say),
+        say.first_of(f"part.often.{finding.kind}", "part.often"),
         say.first_of(f"not.{verdict}.{what}", f"not.{verdict}"), _next_steps(finding, what, say),
     )  # fmt: skip
 

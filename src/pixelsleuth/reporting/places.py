@@ -39,7 +39,8 @@ def places_of(view: FindingView, say: Language) -> list[Place]:
         if view.pixels is not None and finding.kind == "image":
             picture = jpeg_uri(shrunk(patch(view.pixels, _square(region.box)), SIDE))
             where = _where(region.box, view.pixels.shape, say)
-        rarity = say("place.rarity", share=say.decimal(100 * region.p_value, ".2g") + "%")
+        rarity = say.first_of(f"place.rarity.{finding.kind}", "place.rarity")
+        rarity = rarity.format(share=say.decimal(100 * region.p_value, ".2g") + "%")
         found.append(Place(picture, where, box, rarity))
     return found
 

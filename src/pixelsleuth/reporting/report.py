@@ -26,7 +26,7 @@ from pixelsleuth.models.checkpoint import find_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
-from pixelsleuth.reporting.cautions import cautions
+from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.layers import FindingView, Layer, layers, stills, thumbnails, view_of
 from pixelsleuth.reporting.places import places_of
@@ -158,6 +158,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         promises=promises(finding, calibration, say),
         stills=stills(view, say),
         thumbnails=thumbnails(view),
+        why=reason_caution(finding, say),
         cautions=cautions(finding, square, view.facts, judge.settings, judge.size, say),
         facts=view.facts,
         legend=legend(say),

@@ -236,6 +236,14 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     def reason_of(job: Job) -> str:
         return str(job.outcome.exception()) if job.state == "failed" else ""
 
+    def progress_of(job: Job) -> dict[str, Any]:
+        step, left = job.step, job.seconds_left
+        steps = None if step is None else {
+            "stage": step.stage, "done": step.done, "total": step.total, "share": round(step.share, 3),
+            "seconds_left": None if left is None else round(left, 1),
+        }  # fmt: skip
+        return {"id": job.id, "state": job.state, "reason": reason_of(job), "steps": steps}
+
     def reported(jobs: list[Job]) -> Response:
         items = []
         for job in jobs:
@@ -273,7 +281,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         job = known(number)
         outcome = came_to(job)
         if outcome is None:
-            return JSONResponse({"id": job.id, "state": job.state, "reason": reason_of(job)})
+            return JSONResponse(progress_of(job))
         return JSONResponse({
             "id": job.id, "state": "done", "record": outcome.record, "words": outcome.words,
             "explained": outcome.explained, "pictures": outcome.pictures,

@@ -20,6 +20,7 @@ from typing import Any
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.language import language
+from pixelsleuth.progress import Step
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places
 from pixelsleuth.reporting.layers import view_of
@@ -32,6 +33,8 @@ TOGETHER = 8
 #: Seconds that a result can be fetched, and results that are kept.
 KEPT_SECONDS = 900
 KEPT = 64
+#: Share of the work from which the time of the rest is known well enough to be told.
+KNOWN_FROM = 0.03
 
 
 class Full(PixelsleuthError):
@@ -70,6 +73,7 @@ class Job:
         pictured: whether pictures and a report are wanted; restorations are made for these alone.
         language: code of the report's.
         outcome: done with what came of it, or with `Failed`; cancelled where nobody waits any more.
+        step: how far a video or a volume has come, None before the first; `begun`: when that was.
     """
 
     id: str
@@ -79,6 +83,21 @@ class Job:
     language: str = ""
     outcome: Future[Outcome] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
+    step: Step | None = None
+    begun: float = 0.0
+
+    def take(self, step: Step) -> None:
+        if self.step is None:
+            self.begun = time.monotonic()
+        self.step = step
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that its judging will go on for, by how far it has come; None where that is not known yet."""
+        share = self.step.share if self.step else 0.0
+        if share < KNOWN_FROM:
+            return None
+        return (time.monotonic() - self.begun) * (1 - share) / share
 
     @property
     def state(self) -> str:
@@ -191,9 +210,11 @@ class JobQueue:
     def _judge(self, batch: list[Job]) -> None:
         left = list(batch)
         try:
+            by_path = {str(job.path): job for job in batch}
             found = self.detector.detect_many(
-                [job.path for job in batch], max_false_alarm=self.rate, restore=batch[0].pictured
-            )
+                [job.path for job in batch], max_false_alarm=self.rate, restore=batch[0].pictured,
+                progress=lambda step: by_path[step.path].take(step),
+            )  # fmt: skip
             for finding in found:
                 job = left[0]
                 outcome = self._outcome(job, finding)

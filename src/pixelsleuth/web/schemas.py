@@ -135,12 +135,23 @@ class Picture(_Answer):
     caption: str
 
 
+class Steps(_Answer):
+    """How far a video or a volume has come."""
+
+    stage: Literal["reading", "judging", "mapping"]
+    done: int = Field(description="frames or slices of this stage")
+    total: int
+    share: float = Field(ge=0, le=1, description="of all the work on it")
+    seconds_left: float | None = Field(description="null where that is not known yet")
+
+
 class Progress(_Answer):
     """A job that has no finding, or none yet."""
 
     id: str
     state: Literal["waiting", "working", "failed", "withdrawn"]
     reason: str
+    steps: Steps | None = Field(description="null before the first, and of a picture")
 
 
 class Result(_Answer):

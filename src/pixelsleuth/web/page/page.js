@@ -141,6 +141,7 @@ async function fetchTogether() {
 
 function told(problem) {
   at("progress").textContent = "";
+  at("steps-taken").hidden = true;
   at("problem").textContent = problem;
 }
 
@@ -167,17 +168,28 @@ function remember(result) {
   at("together").hidden = results.length < 2;
 }
 
+function showProgress(job, name, seconds) {
+  const { steps, state } = job;
+  const clock = !steps && seconds >= 3 ? " " + say("page.seconds", { n: number(Math.floor(seconds)) }) : "";
+  const text = say(state === "waiting" ? "page.waiting" : "page.looking", { name }) + clock;
+  // A screen reader reads it anew at each change.
+  if (at("progress").textContent !== text) at("progress").textContent = text;
+  at("steps-taken").hidden = !steps;
+  if (!steps) return;
+  const left = steps.seconds_left;
+  const stage = say("page.stage." + steps.stage + (model.takes.includes("volume") ? ".volume" : ""), { done: number(steps.done), total: number(steps.total) });
+  const unit = left > 90 ? ["page.minutes_left", left / 60] : ["page.seconds_left", left];
+  at("step").textContent = left === null ? stage : `${stage} ${say(unit[0], { n: number(Math.max(1, Math.ceil(unit[1]))) })}`;
+  at("share").value = steps.share;
+}
+
 async function ended(id, name, mine) {
   const began = Date.now();
   for (;;) {
     const job = await (await asked("api/jobs/" + id)).json();
     if (job.state === "failed") throw new Error(job.reason);
     if (job.state === "done") return job;
-    if (mine === current) {
-      const seconds = Math.floor((Date.now() - began) / 1000);
-      const clock = seconds >= 3 ? " " + say("page.seconds", { n: number(seconds) }) : "";
-      at("progress").textContent = say(job.state === "waiting" ? "page.waiting" : "page.looking", { name }) + clock;
-    }
+    if (mine === current) showProgress(job, name, (Date.now() - began) / 1000);
     await new Promise((go) => setTimeout(go, 250));
   }
 }
