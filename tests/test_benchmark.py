@@ -25,7 +25,7 @@ from pixelsleuth.benchmark.workloads import (
 )
 from pixelsleuth.detector import Detector
 from pixelsleuth.models.checkpoint import bake, build_prior
-from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.training.presets import PRESETS

@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.backbone import EfficientNetLite
-from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, DetectiveConfig
-from pixelsleuth.models.prior import PriorConfig
-from pixelsleuth.models.vqvae import VQVAEConfig
+from pixelsleuth.models.configuration import DetectiveConfig, PriorConfig, VQVAEConfig
+from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective
 from pixelsleuth.records import Box
 from pixelsleuth.scoring.judgement import judgement, limit_of
 from pixelsleuth.scoring.measurements import near_scores
-from pixelsleuth.scoring.scorer import Crops, Scorer, altered_map
+from pixelsleuth.scoring.networks import TorchNetworks, altered_map
+from pixelsleuth.scoring.scorer import Crops, Scorer
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.camera import treated
@@ -289,7 +289,8 @@ def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Pa
     from pixelsleuth.training.fitting import crops_of
 
     model = load_model(folder)
-    scorer = Scorer(model, settings_from_tree(model.config.scoring))
+    networks = TorchNetworks(model, settings_from_tree(model.config.scoring))
+    scorer = Scorer(networks)
     assert scorer.sizes == Sizes(128, 64, 128)
     with Store(face_store) as store:
         rows = store.rows("train")
@@ -297,12 +298,12 @@ def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Pa
         assert crops.which is not None
         assert [source for source, row in zip(store.sources(rows), range(len(rows)), strict=True)
                 if row in crops.which] == ["large"] * 4  # fmt: skip
-        seen = scorer.measure(crops)
-        near = near_scores(seen)
+        seen = networks.measure(crops)
+        near = near_scores(seen).numpy()
         assert np.isfinite(near).sum() == 4
         shown = altered_map(seen, (128, 128))
         assert shown.shape == (12, 128, 128)
-        alone = altered_map(scorer.measure(Crops(crops.square, close=crops.close)), (128, 128))
+        alone = altered_map(networks.measure(Crops(crops.square, close=crops.close)), (128, 128))
         differ = (shown - alone).abs().amax((1, 2)) > 0
         assert differ.nonzero().flatten().tolist() == crops.which.tolist()
         assert fit_scores(model, store, rows, lambda done, total: None).views_spread == 0, "too few seen from near"

@@ -225,7 +225,7 @@ def test_sampling_draws_each_place_once_and_neighbours_last(grid: tuple[int, int
 
 def test_a_context_reaches_the_samples() -> None:
     from pixelsleuth.models.checkpoint import build_prior
-    from pixelsleuth.models.prior import PriorConfig
+    from pixelsleuth.models.configuration import PriorConfig
 
     torch.manual_seed(0)
     prior = build_prior(PriorConfig("masked", 8, (4, 4), width=16, blocks=1, heads=2, context=1)).eval()

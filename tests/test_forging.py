@@ -14,8 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import ModelError
-from pixelsleuth.models.checkpoint import find_model, load_model
-from pixelsleuth.models.detective import MAP_STRIDE, Detective, DetectiveConfig, local_detail
+from pixelsleuth.models.checkpoint import load_model
+from pixelsleuth.models.configuration import DetectiveConfig, find_model
+from pixelsleuth.models.detective import MAP_STRIDE, Detective, local_detail
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.scoring.scorer import Crops
@@ -234,7 +235,7 @@ def test_a_model_whose_detective_does_not_fit_is_not_loaded(
 
 def test_findings_do_not_depend_on_the_batch(detector: Detector, shapes: Path) -> None:
     paths = sorted((shapes / "test/real").iterdir())[:7]
-    assert detector.model.close_size == 2 * detector.scorer.size
+    assert detector.model.config.close_size == 2 * detector.scorer.size
     whole, ones = (list(detector.detect_many(paths, batch_size=n, max_false_alarm=0.05)) for n in (7, 1))
     for one, other in zip(whole, ones, strict=True):
         assert one.p_value == other.p_value

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pixelsleuth.models.checkpoint import build_prior
+from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
 from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
-from pixelsleuth.models.prior import Context, PriorConfig, draw
+from pixelsleuth.models.prior import Context, draw
 from pixelsleuth.models.quantiser import Quantiser, perplexity
-from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
+from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.training.presets import PRESETS
 
 SNAIL = PriorConfig("pixelsnail", 11, (6, 7), width=16, blocks=2, pairs=2, attention_stride=1, embedding=8)

@@ -15,7 +15,7 @@ from skimage import data
 from pixelsleuth.commands.train import _known
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
-from pixelsleuth.models.checkpoint import find_model
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.preparation import prepare_images

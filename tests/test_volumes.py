@@ -11,8 +11,8 @@ import pytest
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.volumes import _matched_auroc
 from pixelsleuth.scoring.atlas import BINS, Atlas, bin_of, fit_atlas, load_atlas, save_atlas
+from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import smoothed, top_of
-from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
 from pixelsleuth.sources.slices import HIGHEST, LOWEST, SliceFraming, slices_of
 from pixelsleuth.sources.store import Store

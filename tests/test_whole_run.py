@@ -21,7 +21,7 @@ from pixelsleuth import cli
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.records import RECORD_FIELDS, Finding
-from pixelsleuth.scoring.scorer import Scorer
+from pixelsleuth.scoring.networks import torch_of, torch_scorer
 from pixelsleuth.training import loop
 from pixelsleuth.training.data import Sampler, augmented
 from pixelsleuth.training.presets import PRESETS, Stage, as_tree, from_tree, resolve
@@ -419,7 +419,7 @@ def test_augmentation_keeps_range_and_moves_only_what_it_says() -> None:
 def test_no_record_depends_on_restorations_unless_its_map_does(detector: Detector) -> None:
     def judged(default_map: str, restore: bool) -> Finding:
         settings = replace(detector.scorer.settings, default_map=default_map)
-        by = Detector(detector.name, Scorer(detector.model, settings), detector.calibration)
+        by = Detector(detector.name, torch_scorer(torch_of(detector.scorer).model, settings), detector.calibration)
         return next(by.detect_many([shape_picture(4_001, True)], max_false_alarm=0.1, restore=restore))
 
     full, bare = judged("detective", True), judged("detective", False)

@@ -21,7 +21,7 @@ from pixelsleuth.benchmark.machine import matmul_rate
 from pixelsleuth.benchmark.measuring import gflops_of
 from pixelsleuth.benchmark.workloads import face_crops, without_face_search
 from pixelsleuth.detector import Detector
-from pixelsleuth.scoring import scorer
+from pixelsleuth.scoring import networks, scorer
 
 BATCH = 32
 
@@ -66,7 +66,7 @@ def main() -> None:
     if model.detective is not None:
         model.detective.forward = timed("detective", model.detective.forward)
     scorer.complexity = timed("complexity", scorer.complexity)
-    scorer.pooled = timed("pooling", scorer.pooled)
+    networks.pooled = timed("pooling", networks.pooled)
     for name in ("share", "excess", "regions"):
         setattr(
             type(detector.calibration),

@@ -27,8 +27,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.scoring.complexity import local_sharpness
 from pixelsleuth.scoring.maps import centre_prior
+from pixelsleuth.scoring.measurements import local_sharpness
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.scorer import Crops, ScoreOptions, Scorer
 from pixelsleuth.training.pair_dataset import BATCH, PairDataset, pair_dataset_of
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("model")
     options = parser.parse_args()
     scorer = Detector.load(options.model).scorer
-    dataset = pair_dataset_of(scorer.model, dfdc_pairs(scorer.size, scale=2))
+    dataset = pair_dataset_of(torch_of(scorer).model, dfdc_pairs(scorer.size, scale=2))
     truth = np.asarray(dataset.mask) > 0.5
     masked = np.flatnonzero(truth.any((1, 2)))
     flat = truth[masked].ravel()
@@ -66,12 +67,15 @@ def main() -> None:
 @torch.no_grad()
 def detective_maps(scorer: Scorer, dataset: PairDataset) -> np.ndarray:
     """(N, 2, h, w) logits of places."""
-    assert scorer.model.detective is not None
+    detective = torch_of(scorer).model.detective
+    assert detective is not None
     found = []
     for start in range(0, len(dataset), BATCH):
         picked = np.arange(start, min(start + BATCH, len(dataset)))
         given, _ = dataset.batch(picked, np.zeros(len(picked), bool))
-        found.append(scorer.model.detective(*given)[0].reshape(2, len(picked), *dataset.mask.shape[1:]).numpy())
+        found.append(
+            torch_of(scorer).model.detective(*given)[0].reshape(2, len(picked), *dataset.mask.shape[1:]).numpy()
+        )
     return np.concatenate([part.swapaxes(0, 1) for part in found])
 
 
@@ -100,7 +104,7 @@ def softness(dataset: PairDataset, rows: np.ndarray, truth: np.ndarray) -> None:
     close = dataset.pixels if dataset.close is None else dataset.close
     luma = np.stack([[_luma(one) for one in pair] for pair in close[rows]]).astype(np.float32) / 255
     grid = dataset.surprise.shape[-2:]
-    soft = np.stack([-local_sharpness(luma[:, which], grid) for which in range(2)], 1)
+    soft = np.stack([-local_sharpness(torch.from_numpy(luma[:, which]), grid).numpy() for which in range(2)], 1)
     cells = truth.reshape(len(truth), grid[0], truth.shape[1] // grid[0], grid[1], truth.shape[2] // grid[1])
     within = cells.mean((2, 4)) > 0.5
     touched = cells.any((2, 4))

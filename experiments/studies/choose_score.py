@@ -16,8 +16,10 @@ import numpy as np
 
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
 from pixelsleuth.evaluation.protocol import sharpness_sigmas
-from pixelsleuth.models.checkpoint import find_model, load_model
+from pixelsleuth.models.checkpoint import load_model
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.measurements import fitted_scores, joined
+from pixelsleuth.scoring.networks import TorchNetworks
 from pixelsleuth.scoring.scorer import Scorer, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.anomalies import blurred
@@ -34,7 +36,8 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(find_model(options.model)[0])
     settings = settings_from_tree(model.config.scoring)
-    scorer = Scorer(model, settings)
+    networks = TorchNetworks(model, settings)
+    sizes = Scorer(networks).sizes
     with open(options.val / "pairs.csv", newline="") as file:
         pairs = {options.val / "fake" / r["fake"]: options.val / "real" / r["real"] for r in csv.DictReader(file)}
     paths = [*pairs, *pairs.values()]
@@ -49,8 +52,8 @@ def main() -> None:
             if condition == "equal sharpness":
                 pixels = blurred(pixels, sigma[path])
             faces = find_faces(pixels)
-            squares.append(cut_views(pixels, faces[0].box if faces else whole_picture(pixels), scorer.sizes))
-        parts = [scorer.measure(stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
+            squares.append(cut_views(pixels, faces[0].box if faces else whole_picture(pixels), sizes))
+        parts = [networks.measure(stacked(squares[i : i + 32])) for i in range(0, len(squares), 32)]
         found[condition] = fitted_scores(joined(parts), settings)
     rows = []
     names = list(found["as they are"])

@@ -18,9 +18,11 @@ import numpy as np
 from detective_kinds import LANDMARK_KINDS, dfdc_pairs, edited_by_landmarks
 
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
-from pixelsleuth.models.checkpoint import find_model, load_model
+from pixelsleuth.models.checkpoint import load_model
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.measurements import fitted_scores, joined
-from pixelsleuth.scoring.scorer import Crops, Scorer
+from pixelsleuth.scoring.networks import TorchNetworks
+from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, settings_from_tree
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, forge
@@ -47,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     model = load_model(find_model(options.model)[0])
     settings = settings_from_tree(model.config.scoring)
-    scorer = Scorer(model, settings)
+    networks = TorchNetworks(model, settings)
     scale = model.config.detective.scale if model.config.detective else 1
     size = model.config.vqvae.size
     with Store(options.store) as store:
@@ -59,7 +61,7 @@ def main() -> None:
             **{k: partial(edited_by_landmarks, size, k, options.count, scale) for k in LANDMARK_KINDS},
             **{k: partial(forge, model, store, rows, (k,), 2, scale) for k in NEVER_TAUGHT},
         }
-        found = {name: tracks(scorer, make()) for name, make in sets.items()}
+        found = {name: tracks(networks, make()) for name, make in sets.items()}
     print("AUROC on validation pairs: " + "; ".join(found))
     for rule, join in RULES.items():
         row = []
@@ -73,14 +75,14 @@ def main() -> None:
               + "  " + " ".join(f"{r[0]:.3f}" for r in row[2:]), flush=True)  # fmt: skip
 
 
-def tracks(scorer: Scorer, forged: Forged) -> tuple[np.ndarray, np.ndarray]:
+def tracks(networks: TorchNetworks, forged: Forged) -> tuple[np.ndarray, np.ndarray]:
     """(2 n,) scores of codes and of the detective: n pictures, then their forgeries."""
     parts = []
     for k in range(2):
         for i in range(0, len(forged.pixels), 32):
             close = None if forged.close is None else forged.close[i : i + 32, k]
-            parts.append(scorer.measure(Crops(forged.pixels[i : i + 32, k], close=close)))
-    scores = fitted_scores(joined(parts), scorer.settings)
+            parts.append(networks.measure(Crops(forged.pixels[i : i + 32, k], close=close)))
+    scores = fitted_scores(joined(parts), networks.settings)
     return scores[COMBINED], scores[f"{DETECTIVE}_adjusted"]
 
 

@@ -24,7 +24,8 @@ from sklearn.metrics import roc_auc_score
 from teach_detectives import MAIN, ORIGINS, STUDENTS, Student
 
 from pixelsleuth.files import write_text
-from pixelsleuth.models.detective import DeepDetective, DetectiveConfig
+from pixelsleuth.models.configuration import DetectiveConfig
+from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import to_float
 

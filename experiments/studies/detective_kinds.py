@@ -24,7 +24,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pixelsleuth.evaluation.localisation import centre_prior
 from pixelsleuth.models.checkpoint import Model, load_model
-from pixelsleuth.models.detective import Detective, DetectiveConfig
+from pixelsleuth.models.configuration import DetectiveConfig
+from pixelsleuth.models.detective import Detective
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.anomalies import (

@@ -20,9 +20,10 @@ from pixelsleuth.detector import SLICES, Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES
 from pixelsleuth.records import Finding
-from pixelsleuth.scoring.maps import signed, smoothed, within
+from pixelsleuth.scoring.maps import smoothed, within
+from pixelsleuth.scoring.networks import Encoded, TorchNetworks, signed, torch_of
 from pixelsleuth.scoring.restoration import restore
-from pixelsleuth.scoring.scorer import Crops, Encoded, Scorer
+from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 from pixelsleuth.sources.volumes import read_mask
 
@@ -49,7 +50,7 @@ def main() -> None:
         for i in range(0, len(keys), SLICES):
             batch = slice(i, i + SLICES)
             crops = Crops(cut.pixels[batch], keys[batch], inside=cut.inside[batch], position=cut.position[batch])
-            found = residuals(detector.scorer, crops, lesion[batch], options.passes)
+            found = residuals(torch_of(detector.scorer), crops, lesion[batch], options.passes)
             for name, (residual, named) in found.items():
                 parts.setdefault(name, []).append(residual)
                 share.setdefault(name, []).append(named)
@@ -74,16 +75,18 @@ def main() -> None:
 
 
 @torch.no_grad()
-def residuals(scorer: Scorer, crops: Crops, lesion: np.ndarray, passes: int) -> dict[str, tuple[np.ndarray, float]]:
+def residuals(
+    networks: TorchNetworks, crops: Crops, lesion: np.ndarray, passes: int
+) -> dict[str, tuple[np.ndarray, float]]:
     """Way to choose the codes -> (n, H, W) residual, as the default map takes it, and the share of codes drawn anew."""
-    model, kind, settings = scorer.model, next(iter(scorer.model.priors)), scorer.settings
-    image, codes, scalars = scorer.encoded(crops)
+    model, kind, settings = networks.model, next(iter(networks.model.priors)), networks.settings
+    image, codes, scalars = networks.encoded(crops)
     masked = model.surprise(kind, codes, scalars)
 
     def named(seen: torch.Tensor) -> torch.Tensor:
         again = Encoded(seen, model.encode(seen, scalars), scalars)
-        measured, _ = scorer.measured(crops, again, set(model.priors), rim=False)
-        return scorer.flagged(again, measured, kind)
+        measured, _ = networks.measured(crops, again, set(model.priors), rim=False)
+        return networks.flagged(again, measured, kind)
 
     def restored(where: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
         made = restore(

@@ -17,9 +17,10 @@ import torch
 from detective_kinds import LANDMARK_KINDS
 from scipy import ndimage
 
-from pixelsleuth.models.checkpoint import Model, find_model, load_model
+from pixelsleuth.models.checkpoint import Model, load_model
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.calibration import COLOUR_RATE, LEVELS, MIN_REGION, map_quantiles
-from pixelsleuth.scoring.maps import place_map
+from pixelsleuth.scoring.networks import place_map
 from pixelsleuth.training.pair_dataset import PairDataset
 
 NEVER_TAUGHT = ("copy_move", "removal", "sharpen", "warp")

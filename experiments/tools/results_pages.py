@@ -21,7 +21,7 @@ from statistics import mean
 from typing import Any
 
 from pixelsleuth.files import write_text
-from pixelsleuth.models.checkpoint import find_model
+from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md")

@@ -40,7 +40,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pixelsleuth.files import whole_file, write_text
 from pixelsleuth.models.backbone import imagenet_weights
-from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, DetectiveConfig
+from pixelsleuth.models.configuration import DetectiveConfig
+from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, to_float

@@ -10,19 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
-
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
-from pixelsleuth.models.checkpoint import Model, find_model, load_model
+from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
 from pixelsleuth.scoring.origins import Promise
-from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, ScoreOptions, Scorer, Scores, stacked
+from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
@@ -31,9 +29,6 @@ from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
 
-#: Crops scored together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a crop.
-BATCH = 32
-BATCH_ON_GPU = 256
 #: Slices scored together.
 SLICES = 16
 #: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
@@ -74,30 +69,27 @@ class Detector:
             ModelError: the model cannot be found or read, or was calibrated in another type.
         """
         folder, name = find_model(model)
-        loaded = load_model(folder)
-        calibration = load_calibration(folder / "calibration.json", loaded.sha256)
+        config = load_config(folder)
+        calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
         if dtype != calibration.dtype:
             raise ModelError(
                 f"{name} was calibrated in {calibration.dtype}, {dtype} was asked for; "
                 f"calibrate a copy of it in {dtype} first"
             )
-        settings = settings_from_tree(loaded.config.scoring)
+        settings = settings_from_tree(config.scoring)
         if settings.default != calibration.score:
             raise ModelError(
                 f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
                 "run `pixelsleuth calibrate` again"
             )
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if device != "cpu":
-            # TF32 keeps 10 bits: scores would leave their calibration.
-            torch.backends.cudnn.allow_tf32 = False
-            for network in loaded.networks:
-                network.to(device)
-        atlas = load_atlas(folder) if loaded.config.preprocessing["crop"] == "volume" else None
-        return cls(name, Scorer(loaded, settings, dtype, atlas), calibration)
+        atlas = load_atlas(folder) if config.preprocessing["crop"] == "volume" else None
+        # Only what runs on torch should pay for loading it.
+        from pixelsleuth.scoring.networks import load_networks
+
+        return cls(name, Scorer(load_networks(folder, settings, dtype, device, atlas)), calibration)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Described:
         return self.scorer.model
 
     @property
@@ -145,7 +137,7 @@ class Detector:
             restore: with a heatmap, also restore where the map itself rests on no restoration: half of the work, and no
                 record depends on it.
             every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
-            batch_size: crops scored together; `BATCH` on a CPU and `BATCH_ON_GPU` on a GPU unless given, of slices
+            batch_size: crops scored together; 32 on a CPU and 256 on a GPU unless given, of slices
                 `SLICES`. No finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole image where a face is wanted and none is found.
@@ -214,7 +206,7 @@ class Detector:
         return _parts(self.scorer.score(_told(batches, samples, progress), options), samples)
 
     def judge(
-        self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int = BATCH
+        self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int | None = None
     ) -> list[Judgement]:
         """Verdicts by the p-values of the promise; near the rate both mild re-encodings must agree, of which volumes
         have none."""
@@ -225,7 +217,7 @@ class Detector:
         for encoding in REENCODINGS if near and near[0].kind != "volume" else ():
             views = [view for sample in near for view in sample.reencoded(encoding, self.scorer.sizes)]
             keys = [crop.key for sample in near for crop in sample.crops]
-            again = self.scorer.score(_batches(views, keys, batch), PLAIN)
+            again = self.scorer.score(_batches(views, keys, batch or self.scorer.networks.batch), PLAIN)
             for i, part in zip(doubtful, _parts(again, near), strict=True):
                 other = self._judged(samples[i], part, limits[i], rule, encoding)
                 found[i] = found[i].doubted(other, encoding)
@@ -329,7 +321,7 @@ class Detector:
     def _batch(self, how: CropSettings) -> int:
         if how.takes == "volumes":
             return SLICES
-        return BATCH if self.scorer.device.type == "cpu" else BATCH_ON_GPU
+        return self.scorer.networks.batch
 
 
 def _grouped(sources: Iterable[Input], size: int) -> Iterator[tuple[str, list[Input]]]:

@@ -12,8 +12,8 @@ from pixelsleuth import __version__
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, FaceFinding, Finding, FrameFinding, Region, SliceFinding, Still
 from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, region_of
+from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
-from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.sources.faces import drawn_back

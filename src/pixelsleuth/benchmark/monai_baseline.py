@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pixelsleuth.models.prior import PriorConfig
+from pixelsleuth.models.configuration import PriorConfig
 
 #: Dimension and depth of the transformer, channels of the VQ-VAE, by the number of codes of our model: both networks
 #: come within 10% of ours. 512: bundled size; 128: the paper's.

@@ -25,8 +25,9 @@ from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import bake, build_prior
-from pixelsleuth.models.prior import PriorConfig
-from pixelsleuth.models.vqvae import VQVAE, VQVAEConfig
+from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
+from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring.networks import torch_of, torch_scorer
 from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
@@ -340,9 +341,8 @@ def without_face_search(detector: Detector) -> Detector:
     """The same detector for pictures that are face crops already."""
     config = detector.model.config
     cropped = replace(config, preprocessing={**config.preprocessing, "crop": "none"})
-    scorer = type(detector.scorer)(
-        dataclasses.replace(detector.model, config=cropped), detector.scorer.settings, detector.scorer.dtype
-    )
+    networks = torch_of(detector.scorer)
+    scorer = torch_scorer(dataclasses.replace(networks.model, config=cropped), networks.settings, networks.dtype)
     return Detector(detector.name, scorer, detector.calibration)
 
 

@@ -9,7 +9,7 @@ import typer
 
 def info(model: Annotated[str, typer.Argument(metavar="MODEL")] = "faces") -> None:
     """Print a model's card: data, settings, calibration, licence of the weights, SHA-256."""
-    from pixelsleuth.models.checkpoint import find_model
+    from pixelsleuth.models.configuration import find_model
     from pixelsleuth.reporting.card import card_of
 
     folder, _ = find_model(model)

@@ -123,7 +123,7 @@ def calibrate(
 
 def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None:
     from pixelsleuth.files import whole_folder
-    from pixelsleuth.models.checkpoint import copy_networks, find_model
+    from pixelsleuth.models.configuration import copy_networks, find_model
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.training.own import calibrate_on_folder
 

@@ -16,6 +16,7 @@ from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import centre_prior
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.restoration import pooled
 from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.sources.anomalies import partner_mask
@@ -96,7 +97,7 @@ def pixel_metrics(
         "pixel": pixel,
         "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
     }
-    if text_pairs and "pixelsnail" in detector.model.priors and paired:
+    if text_pairs and "pixelsnail" in [prior.kind for prior in detector.model.config.priors] and paired:
         some = [masked[i] for i, _ in paired[:text_pairs]]
         pixel["text_restoration"], text_rows = _text_map_metrics(detector, some)
         result["n_text_restoration"] = len(some)
@@ -141,11 +142,12 @@ def text_restoration_maps(
     maps: list[np.ndarray] = []
     replaced: list[float] = []
     effective: list[float] = []
+    networks = torch_of(detector.scorer)
     for start in range(0, len(paths), TEXT_BATCH):
         samples = [_read(detector, path) for path in paths[start : start + TEXT_BATCH]]
         crops = stacked([sample.main.views for sample in samples], [sample.sha256 for sample in samples])
         with torch.no_grad():
-            made = detector.scorer.reference_restored(detector.scorer.encoded(crops), crops.keys)
+            made = networks.reference_restored(networks.encoded(crops), crops.keys)
         for sample, residual in zip(samples, pooled(made.residual).cpu().numpy(), strict=True):
             whole = drawn_back(residual, sample.main.face.box, sample.shape)
             maps.append(cv2.resize(whole, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))

@@ -9,13 +9,13 @@ trunk that has learnt from photographs before.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.backbone import CHANNELS, EfficientNetLite
+from pixelsleuth.models.configuration import MOST_Z, DetectiveConfig
 from pixelsleuth.models.vqvae import Residual
 from pixelsleuth.records import Surprise
 
@@ -23,58 +23,6 @@ from pixelsleuth.records import Surprise
 MAP_STRIDE = 4
 #: Floor of a mean squared difference in [0, 1] units: below it lies what 8 bits round away.
 NOTHING = 1e-6
-#: Standard scores beyond this tell no more.
-MOST_Z = 6.0
-
-
-@dataclass(frozen=True)
-class DetectiveConfig:
-    """Architecture of a detective.
-
-    Attributes:
-        kind: `light`, or `deep` (EfficientNet-lite0; of what follows it has `size` and `pretrained` alone).
-        size: of a deep one, side of the square it sees in pixels.
-        pretrained: of a deep one, whether its training begins with the weights learnt on ImageNet.
-        width: channels at half the image's resolution; twice and three times as many below.
-        residual, surprise: whether it sees them.
-        scale: how many times the side of what the VQ-VAE sees it sees of the same square; the grids of the network, and
-            so its cost, stay.
-        detail: whether it sees `local_detail`.
-        channels: of the image, 3 (RGB) or 1.
-        mirror: whether it sees how the image differs from its mirror image, as heads differ little.
-        atlas: whether it sees standard scores against what healthy scans look like at the place (scoring.atlas).
-    """
-
-    width: int = 32
-    residual: bool = True
-    surprise: bool = True
-    scale: int = 1
-    detail: bool = False
-    channels: int = 3
-    mirror: bool = False
-    atlas: bool = False
-    kind: str = "light"
-    size: int = 192
-    pretrained: bool = True
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("light", "deep"):
-            raise ValueError(f"detective.kind: expected 'light' or 'deep', got {self.kind!r}")
-        if self.size % 32:
-            raise ValueError(f"detective.size: expected a multiple of 32, got {self.size}")
-        if self.scale not in (1, 2):
-            raise ValueError(f"detective.scale: expected 1 or 2, got {self.scale}")
-        if self.channels not in (1, 3):
-            raise ValueError(f"detective.channels: expected 1 or 3, got {self.channels}")
-
-    def seen(self, size: int) -> int:
-        """Side in pixels of the squares it sees where the VQ-VAE sees `size`."""
-        return self.size if self.kind == "deep" else size * self.scale
-
-    @property
-    def cell(self) -> int:
-        """Side, in pixels of what it sees, of a cell of its first grid."""
-        return 2 * self.scale
 
 
 class Detective(nn.Module):

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, of_images, repeated, surprise_of
+from pixelsleuth.models.configuration import PriorConfig
+from pixelsleuth.models.prior import Context, check_context, draw, of_images, repeated, surprise_of
 from pixelsleuth.records import Surprise
 
 #: Steps in which images are drawn from nothing.

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.pixelsnail_cached import CachedSampler
-from pixelsleuth.models.prior import Context, PriorConfig, check_context, draw, repeated, surprise_of
+from pixelsleuth.models.prior import Context, check_context, draw, repeated, surprise_of
 from pixelsleuth.records import Surprise
 
 #: Copies of grids that are walked together: enough to keep matrix products busy; at the paper's size each copy keeps

@@ -8,47 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.records import Surprise
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """Architecture of a prior.
-
-    Attributes:
-        kind: `masked` (bidirectional) or `pixelsnail` (causal, raster order).
-        codes: K.
-        grid: (h, w).
-        width: channels.
-        blocks: residual blocks (`masked`) or PixelSNAIL blocks.
-        pairs: `pixelsnail`: vertical/horizontal pairs in a block.
-        attention_every: `masked`: an attention layer after this many blocks.
-        attention_stride: `pixelsnail`: of the grid that attention runs on.
-        heads: `masked`: attention heads.
-        embedding: `pixelsnail`: dimensions a code is embedded in; 0: one-hot, as in the paper.
-        dropout: in residual blocks.
-        context: scalars given with a grid (slice position), 0 for none.
-        classes: classes given with a grid, 0 for none.
-    """
-
-    kind: str = "masked"
-    codes: int = 512
-    grid: tuple[int, int] = (16, 16)
-    width: int = 128
-    blocks: int = 8
-    pairs: int = 4
-    attention_every: int = 2
-    attention_stride: int = 2
-    heads: int = 4
-    embedding: int = 0
-    dropout: float = 0.0
-    context: int = 0
-    classes: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "grid", tuple(self.grid))
-        if self.kind not in ("masked", "pixelsnail"):
-            raise ValueError(f"prior.kind: expected 'masked' or 'pixelsnail', got {self.kind!r}")
 
 
 @dataclass(frozen=True)

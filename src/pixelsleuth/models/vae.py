@@ -5,30 +5,16 @@ One dense latent vector an image; what it cannot reconstruct is called anomalous
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelsleuth.models.configuration import VAEConfig
+
 #: Standard deviation of the reconstruction, in [0, 1], that weighs it against the prior.
 NOISE = 0.1
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """Architecture: side in pixels (a multiple of 32), channels of the image, channels at each halving, latents."""
-
-    size: int = 160
-    channels: int = 1
-    widths: tuple[int, ...] = (16, 32, 64, 64, 64)
-    latents: int = 128
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if self.size % 2 ** len(self.widths):
-            raise ValueError(f"vae.size: expected a multiple of {2 ** len(self.widths)}, got {self.size}")
 
 
 class VAE(nn.Module):

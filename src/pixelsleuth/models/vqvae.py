@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,38 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelsleuth.models.configuration import VQVAEConfig
 from pixelsleuth.models.quantiser import Quantised, Quantiser
-
-
-@dataclass(frozen=True)
-class VQVAEConfig:
-    """Architecture of a VQ-VAE.
-
-    Attributes:
-        kind: `fast` (0.9M parameters, trains on a CPU) or `paper` (Marimont & Tarroni 2021).
-        size: side of the square image in pixels.
-        channels: of the image, 3 or 1.
-        codes: K.
-        dimensions: D of a codebook entry.
-        widths: `fast`: channels at stride 4 and 8. `paper`: one per resolution, the last at the code grid.
-        decay: of the codebook's moving average; None: the codebook learns by gradient.
-        context: scalars given with an image (slice position), a constant plane each before encoder and decoder, as in
-            Marimont & Tarroni 2021; 0 for none.
-    """
-
-    kind: str = "fast"
-    size: int = 128
-    channels: int = 3
-    codes: int = 512
-    dimensions: int = 32
-    widths: tuple[int, ...] = (64, 128)
-    decay: float | None = 0.98
-    context: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "widths", tuple(self.widths))
-        if self.kind not in ("fast", "paper"):
-            raise ValueError(f"vqvae.kind: expected 'fast' or 'paper', got {self.kind!r}")
 
 
 class Reconstruction(NamedTuple):

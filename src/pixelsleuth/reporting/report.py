@@ -22,7 +22,7 @@ from pixelsleuth import __version__
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.language import LANGUAGES, Language, language
-from pixelsleuth.models.checkpoint import find_model
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
@@ -34,6 +34,7 @@ from pixelsleuth.reporting.quotes import quotes_of
 from pixelsleuth.reporting.together import together
 from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.origins import least_rate
 from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -60,10 +61,10 @@ class Judge:
     def of(cls, detector: Detector, argument: str) -> Judge:
         folder, _ = find_model(argument)
         model, scorer = detector.model, detector.scorer
-        grid = model.vqvae.grid()
+        height, width = model.config.priors[0].grid
         return cls(
             detector.name, model.sha256, argument, detector.calibration, scorer.settings, scorer.size,
-            (int(grid[0]), int(grid[1])), model.config.preprocessing["crop"], card_of(folder, model),
+            (height, width), model.config.preprocessing["crop"], card_of(folder, torch_of(scorer).model),
         )  # fmt: skip
 
 

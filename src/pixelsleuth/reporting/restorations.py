@@ -17,6 +17,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
+from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.scorer import Crops, stacked
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
 from pixelsleuth.scoring.trace import Trace, trace
@@ -62,8 +63,9 @@ def story_of(
     Raises:
         PixelsleuthError: the input cannot be judged, the model has no such prior, or the volume no such slice.
     """
-    if prior and prior not in detector.model.priors:
-        raise PixelsleuthError(f"expected one of {', '.join(detector.model.priors)}; got {prior!r}", "prior")
+    networks = torch_of(detector.scorer)
+    if prior and prior not in networks.model.priors:
+        raise PixelsleuthError(f"expected one of {', '.join(networks.model.priors)}; got {prior!r}", "prior")
     if detector.takes == "images":
         detector.calibration.check_rate(rate)
     sample = detector.read(source)
@@ -91,7 +93,7 @@ def story_of(
         where, known = f"slice {numbers[row]}", scores.maps[name][row] > 0
     values = scores.maps[name][row]
     excess = detector.calibration.coloured(detector.calibration.excess(values)) * known
-    return Story(trace(detector.scorer, crop, prior), values, name, excess, finding, where)
+    return Story(trace(networks, crop, prior), values, name, excess, finding, where)
 
 
 def steps_figure(story: Story) -> Figure:

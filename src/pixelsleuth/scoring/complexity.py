@@ -42,17 +42,6 @@ def complexity(pixels: np.ndarray) -> np.ndarray:
     )
 
 
-def local_sharpness(luma: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """(B, H, W) float luma in [0, 1] -> (B, h, w) float64, log of the mean squared 5-point Laplacian in each code's
-    cell, borders replicated. 1e-6 is added: below it lies what 8 bits round away."""
-    wide = np.pad(luma.astype(np.float64), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    around = wide[:, :-2, 1:-1] + wide[:, 2:, 1:-1] + wide[:, 1:-1, :-2] + wide[:, 1:-1, 2:]
-    squared = (around - 4 * wide[:, 1:-1, 1:-1]) ** 2
-    count, height, width = squared.shape
-    cells = squared.reshape(count, grid[0], height // grid[0], grid[1], width // grid[1])
-    return np.log(cells.mean((2, 4)) + 1e-6)
-
-
 @dataclass(frozen=True)
 class Adjustment:
     """A least-squares fit of a score on the features, their squares and products, fitted on normal pictures.

@@ -9,8 +9,8 @@ import numpy as np
 
 from pixelsleuth.records import Face, Verdict
 from pixelsleuth.scoring.calibration import SLICE, Calibration
+from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import Promise
 
 #: Distance of the nose from the middle between the eyes, along their line, in distances between the eyes: about 1%

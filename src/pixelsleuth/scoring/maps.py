@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import torch.nn.functional as F
 from scipy import ndimage
-from torch import Tensor
 
-from pixelsleuth.models.detective import MOST_Z
+from pixelsleuth.models.configuration import MOST_Z
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
 
@@ -24,20 +22,10 @@ _SMOOTH = (DETECTIVE_MAP, "surprise", "masked_surprise", "baseline_centre", "bas
 Maps = dict[str, np.ndarray]
 
 
-def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, h, w) logits -> (B, H, W) float32 probabilities in [0, 1], smoothly enlarged."""
-    return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
-
-
 def centre_prior(side: int) -> np.ndarray:
     """(side, side) float32, a Gaussian at the centre with sigma a quarter of the side: a map without any model."""
     axis = (np.arange(side) + 0.5) / side - 0.5
     return np.exp(-(axis[:, None] ** 2 + axis[None, :] ** 2) / (2 * 0.25**2)).astype(np.float32)
-
-
-def signed(difference: Tensor, sign: int) -> Tensor:
-    """(B, 1, H, W) image less what is healthy -> (B, H, W), what counts of it where the sequence tells the sign."""
-    return difference[:, 0].abs() if sign == 0 else (sign * difference[:, 0]).clamp_min(0)
 
 
 def volume_maps(raw: Maps, image: np.ndarray, position: np.ndarray, head: np.ndarray, sign: int,

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.combination import with_combined
 from pixelsleuth.scoring.settings import (
-    BOTH_TRACKS,
     CENTRE_AND_RIM,
     CENTRE_SMOOTHNESS,
-    COMBINED,
     DETECTIVE,
     DETECTIVE_NEAR,
-    DETECTIVE_VIEWS,
     TEXT_SCORE,
     TWO_WAY,
     ScoreSettings,
     judge_of,
 )
 from pixelsleuth.scoring.surprise import surprise_scores
-
-#: Score of a volume: mean of its most unusual slices' scores, this share of them.
-TOP_SLICES = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,18 +37,18 @@ class Measurements:
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment; None of slices.
         altered: the detective's (B, H / 4, W / 4) logits of places and (B,) logits of images; None without one.
         complexity: (B, F) float64, the features of `complexity`; None of slices.
-        near: of a deep detective, the rows (k,) that were looked at from near, (k, h, w) logits of their places and
-            (k, 9) of their windows; None where there are none.
+        near: of a deep detective, the rows (k,) int64 that were looked at from near, (k, h, w) logits of their
+            places and (k, 9) of their windows; None where there are none.
     """
 
     codes: Tensor
     surprise: dict[str, Surprise]
     rim: Surprise | None
     two_way: Surprise | None
-    smoothness: np.ndarray | None = None
+    smoothness: Tensor | None = None
     complexity: np.ndarray | None = None
     altered: tuple[Tensor, Tensor] | None = None
-    near: tuple[np.ndarray, Tensor, Tensor] | None = None
+    near: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
     def judging(self) -> Surprise:
@@ -62,59 +58,79 @@ class Measurements:
 
 def raw_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.ndarray]:
     """Every score by name before any adjustment for complexity, (B,) float64 each; all from the one pass."""
-    scores: dict[str, np.ndarray] = {}
+    return {name: values.double().cpu().numpy() for name, values in raw_tensors(seen, settings).items()}
+
+
+def raw_tensors(seen: Measurements, settings: ScoreSettings) -> dict[str, Tensor]:
+    """`raw_scores` on the networks' device, (B,) each, in the type in which they are computed."""
+    scores: dict[str, Tensor] = {}
     for kind, surprise in seen.surprise.items():
         found = surprise_scores(surprise, settings.lambda_s[kind], settings.mean_nll[kind])
         for name, values in found.items():
             full = TEXT_SCORE if name == "tail_sum" and kind == judge_of(settings.lambda_s) else f"{kind}_{name}"
-            scores[full] = values.double().cpu().numpy()
+            scores[full] = values
     if seen.two_way is not None:
         found = surprise_scores(seen.two_way, 0.0, 0.0)
         for name in ("mean_nll", "nll_minus_entropy", "top_sixteenth", "local_max"):
-            scores[f"{TWO_WAY}_{name}"] = found[name].double().cpu().numpy()
+            scores[f"{TWO_WAY}_{name}"] = found[name]
     if seen.rim is not None:
-        scores[CENTRE_AND_RIM] = (seen.rim.nll - seen.rim.entropy).mean((1, 2)).double().cpu().numpy()
+        scores[CENTRE_AND_RIM] = (seen.rim.nll - seen.rim.entropy).mean((1, 2))
     if seen.smoothness is not None:
         scores[CENTRE_SMOOTHNESS] = seen.smoothness
     if seen.altered is not None:
-        scores[DETECTIVE] = seen.altered[1].double().cpu().numpy()
+        scores[DETECTIVE] = seen.altered[1]
     if settings.views_spread and seen.altered is not None:
         scores[DETECTIVE_NEAR] = near_scores(seen)
     return scores
 
 
-def near_scores(seen: Measurements) -> np.ndarray:
-    """(B,) float64, the largest logit of the windows seen from near; not a number without such a view."""
+def near_scores(seen: Measurements) -> Tensor:
+    """(B,) float32, the largest logit of the windows seen from near; not a number without such a view."""
     assert seen.altered is not None
-    found = np.full(len(seen.altered[1]), np.nan)
-    if seen.near is not None:
-        which, _, windows = seen.near
-        found[which] = windows.amax(1).double().cpu().numpy()
-    return found
+    found = torch.full_like(seen.altered[1], torch.nan)
+    if seen.near is None:
+        return found
+    which, _, windows = seen.near
+    return found.index_copy(0, which, windows.amax(1))
 
 
 def fitted_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.ndarray]:
-    """`raw_scores`, those adjusted for complexity, and their combination, of what was measured."""
-    scores = raw_scores(seen, settings)
-    for name, adjustment in settings.adjusted.items():
-        if name in scores and seen.complexity is not None:
-            scores[f"{name}_adjusted"] = adjustment(scores[name], seen.complexity)
-    both = (f"{DETECTIVE}_adjusted", f"{DETECTIVE_NEAR}_adjusted")
-    if all(name in scores for name in both):
-        far, near = (scores[name] for name in both)
-        scores[DETECTIVE_VIEWS] = np.where(np.isnan(near), far, (far + near) / settings.views_spread)
-        # A record holds numbers: without a view from near the detective's only one stands in its place.
-        for name in (DETECTIVE_NEAR, both[1]):
-            stand_in = scores[name.replace(DETECTIVE_NEAR, DETECTIVE)]
-            scores[name] = np.where(np.isnan(scores[name]), stand_in, scores[name])
-    for whole, parts in ((COMBINED, settings.combined), (BOTH_TRACKS, settings.tracks)):
-        if parts and all(name in scores for name in parts):
-            scores[whole] = np.sum([scores[name] for name in parts], axis=0) / len(parts) ** 0.5
-    return scores
+    """`raw_scores`, those adjusted for complexity, and their combination, of what was measured of images."""
+    assert seen.complexity is not None, "images have complexity"
+    return with_combined(raw_scores(seen, settings), seen.complexity, settings)
+
+
+def centre_of(grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """(h, w) bool, the middle five eighths in each direction: of a face crop the face, without hair and background."""
+    row, column = ((torch.arange(side, device=device) - (side - 1) / 2).abs() < side * 5 / 16 for side in grid)
+    return row[:, None] & column[None, :]
+
+
+def centre_smoothness(luma: Tensor, centre: Tensor) -> Tensor:
+    """(B,) float64 of (B, H, W) luma in [0, 1]: `local_sharpness` of the rim less that of the centre, (h, w) bool."""
+    sharpness = local_sharpness(luma, (int(centre.shape[0]), int(centre.shape[1]))).flatten(1)
+    inner = centre.flatten().double()
+    rim = 1 - inner
+    return (sharpness * rim).sum(1) / rim.sum() - (sharpness * inner).sum(1) / inner.sum()
+
+
+def local_sharpness(luma: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(B, H, W) luma in [0, 1] -> (B, h, w) float64, log of the mean squared 5-point Laplacian in each code's cell,
+    borders replicated. 1e-6 is added: below it lies what 8 bits round away."""
+    wide = F.pad(luma.double()[:, None], (1, 1, 1, 1), mode="replicate")
+    around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
+    squared = (around - 4 * wide[..., 1:-1, 1:-1]) ** 2
+    cell = (luma.shape[1] // grid[0], luma.shape[2] // grid[1])
+    return (F.avg_pool2d(squared, cell)[:, 0] + 1e-6).log()
 
 
 def slice_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.ndarray]:
     """Every score of slices by name, (B,) float64 each."""
+    return {name: values.double().cpu().numpy() for name, values in slice_tensors(seen, settings).items()}
+
+
+def slice_tensors(seen: Measurements, settings: ScoreSettings) -> dict[str, Tensor]:
+    """`slice_scores` on the networks' device, (B,) each, in the type in which they are computed."""
     kind = judge_of(seen.surprise)
     found = surprise_scores(seen.surprise[kind], settings.lambda_s[kind], 0.0)
     judging = seen.judging
@@ -125,18 +141,7 @@ def slice_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.nd
     }
     if seen.altered is not None:
         scores[DETECTIVE] = seen.altered[1]
-    return {name: values.double().cpu().numpy() for name, values in scores.items()}
-
-
-def volume_scores(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Scores of a volume from its slices': Marimont & Tarroni's tail sum is summed, of the others the mean of the most
-    unusual quarter is taken."""
-    found = {}
-    for name, values in scores.items():
-        count = max(1, round(TOP_SLICES * len(values)))
-        top = float(np.sort(values)[-count:].mean())
-        found[name] = float(values.sum()) if name == TEXT_SCORE else top
-    return found
+    return scores
 
 
 def joined(parts: Sequence[Measurements]) -> Measurements:
@@ -148,7 +153,7 @@ def joined(parts: Sequence[Measurements]) -> Measurements:
         {kind: _surprises([part.surprise[kind] for part in parts]) for kind in first.surprise},
         None if first.rim is None else _surprises([part.rim for part in parts if part.rim]),
         None if first.two_way is None else _surprises([part.two_way for part in parts if part.two_way]),
-        None if first.smoothness is None else np.concatenate([p.smoothness for p in parts if p.smoothness is not None]),
+        None if first.smoothness is None else torch.cat([p.smoothness for p in parts if p.smoothness is not None]),
         None if first.complexity is None else np.concatenate([p.complexity for p in parts if p.complexity is not None]),
         (torch.cat([places for places, _ in altered]), torch.cat([whole for _, whole in altered])) if altered else None,
         _joined_near(parts),
@@ -159,7 +164,7 @@ def _surprises(pieces: Sequence[Surprise]) -> Surprise:
     return Surprise(torch.cat([piece.nll for piece in pieces]), torch.cat([piece.entropy for piece in pieces]))
 
 
-def _joined_near(parts: Sequence[Measurements]) -> tuple[np.ndarray, Tensor, Tensor] | None:
+def _joined_near(parts: Sequence[Measurements]) -> tuple[Tensor, Tensor, Tensor] | None:
     first, found = 0, []
     for part in parts:
         if part.near is not None:
@@ -168,4 +173,4 @@ def _joined_near(parts: Sequence[Measurements]) -> tuple[np.ndarray, Tensor, Ten
     if not found:
         return None
     which, places, windows = zip(*found, strict=True)
-    return np.concatenate(which), torch.cat(places), torch.cat(windows)
+    return torch.cat(which), torch.cat(places), torch.cat(windows)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pixelsleuth.scoring.scorer import Crops, Scorer, to_pixels
+from pixelsleuth.scoring.networks import TorchNetworks, to_pixels
+from pixelsleuth.scoring.scorer import Crops
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(scorer: Scorer, crop: Crops, kind: str = "") -> Trace:
+def trace(networks: TorchNetworks, crop: Crops, kind: str = "") -> Trace:
     """The way of a single crop, an image's or a slice's.
 
     Args:
@@ -45,11 +46,11 @@ def trace(scorer: Scorer, crop: Crops, kind: str = "") -> Trace:
     Raises:
         KeyError: the model has no prior of this kind.
     """
-    kind = kind or next(iter(scorer.model.priors))
-    encoded = scorer.encoded(crop)
-    seen, decoded = scorer.measured(crop, encoded, set(scorer.model.priors), rim=False)
-    made = scorer.restored(encoded, seen, crop.keys, kind)
-    flagged = scorer.flagged(encoded, seen, kind)[0] | (made.codes[0] != encoded.codes).any(0)
+    kind = kind or next(iter(networks.model.priors))
+    encoded = networks.encoded(crop)
+    seen, decoded = networks.measured(crop, encoded, set(networks.model.priors), rim=False)
+    made = networks.restored(encoded, seen, crop.keys, kind)
+    flagged = networks.flagged(encoded, seen, kind)[0] | (made.codes[0] != encoded.codes).any(0)
     surprise = seen.surprise[kind]
     return Trace(
         image=crop.square[0],

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
-from pixelsleuth.models.checkpoint import Model, load_config, load_model, save_config
+from pixelsleuth.models.checkpoint import Model, load_model
+from pixelsleuth.models.configuration import load_config, save_config
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
 from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
+from pixelsleuth.scoring.networks import TorchNetworks, torch_scorer
 from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
 from pixelsleuth.scoring.settings import (
     BOTH_TRACKS,
@@ -61,17 +63,18 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     """Thresholds lambda_s and lambda_p (quantiles over normal codes) and the adjustments for complexity, all on
     `rows`, pictures that the networks were trained on."""
     rows = _fitted_on(store, rows)
-    scorer = Scorer(model, ScoreSettings())
+    networks = TorchNetworks(model, ScoreSettings())
+    scorer = Scorer(networks)
     parts = []
     for start in range(0, len(rows), BATCH):
-        parts.append(scorer.measure(crops_of(store, rows[start : start + BATCH], scorer)))
+        parts.append(networks.measure(crops_of(store, rows[start : start + BATCH], scorer)))
         progress(min(start + BATCH, len(rows)), len(rows))
     whole = joined(parts)
     settings = thresholds({kind: seen.nll.double().numpy() for kind, seen in whole.surprise.items()})
     scores, features = raw_scores(whole, settings), whole.complexity
     assert features is not None, "images have complexity"
     if isinstance(model.detective, DeepDetective):
-        scores[DETECTIVE_NEAR] = near_scores(whole)
+        scores[DETECTIVE_NEAR] = near_scores(whole).double().cpu().numpy()
     kind = judge_of(model.priors)
     # Mirror images mean something only to networks that were taught with them.
     if kind == "pixelsnail" and model.config.training["settings"]["prior_stage"]["augment"] != "none":
@@ -261,7 +264,7 @@ def calibrate(
             )
         units = calibration_units(store)
         atlas = load_atlas(folder) if store.holds_volumes else None
-        scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
+        scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
         if store.holds_volumes:
             calibration = ranked_volumes(scorer, store, units, progress)
         else:

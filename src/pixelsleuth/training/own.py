@@ -13,8 +13,9 @@ import numpy as np
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
+from pixelsleuth.scoring.networks import torch_scorer
 from pixelsleuth.scoring.origins import fewest
-from pixelsleuth.scoring.scorer import Scorer, stacked
+from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.faces import Sizes
 from pixelsleuth.sources.images import decode
@@ -83,7 +84,7 @@ def calibrate_on_folder(
     files = [one for one in find_inputs(normal) if isinstance(one, Refused) or kind_of(one) == "image"]
     if len(files) < FEWEST:
         raise _too_few(normal, f"{len(files)} images")
-    scorer = Scorer(model, settings_from_tree(model.config.scoring), dtype)
+    scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype)
     how = CropSettings.of(config, scorer.sizes)
     reading = Reading()
     # In an order that says nothing of them: not all need be mapped.

@@ -14,7 +14,7 @@ from pixelsleuth.files import whole_file
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.detective import MAP_STRIDE
 from pixelsleuth.records import Surprise
-from pixelsleuth.scoring.scorer import Encoded, judging_surprise
+from pixelsleuth.scoring.networks import Encoded, judging_surprise
 from pixelsleuth.training.data import to_float
 from pixelsleuth.training.forging import Forged
 

@@ -11,10 +11,7 @@ from typing import Any
 import yaml
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.models.detective import DetectiveConfig
-from pixelsleuth.models.prior import PriorConfig
-from pixelsleuth.models.vae import VAEConfig
-from pixelsleuth.models.vqvae import VQVAEConfig
+from pixelsleuth.models.configuration import DetectiveConfig, PriorConfig, VAEConfig, VQVAEConfig
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
+from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import within
-from pixelsleuth.scoring.measurements import volume_scores
 from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer
 from pixelsleuth.scoring.typicality import fit_typicality

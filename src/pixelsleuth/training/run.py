@@ -17,19 +17,16 @@ from torch import Tensor, nn
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of, write_text
 from pixelsleuth.models.backbone import imagenet_weights
-from pixelsleuth.models.checkpoint import (
+from pixelsleuth.models.checkpoint import build_prior, load_model, load_network, save_network
+from pixelsleuth.models.configuration import (
     DETECTIVE_FILE,
     PREPROCESSING,
     VAE_FILE,
     ModelConfig,
-    build_prior,
     find_model,
     load_config,
-    load_model,
-    load_network,
     prior_file,
     save_config,
-    save_network,
 )
 from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
 from pixelsleuth.models.prior import Context

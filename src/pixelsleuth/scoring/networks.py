@@ -1,0 +1,278 @@
+"""The path of crops through the networks, on torch: codes, surprise, restorations, raw scores, maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.models.checkpoint import Model, load_model
+from pixelsleuth.models.detective import DeepDetective
+from pixelsleuth.models.masked import MaskedPrior
+from pixelsleuth.records import Surprise
+from pixelsleuth.scoring.atlas import Atlas
+from pixelsleuth.scoring.complexity import complexity
+from pixelsleuth.scoring.maps import Maps
+from pixelsleuth.scoring.measurements import Measurements, centre_of, centre_smoothness, raw_scores, slice_scores
+from pixelsleuth.scoring.restoration import Restored, pooled, restore
+from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, Wanted
+from pixelsleuth.scoring.settings import DETECTIVE_MAP, ScoreSettings, judge_of
+from pixelsleuth.scoring.surprise import surprise_map
+
+#: S of the map of Marimont & Tarroni 2021, which only `evaluate` makes.
+REFERENCE_RESTORATIONS = 15
+#: Of a slice, a code is drawn anew where the detective gives its cell more than this probability.
+NAMED_FROM = 0.5
+#: Crops scored together unless told otherwise: on a CPU more is not faster; it holds some 12 MB a crop.
+BATCH = 32
+BATCH_ON_GPU = 256
+
+
+class Encoded(NamedTuple):
+    """A batch on the networks' device: images (B, C, H, W) float32 in [0, 1], their codes (B, h, w), and (B, n) float32
+    scalars of their context, None of images."""
+
+    image: Tensor
+    codes: Tensor
+    scalars: Tensor | None
+
+
+class TorchNetworks:
+    """A model's networks as torch runs them, with its fitted settings; see `scorer.Networks`."""
+
+    def __init__(
+        self, model: Model, settings: ScoreSettings, dtype: str = "float32", atlas: Atlas | None = None
+    ) -> None:
+        if atlas is None and model.config.detective is not None and model.config.detective.atlas:
+            raise ValueError("atlas: expected the model's, which its detective sees; got none")
+        self.model, self.settings, self.dtype, self.atlas = model, settings, dtype, atlas
+        self.device = next(model.vqvae.parameters()).device
+        self.size = model.config.vqvae.size
+
+    @property
+    def batch(self) -> int:
+        return BATCH if self.device.type == "cpu" else BATCH_ON_GPU
+
+    @torch.no_grad()
+    def measure(self, crops: Crops) -> Measurements:
+        """All that scores are fitted on, nothing adjusted."""
+        with self._precision():
+            seen, _ = self.measured(crops, self.encoded(crops), set(self.model.priors), rim=True)
+        return replace(seen, complexity=np.stack([complexity(pixels) for pixels in crops.square]))
+
+    def encoded(self, crops: Crops) -> Encoded:
+        """The crops on the device, and their codes."""
+        image, scalars = self._image(crops.square), None
+        if crops.position is not None:
+            scalars = torch.from_numpy(crops.position.astype(np.float32))[:, None].to(self.device)
+        return Encoded(image, self.model.encode(image, scalars), scalars)
+
+    def measured(
+        self, crops: Crops, encoded: Encoded, kinds: Collection[str], rim: bool
+    ) -> tuple[Measurements, Tensor]:
+        """What the networks say of a batch, and its codes decoded as they are, (B, C, H, W) float32.
+
+        Args:
+            kinds: of the priors to ask.
+            rim: also ask the masked prior for centre and rim in turn.
+        """
+        model, (image, codes, scalars) = self.model, encoded
+        surprise = {kind: model.surprise(kind, codes, scalars) for kind in model.priors if kind in kinds}
+        two_way = None
+        if "pixelsnail" in surprise:
+            two_way = two_way_surprise(model, encoded, surprise["pixelsnail"])
+        decoded = model.decode(codes, scalars)
+        seen = Measurements(codes, surprise, None, two_way)
+        if crops.position is None:
+            seen = self._more_of_images(seen, decoded, rim)
+        altered, near = self._altered(seen, image, decoded, crops)
+        return replace(seen, altered=altered, near=near), decoded
+
+    def restored(self, encoded: Encoded, seen: Measurements, keys: Sequence[str], kind: str = "") -> Restored:
+        """Restorations by the prior of this kind, the default one unless given."""
+        image, codes, scalars = encoded
+        kind = kind or next(iter(self.model.priors))
+        # The masked prior's flags are known beforehand; PixelSNAIL's depend on what it has restored.
+        flags: dict[str, Any] = {"where": self.flagged(encoded, seen, kind)}
+        if kind == "pixelsnail" and scalars is None:
+            flags = {"above": self.settings.lambda_p[kind]}
+        return restore(
+            image, codes, self.model.vqvae, self.model.priors[kind], keys,
+            restorations=self.settings.restorations, scalars=scalars, **flags,
+        )  # fmt: skip
+
+    def flagged(self, encoded: Encoded, seen: Measurements, kind: str) -> Tensor:
+        """(B, h, w) bool, the codes to draw anew: above lambda_p, or of slices those that the detective names."""
+        if encoded.scalars is None or seen.altered is None:
+            return seen.surprise[kind].nll > self.settings.lambda_p[kind]
+        altered = place_map(seen.altered[0], (self.size, self.size))
+        return F.adaptive_max_pool2d(altered[:, None], seen.codes.shape[1:])[:, 0] > NAMED_FROM
+
+    @torch.no_grad()
+    def reference_restored(self, encoded: Encoded, keys: Sequence[str]) -> Restored:
+        """As Marimont & Tarroni 2021 restore: codes above lambda_p given the restored prefix, S = 15."""
+        kind = judge_of(self.model.priors)
+        return restore(
+            encoded.image, encoded.codes, self.model.vqvae, self.model.priors[kind], keys,
+            restorations=REFERENCE_RESTORATIONS, above=self.settings.lambda_p[kind], scalars=encoded.scalars,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def images(self, crops: Crops, wanted: Wanted) -> Scores:
+        """As the protocol says."""
+        mapping, size = next(iter(self.model.priors)), (self.size, self.size)
+        with self._precision():
+            encoded = self.encoded(crops)
+            seen, _ = self.measured(crops, encoded, wanted.kinds, wanted.rim)
+            restored = self.restored(encoded, seen, crops.keys) if wanted.restored else None
+        made: Maps = {}
+        if wanted.maps:
+            made["surprise"] = surprise_map(seen.surprise[mapping], size).cpu().numpy()
+        if wanted.maps and seen.altered is not None:
+            made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
+        if restored is not None:
+            made["restoration"] = pooled(restored.residual).cpu().numpy()
+        return Scores(raw_scores(seen, self.settings), made, None if restored is None else to_pixels(restored.mean))
+
+    @torch.no_grad()
+    def slices(self, crops: Crops, wanted: Wanted) -> Scores:
+        """As the protocol says."""
+        model, sign, size = self.model, self.settings.sign, (self.size, self.size)
+        mapping = next(iter(model.priors))
+        encoded = self.encoded(crops)
+        seen, decoded = self.measured(crops, encoded, wanted.kinds, rim=False)
+        maps = {
+            "surprise": surprise_map(seen.judging, size),
+            "masked_surprise": surprise_map(seen.surprise[mapping], size),
+            "reconstruction": signed(encoded.image - decoded, sign),
+        }
+        if seen.altered is not None:
+            maps[DETECTIVE_MAP] = place_map(seen.altered[0], size)
+        pixels = None
+        if wanted.restored:
+            restored = self.restored(encoded, seen, crops.keys)
+            maps["restoration"] = signed(encoded.image - restored.mean, sign)
+            pixels = to_pixels(restored.mean)
+        if wanted.baselines and model.vae is not None:
+            maps["baseline_vae"] = signed(encoded.image - model.vae.reconstruct(encoded.image), sign)
+        if wanted.reference:
+            maps["text_restoration"] = self.reference_restored(encoded, crops.keys).residual
+        raw = {name: values.float().cpu().numpy() for name, values in maps.items()}
+        return Scores(slice_scores(seen, self.settings), raw, pixels)
+
+    def _image(self, pixels: np.ndarray) -> Tensor:
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
+
+    def _close(self, crops: Crops) -> Tensor | None:
+        """The crops at the detective's size. Raises ValueError where it wants another size than it is given."""
+        given = crops.square if crops.close is None else crops.close
+        if given.shape[1] != self.model.config.close_size:
+            raise ValueError(f"close: expected {self.model.config.close_size} px crops, got {given.shape[1]} px")
+        return None if crops.close is None else self._image(crops.close)
+
+    def _precision(self) -> Any:
+        reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+        return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
+
+    def _more_of_images(self, seen: Measurements, decoded: Tensor, rim: bool) -> Measurements:
+        """With what is measured of images alone."""
+        codes, masked, around = seen.codes, self.model.priors.get("masked"), None
+        centre = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device)
+        if isinstance(masked, MaskedPrior) and rim:
+            around = masked.log_prob(codes, partition=centre.long())
+        return replace(seen, rim=around, smoothness=centre_smoothness(decoded.mean(1), centre))
+
+    def _altered(
+        self, seen: Measurements, image: Tensor, decoded: Tensor, crops: Crops
+    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None]:
+        """The detective's logits of places and of crops, and those of the crops that are looked at from near."""
+        detective = self.model.detective
+        close = self._close(crops) if crops.position is None else None
+        if isinstance(detective, DeepDetective):
+            altered = detective(image, close=close)
+            if crops.near is None or crops.which is None:
+                return altered, None
+            which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
+            return altered, (which, *detective.windows(self._image(crops.near)))
+        if detective is None:
+            return None, None
+        usual = None
+        if detective.config.atlas and self.atlas is not None and crops.position is not None:
+            z = self.atlas.z(image[:, 0].cpu().numpy(), crops.position)
+            usual = torch.from_numpy(z)[:, None].to(self.device)
+        return detective(image, decoded, seen.judging, close, usual), None
+
+
+def load_networks(
+    folder: Path, settings: ScoreSettings, dtype: str, device: str | None, atlas: Atlas | None
+) -> TorchNetworks:
+    """The networks of a model folder, on `device`; on a GPU where there is one unless given. Raises ModelError."""
+    model = load_model(folder)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device != "cpu":
+        # TF32 keeps 10 bits: scores would leave their calibration.
+        torch.backends.cudnn.allow_tf32 = False
+        for network in model.networks:
+            network.to(device)
+    return TorchNetworks(model, settings, dtype, atlas)
+
+
+def torch_scorer(model: Model, settings: ScoreSettings, dtype: str = "float32", atlas: Atlas | None = None) -> Scorer:
+    """A scorer whose networks torch runs."""
+    return Scorer(TorchNetworks(model, settings, dtype, atlas))
+
+
+def torch_of(scorer: Scorer) -> TorchNetworks:
+    """The networks of a scorer. Raises PixelsleuthError where torch does not run them."""
+    if not isinstance(scorer.networks, TorchNetworks):
+        raise PixelsleuthError("this needs the networks themselves, a graph does not hold them", "runtime")
+    return scorer.networks
+
+
+def altered_map(seen: Measurements, size: tuple[int, int]) -> Tensor:
+    """(B, H, W) float32, how likely each place was altered; where there is a view from near the mean of both."""
+    assert seen.altered is not None
+    found = place_map(seen.altered[0], size)
+    if seen.near is not None:
+        which, places, _ = seen.near
+        found[which] = (found[which] + place_map(places, size)) / 2
+    return found
+
+
+def place_map(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, h, w) logits -> (B, H, W) float32 probabilities in [0, 1], smoothly enlarged."""
+    return F.interpolate(places[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0].sigmoid()
+
+
+def signed(difference: Tensor, sign: int) -> Tensor:
+    """(B, 1, H, W) image less what is healthy -> (B, H, W), what counts of it where the sequence tells the sign."""
+    return difference[:, 0].abs() if sign == 0 else (sign * difference[:, 0]).clamp_min(0)
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """(B, C, H, W) float32 in [0, 1] -> (B, H, W, C) uint8."""
+    return image.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
+
+
+def two_way_surprise(model: Model, encoded: Encoded, there: Surprise) -> Surprise:
+    """PixelSNAIL's surprise averaged over an image and its mirror image, turned back; `there` is the former."""
+    image, _, scalars = encoded
+    back = model.surprise("pixelsnail", model.encode(image.flip(3), scalars), scalars)
+    return Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
+
+
+@torch.no_grad()
+def judging_surprise(model: Model, encoded: Encoded) -> Surprise:
+    """Surprise of the prior that scores, as a detective sees it: PixelSNAIL's over image and mirror image where the
+    model has one, else the default prior's."""
+    kind = judge_of(model.priors)
+    there = model.surprise(kind, encoded.codes, encoded.scalars)
+    return there if kind != "pixelsnail" else two_way_surprise(model, encoded, there)
