@@ -113,7 +113,7 @@ def judged(page: Any, path: Path) -> None:
 
 
 def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path) -> None:
-    assert "compares with 120 normal ones" in page.text_content("#model")
+    assert "calibrated on 120 normal inputs" in page.text_content("#model")
     assert "up to 100 MB" in page.text_content("#limit")
     judged(page, picture(tmp_path))
     assert page.text_content("#words") in ("Unusual: look closer", "No clear answer")
@@ -370,7 +370,7 @@ def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_
         "What was found",
         "Download",
         "Scores of",
-        "compares",
+        "calibrated on",
     ):
         assert expected in texts
     assert {text: ratio for text, ratio in found if ratio < 4.5} == {}

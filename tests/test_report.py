@@ -17,7 +17,7 @@ from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting import filefacts
 from pixelsleuth.reporting.answer import answer_of, places, ranked
-from pixelsleuth.reporting.cautions import cautions
+from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
 from pixelsleuth.reporting.layers import FindingView, layers, view_of
@@ -118,9 +118,19 @@ def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, jud
     calm = cautions(finding, shape_picture(3), FileFacts(quality=95), judge.settings, 64)
     assert calm == []
     flat = np.full((64, 64, 3), 90, np.uint8)
-    said = " ".join(cautions(finding, flat, FileFacts(quality=30), judge.settings, 128))
+    told = cautions(finding, flat, FileFacts(quality=30), judge.settings, 128)
+    said = " ".join(one.what for one in told)
     for word in ("blurrier", "quality about 30", "enlarged to 128"):
         assert word in said
+    assert all(one.why.endswith(".") and one.do.endswith(".") and one.why != one.do for one in told)
+    made = section(FindingView(finding, flat, FileFacts(quality=30), "a"), judge)
+    assert made.count('<details class="why">') >= 1
+    unsure = replace(finding, verdict="unsure", reason={"code": "unstable", "sentence": "it turns over"})
+    for code in LANGUAGES:
+        why = reason_caution(unsure, language(code))
+        assert why is not None
+        assert why.why in section(FindingView(unsure, flat, FileFacts(), "a"), judge, spoken=code)
+    assert reason_caution(finding, language()) is None
 
 
 def test_a_section_of_something_unreadable_gives_the_reason(detector: Detector, judge: Judge, tmp_path: Path) -> None:

@@ -129,12 +129,16 @@ def _fitted(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
 
 
-def _matched(points: tuple, words: np.ndarray | None, others: tuple, other_words: np.ndarray | None) -> np.ndarray | None:
+def _matched(
+    points: tuple, words: np.ndarray | None, others: tuple, other_words: np.ndarray | None
+) -> np.ndarray | None:
     """(3, 3) from the copy to the picture, where enough points agree on it."""
     if words is None or other_words is None or min(len(words), len(other_words)) < LEAST_MATCHES:
         return None
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(other_words, words, k=2)
-    good = [best for best, second in (pair for pair in pairs if len(pair) == 2) if best.distance < RATIO * second.distance]
+    good = [
+        best for best, second in (pair for pair in pairs if len(pair) == 2) if best.distance < RATIO * second.distance
+    ]
     if len(good) < LEAST_MATCHES:
         return None
     from_points = np.array([others[match.queryIdx].pt for match in good], np.float32)

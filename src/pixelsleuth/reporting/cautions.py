@@ -45,8 +45,11 @@ def cautions(
     say = say or language()
     found = [
         _caution(
-            say, "feature", do=f"feature.{'detail' if name in _DETAIL else 'light'}",
-            how=say(f"caution.{name}.{'more' if z > 0 else 'less'}"), z=say.decimal(abs(z), ".1f"),
+            say,
+            "feature",
+            do=f"feature.{'detail' if name in _DETAIL else 'light'}",
+            how=say(f"caution.{name}.{'more' if z > 0 else 'less'}"),
+            z=say.decimal(abs(z), ".1f"),
         )  # fmt: skip
         for name, z in unusual_features(square, settings)
         if abs(z) > FAR
