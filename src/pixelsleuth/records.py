@@ -120,6 +120,7 @@ class Comparison:
         path, sha256: of the copy.
         state: `same`: nothing that saving, scaling or a change of brightness does not explain; `changed`;
             `not_alignable`: no way was found to lay them onto each other.
+        shape: (H, W) of the picture.
         changes: the largest first.
         covered: share of the picture that the copy shows; kept: share of the copy that the picture shows.
         mirrored: the picture is; turned: by degrees, clockwise; scaled: pixels of the picture a pixel of the copy.
@@ -132,6 +133,7 @@ class Comparison:
     path: str
     sha256: str
     state: Literal["same", "changed", "not_alignable"]
+    shape: tuple[int, ...] = ()
     changes: tuple[Change, ...] = ()
     covered: float = 0.0
     kept: float = 0.0

@@ -12,6 +12,7 @@ from pixelsleuth.records import Finding
 
 if TYPE_CHECKING:
     from pixelsleuth.language import Language
+    from pixelsleuth.reporting.against import Beside
     from pixelsleuth.reporting.answer import Answer
     from pixelsleuth.reporting.together import Together
     from pixelsleuth.scoring.calibration import Calibration
@@ -28,6 +29,7 @@ class Account:
     words: Language
     counts: dict[str, int] = field(default_factory=dict)
     _told: int = 0
+    _beside: Beside | None = None
     _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
@@ -43,6 +45,10 @@ class Account:
         if finding.verdict not in self._answers:
             answer = answer_of(finding, self.calibration, self.words)
             self._answers[finding.verdict] = answer, together(finding, self.words)
+        if finding.against is not None:
+            from pixelsleuth.reporting.against import beside
+
+            self._beside = beside(finding.against, None, self.words)
 
     @property
     def total(self) -> int:
@@ -62,6 +68,9 @@ class Account:
             yield f"{answer.headline}. {answer.found}"
             yield f"{answer.often_asked}: {answer.often}"
             yield f"{words('part.not')}: {answer.not_meant}"
+            if self._beside is not None:
+                yield f"{words('page.compare')}:"
+                yield from (f"  - {text}" for text in (*self._beside.sentences, *self._beside.places))
             told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
             if any(told):
                 yield f"{words('section.evidence')}:"

@@ -25,7 +25,7 @@ from pixelsleuth.commands.terminal import (
     printable,
     say,
 )
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
@@ -75,6 +75,14 @@ def detect(
             help="Faces of a picture that are judged: all, the largest, or one by number, 1 being the largest.",
         ),
     ] = "all",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ORIGINAL",
+            help="An earlier copy of the picture: also tell what differs from it, and where, whatever was done to both "
+            "by saving, scaling or cropping.",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -118,6 +126,8 @@ def detect(
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     if resume and (out is None or format is not Format.jsonl):
         raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
+    if against is not None and (len(inputs) > 1 or inputs == ["-"] or Path(inputs[0]).is_dir()):
+        raise PixelsleuthError("--against compares one picture with an earlier copy of it; give one INPUT")
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.detector import Detector
@@ -147,6 +157,8 @@ def detect(
         _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
         face=face, promise=promise.value, typicality=typicality, progress=shown.step,
     )  # fmt: skip
+    if against is not None:
+        found = _compared(found, against, detector, max_false_alarm)
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     made = Report(Judge.of(detector, model), command, spoken) if report else None
     _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
@@ -161,6 +173,19 @@ def detect(
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _compared(found: Iterator[Finding], against: Path, detector: Detector, rate: float) -> Iterator[Finding]:
+    """The findings with what differs from an earlier copy, which is judged too. Raises PixelsleuthError where the copy
+    is no picture that can be read."""
+    from pixelsleuth.evidence.comparison import compared
+    from pixelsleuth.sources.images import decode, read_bytes
+
+    try:
+        pixels = decode(read_bytes(against), name=against.name).pixels
+    except InputError as error:
+        raise PixelsleuthError(f"{against}: {error.sentence}", "against") from None
+    return compared(found, detector.detect(against, max_false_alarm=rate, heatmap=False), pixels)
 
 
 def _run(

@@ -3,12 +3,16 @@ scaling and a change of brightness explain. No model is asked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 
-from pixelsleuth.records import Box, Change, Comparison
+from pixelsleuth.errors import InputError
+from pixelsleuth.records import Box, Change, Comparison, Finding
+from pixelsleuth.sources.images import decode, read_bytes
 
 #: Longest side, in pixels, at which two pictures are laid onto each other and compared.
 SIDE = 1400
@@ -58,7 +62,7 @@ def compare(pixels: np.ndarray, earlier: np.ndarray, path: str = "", sha256: str
     theirs, other_scale = _fitted(earlier)
     found = aligned(mine, theirs)
     if found is None:
-        return Comparison(path, sha256, "not_alignable")
+        return Comparison(path, sha256, "not_alignable", pixels.shape[:2])
     theirs = np.ascontiguousarray(theirs[:, ::-1]) if found.mirrored else theirs
     laid, inside = _laid(theirs, found.matrix, mine.shape)
     laid, toned = _with_tone_of(mine, laid, inside)
@@ -70,11 +74,41 @@ def compare(pixels: np.ndarray, earlier: np.ndarray, path: str = "", sha256: str
     corners = _corners(mine.shape, np.linalg.inv(found.matrix))
     kept = _overlap(corners, theirs.shape)
     return Comparison(
-        path, sha256, "changed" if changes else "same", changes,
+        path, sha256, "changed" if changes else "same", pixels.shape[:2], changes,
         covered=float(inside.mean()), kept=kept, mirrored=found.mirrored, turned=_turned(found.matrix),
         scaled=float(np.sqrt(abs(np.linalg.det(found.matrix[:2, :2])))) * other_scale / scale,
         toned=toned, earlier=laid, excess=excess,
     )  # fmt: skip
+
+
+def compared(findings: Iterable[Finding], earlier: Finding, pixels: np.ndarray) -> Iterator[Finding]:
+    """Findings of pictures with how each differs from an earlier copy, and what the model says of the places that do.
+
+    Args:
+        earlier: the copy's own finding; pixels: (H, W, 3) uint8, the copy.
+    """
+    for finding in findings:
+        try:
+            mine = decode(read_bytes(finding.path)).pixels if finding.kind == "image" else None
+        except InputError:
+            mine = None
+        if mine is None:
+            yield finding
+            continue
+        found = compare(mine, pixels, earlier.path, earlier.sha256 or "")
+        changes = tuple(replace(one, model=_said_of(one.box, finding)) for one in found.changes)
+        found = replace(found, changes=changes, verdict=earlier.verdict, p_value=earlier.p_value)
+        yield replace(finding, against=found)
+
+
+def _said_of(box: Box, finding: Finding) -> str:
+    """What a finding's maps say of a place: see `Change.model`."""
+    if finding.heatmap is None or finding.excess is None:
+        return ""
+    part = (slice(box.y0, box.y1), slice(box.x0, box.x1))
+    if not (finding.heatmap[part] > 0).any():
+        return "not_looked_at"
+    return "marked" if (finding.excess[part] >= 1).any() else "unmarked"
 
 
 def aligned(mine: np.ndarray, theirs: np.ndarray) -> Alignment | None:
@@ -129,16 +163,12 @@ def _fitted(pixels: np.ndarray) -> tuple[np.ndarray, float]:
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
 
 
-def _matched(
-    points: tuple, words: np.ndarray | None, others: tuple, other_words: np.ndarray | None
-) -> np.ndarray | None:
+def _matched(points: Any, words: np.ndarray | None, others: Any, other_words: np.ndarray | None) -> np.ndarray | None:
     """(3, 3) from the copy to the picture, where enough points agree on it."""
     if words is None or other_words is None or min(len(words), len(other_words)) < LEAST_MATCHES:
         return None
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(other_words, words, k=2)
-    good = [
-        best for best, second in (pair for pair in pairs if len(pair) == 2) if best.distance < RATIO * second.distance
-    ]
+    good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < RATIO * pair[1].distance]
     if len(good) < LEAST_MATCHES:
         return None
     from_points = np.array([others[match.queryIdx].pt for match in good], np.float32)
@@ -222,8 +252,8 @@ def _with_tone_of(mine: np.ndarray, laid: np.ndarray, inside: np.ndarray) -> tup
 
 
 def _with_colours_of(mine: np.ndarray, laid: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The copy after the polynomial of degree 2 in its channels that comes nearest to the picture: what curves of single
-    channels cannot do, such as a change of saturation. Fitted thrice, each time to the places that fitted best."""
+    """The copy after the polynomial of degree 2 in its channels that comes nearest to the picture: what curves of
+    single channels cannot do, such as a change of saturation. Fitted thrice, each time to what fitted best before."""
     if int(inside.sum()) < FITTED:
         return laid
     rows = np.flatnonzero(inside.ravel())[:: max(1, int(inside.sum()) // FITTED)]
@@ -246,7 +276,8 @@ def _polynomial(colours: np.ndarray) -> np.ndarray:
 def _places(
     excess: np.ndarray, mine: np.ndarray, laid: np.ndarray, inside: np.ndarray
 ) -> list[tuple[tuple[int, int, int, int], float, float]]:
-    """Connected places that differ, the largest first: box, mean difference in grey levels, share of what was compared."""
+    """Connected places that differ, the largest first: box, mean difference in grey levels, share of what was
+    compared."""
     joined = cv2.morphologyEx((excess > 1).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((13, 13), np.uint8))
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(joined)
     difference, compared = cv2.absdiff(mine, laid).max(2), max(1, int(inside.sum()))

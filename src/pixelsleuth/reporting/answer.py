@@ -119,6 +119,8 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         keys.append("calibrate")
     if finding.verdict == "anomalous":
         keys.append("calibrate")
+    if finding.against is not None and finding.against.changes:
+        keys.insert(0, "compared")
     if any(one.code == "thumbnail_differs" for one in finding.evidence):
         keys.insert(0, "preview")
     if any(one.says == "ai" for one in finding.evidence):

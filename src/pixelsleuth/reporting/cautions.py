@@ -1,5 +1,5 @@
-"""Cautions: what about a picture, besides tampering, could make its score unusual or its verdict weak; why that matters,
-and what to do about it."""
+"""Cautions: what about a picture, besides tampering, could make its score unusual or its verdict weak; why that
+matters, and what to do about it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cautions(
             do=f"feature.{'detail' if name in _DETAIL else 'light'}",
             how=say(f"caution.{name}.{'more' if z > 0 else 'less'}"),
             z=say.decimal(abs(z), ".1f"),
-        )  # fmt: skip
+        )
         for name, z in unusual_features(square, settings)
         if abs(z) > FAR
     ]

@@ -38,7 +38,7 @@ def places_of(view: FindingView, say: Language) -> list[Place]:
         picture, where = "", ""
         if view.pixels is not None and finding.kind == "image":
             picture = jpeg_uri(shrunk(patch(view.pixels, _square(region.box)), SIDE))
-            where = _where(region.box, view.pixels.shape, say)
+            where = where_of(region.box, view.pixels.shape, say)
         rarity = say.first_of(f"place.rarity.{finding.kind}", "place.rarity")
         rarity = rarity.format(share=say.decimal(100 * region.p_value, ".2g") + "%")
         found.append(Place(picture, where, box, rarity))
@@ -52,7 +52,7 @@ def _square(box: Box) -> Box:
     return Box(x0, y0, x0 + side, y0 + side)
 
 
-def _where(box: Box, shape: tuple[int, ...], say: Language) -> str:
+def where_of(box: Box, shape: tuple[int, ...], say: Language) -> str:
     """In which ninth of the picture its middle lies, in words."""
     column = min(2, 3 * (box.x0 + box.x1) // (2 * shape[1]))
     row = min(2, 3 * (box.y0 + box.y1) // (2 * shape[0]))

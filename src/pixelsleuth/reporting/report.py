@@ -24,6 +24,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import Finding
+from pixelsleuth.reporting.against import beside
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions, reason_caution
@@ -155,6 +156,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         first=first_of(made, finding),
         layers=made,
         places=places_of(view, say),
+        against=beside(finding.against, view.pixels, say),
         evidence=together(finding, say),
         promises=promises(finding, calibration, say),
         stills=stills(view, say),
