@@ -254,7 +254,7 @@ def test_the_citation_says_what_the_package_says() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed; pip install 'pixelsleuth[docs]'")
+            pytest.skip(f"{name} is not installed; pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     # Not --quiet: warnings that are not shown do not count as failures.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]

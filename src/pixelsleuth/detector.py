@@ -283,6 +283,8 @@ class Detector:
                 finding = self.assembler.finding(sample, part, verdict, mapped)
                 if isinstance(sample.source, bytes):
                     finding = replace(finding, evidence=picture_statements(sample.source))
+                elif video:
+                    finding = replace(finding, evidence=statements_of(sample.path))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
     def _stills(

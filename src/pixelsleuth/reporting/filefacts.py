@@ -1,9 +1,7 @@
-"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Shown as it stands."""
+"""What a file says of itself: format, EXIF, JPEG tables, video streams. Shown as it stands."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -22,8 +20,6 @@ _EXIF = (
 )  # fmt: skip
 #: Characters shown of a text that a file carries.
 _LONGEST = 120
-
-C2PA_MISSING = "not looked for: pip install c2pa-python"
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,6 @@ def picture_facts(data: bytes) -> FileFacts:
     except Exception as error:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
         rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
-    rows.append(("C2PA manifest", c2pa_summary(data)))
     return FileFacts(tuple(rows), tables, quality)
 
 
@@ -92,11 +87,6 @@ def video_facts(path: str | os.PathLike[str]) -> FileFacts:
                     rows.append((name.rsplit(".", 1)[-1].replace("_", " "), _short(tags[name])))
     except Exception as error:
         rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
-    try:
-        with open(path, "rb") as file:
-            rows.append(("C2PA manifest", c2pa_summary(file, "video/mp4")))
-    except OSError:
-        pass
     return FileFacts(tuple(rows))
 
 
@@ -120,56 +110,6 @@ def volume_facts(path: str | os.PathLike[str]) -> FileFacts:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
         rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
     return FileFacts(tuple(rows))
-
-
-def c2pa_summary(source: bytes | Any, mime: str | None = None) -> str:
-    """One line on the C2PA manifest: who signed it, with what, what was done, and whether it holds."""
-    try:
-        import c2pa
-    except ImportError:
-        return C2PA_MISSING
-    if isinstance(source, bytes):
-        mime = mime or _mime_of(source)
-        source = io.BytesIO(source)
-    if mime is None:
-        return "none can be carried by this format"
-    # A manifest may name an address to be fetched from; nothing leaves the machine.
-    settings = c2pa.Settings.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
-    try:
-        with c2pa.Reader(mime, source, context=c2pa.Context(settings=settings)) as reader:
-            return _c2pa_line(json.loads(reader.json()))
-    except Exception as error:
-        if "ManifestNotFound" in f"{type(error).__name__} {error}":
-            return "none"
-        return f"cannot be read ({_short(error)})"
-
-
-def _c2pa_line(tree: dict[str, Any]) -> str:
-    manifest = tree.get("manifests", {}).get(tree.get("active_manifest"), {})
-    made_with = manifest.get("claim_generator_info") or [{}]
-    parts = [f"{len(tree.get('manifests', {}))} in the file, state {tree.get('validation_state', 'unknown')}"]
-    if made_with[0].get("name"):
-        parts.append(f"made with {made_with[0]['name']} {made_with[0].get('version', '')}".strip())
-    signed = manifest.get("signature_info") or {}
-    if signed.get("issuer"):
-        parts.append(f"signed by {signed['issuer']}" + (f" at {signed['time']}" if signed.get("time") else ""))
-    actions = [
-        str(action.get("action", "")).removeprefix("c2pa.")
-        for assertion in manifest.get("assertions", [])
-        if str(assertion.get("label", "")).startswith("c2pa.actions")
-        for action in (assertion.get("data") or {}).get("actions", [])
-    ]
-    if actions:
-        parts.append("actions: " + ", ".join(actions[:8]))
-    return "; ".join(_short(part) for part in parts)
-
-
-def _mime_of(data: bytes) -> str | None:
-    heads = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG", "image/png"), (b"GIF8", "image/gif"),
-             (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"))  # fmt: skip
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((mime for head, mime in heads if data.startswith(head)), None)
 
 
 def _exif_rows(image: Image.Image) -> list[tuple[str, str]]:
