@@ -22,6 +22,8 @@ _PROGRAMS = ("encoder", "encoding_tool", "software", "com.apple.quicktime.softwa
              "description", "synopsis", "handler_name", "vendor_id", "major_brand")  # fmt: skip
 #: Years before which no container was written: a clock that was not set.
 _FIRST_YEAR = 1990
+#: How FFmpeg's libraries name themselves, with the version right behind.
+_LIBAV = re.compile(r"^(Lav[fc])(?=\d)")
 #: What ComfyUI writes into a comment.
 _WORKFLOW = re.compile(r'"(prompt|workflow)":')
 
@@ -65,7 +67,7 @@ def _camera(tags: dict[str, str]) -> Iterator[Statement]:
 
 def _programs(tags: list[dict[str, str]], xmp: dict[str, Any]) -> Iterator[Statement]:
     """Generators, editors and sites that the tags name; of converters only where no editor is named."""
-    texts = [plain(one[key]) for one in tags for key in one if key.lower() in _PROGRAMS]
+    texts = [_LIBAV.sub(r"FFmpeg \1 ", plain(one[key])) for one in tags for key in one if key.lower() in _PROGRAMS]
     texts += [text for key in ("CreatorTool", "softwareAgent") for text in xmp.get("xmp", {}).get(key, [])]
     generator = named(GENERATORS, texts)
     if generator:
@@ -77,7 +79,7 @@ def _programs(tags: list[dict[str, str]], xmp: dict[str, Any]) -> Iterator[State
     if editor:
         yield Statement("video_editor", "edited", {"program": editor[:80]})
     if site:
-        yield Statement("video_site", "passed_on", {"site": site[:80]})
+        yield Statement("video_site", "passed_on", {"site": site[:80].rstrip(".")})
     elif converter and not editor:
         yield Statement("converted", "passed_on", {"program": converter[:80]})
 

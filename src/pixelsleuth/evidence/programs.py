@@ -20,10 +20,11 @@ DEVELOPERS = (
 VIDEO_EDITORS = (
     "Premiere", "After Effects", "Media Encoder", "Final Cut", "iMovie", "DaVinci", "Resolve", "Vegas", "Avid",
     "CapCut", "Filmora", "InShot", "KineMaster", "LumaFusion", "Kdenlive", "Shotcut", "OpenShot", "Camtasia",
-    "Movie Maker", "Clipchamp", "PowerDirector", "VSDC", "Lightworks", "Blender", "VideoPad", "GoPro Studio", "DeepFaceLab",
+    "Movie Maker", "Clipchamp", "PowerDirector", "VSDC", "Lightworks", "Blender",
+    "VideoPad", "GoPro Studio", "DeepFaceLab",
 )  # fmt: skip
 #: Programs and libraries that write videos anew, as converters, websites and messengers do.
-CONVERTERS = ("HandBrake", "Lavf", "Lavc", "GPAC", "MP4Box", "Shutter Encoder", "XMedia Recode", "Compressor")
+CONVERTERS = ("HandBrake", "FFmpeg", "GPAC", "MP4Box", "Shutter Encoder", "XMedia Recode", "Compressor")
 #: What sites write into videos that are downloaded from them.
 SITES = ("Google Inc.", "YouTube", "Vimeo", "Twitter", "TikTok", "vid:v")
 #: Generators of pictures and videos.
