@@ -23,12 +23,11 @@ from pixelsleuth.commands import (
     serve,
     train,
 )
-from pixelsleuth.commands.terminal import console
+from pixelsleuth.commands.terminal import console, example_of
 from pixelsleuth.errors import PixelsleuthError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Learns what normal images look like, and shows where a new image differs from them, and how rare that is "
@@ -36,11 +35,19 @@ app = typer.Typer(
 )
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
-for command in (
-    demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info,
-):  # fmt: skip
-    app.command()(command)
+for command, example in (
+    (demo.demo, "demo"),
+    (detect.detect, "detect photo.jpg --out out --report"),
+    (train.train, "train photos.h5 my_model"),
+    (train.calibrate, "calibrate faces --normal my_photos/ --out my_faces"),
+    (evaluate.evaluate, "evaluate --normal untouched/ --anomalous altered/ --out measured"),
+    (robustness.robustness, "robustness --normal untouched/ --anomalous altered/ --corruption jpeg"),
+    (mood.mood, "mood -i scans/ -o answers/ --mode pixel --model my_scans"),
+    (serve.serve, "serve --port 8000"),
+    (benchmark.benchmark, "benchmark --no-direct --json speed.json"),
+    (info.info, "info faces"),
+):
+    app.command(epilog=example_of(example))(command)
 
 
 def main() -> None:

@@ -16,20 +16,25 @@ from pixelsleuth.errors import PixelsleuthError
 
 
 def evaluate(
-    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")],
+    anomalous: Annotated[
+        Path, typer.Option(exists=True, help="Folder of anomalous images, videos or volumes, or a CSV.")
+    ],
     normal: Annotated[
         Path | None,
-        typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
+        typer.Option(
+            exists=True,
+            help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out.",
+        ),
     ] = None,
     model: ModelOption = "faces",
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
+    masks: Annotated[Path | None, typer.Option(exists=True, help="Folder of masks of the anomalous images.")] = None,
     thresholds: Annotated[
         Path | None,
         typer.Option(
             metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give DSC and F1 here."
         ),
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    pairs: Annotated[Path | None, typer.Option(exists=True, help="CSV with columns fake,real.")] = None,
     out: OutOption = None,
     split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
     not_near: Annotated[

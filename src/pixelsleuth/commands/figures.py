@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixelsleuth.commands.terminal import ModelOption
+from pixelsleuth.commands.terminal import ModelOption, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM
 
@@ -38,7 +38,7 @@ PairsOption = Annotated[
 PicturesArgument = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of them.")]
 
 
-@app.command()
+@app.command(epilog=example_of("figures roc measured/ --out roc.png"))
 def roc(
     sources: ScoredArgument,
     out: FileOption,
@@ -52,7 +52,7 @@ def roc(
     _save(lambda: roc_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures precision-recall measured/ --out pr.png"))
 def precision_recall(
     sources: ScoredArgument,
     out: FileOption,
@@ -66,7 +66,7 @@ def precision_recall(
     _save(lambda: precision_recall_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures histogram measured/ --out scores.png"))
 def histogram(
     sources: ScoredArgument,
     out: FileOption,
@@ -80,7 +80,7 @@ def histogram(
     _save(lambda: histogram_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures robustness robust/robustness.json --out severity.png"))
 def robustness(
     file: Annotated[Path, typer.Argument(metavar="ROBUSTNESS.json", help="What `pixelsleuth robustness` wrote.")],
     out: FileOption,
@@ -101,7 +101,7 @@ def robustness(
     _save(lambda: severity_figure(found, metric, score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures reconstructions photos/ --out seen.png"))
 def reconstructions(
     inputs: PicturesArgument,
     out: FileOption,
@@ -119,7 +119,7 @@ def reconstructions(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures samples --out drawn.png"))
 def samples(
     out: FileOption,
     model: ModelOption = "faces",
@@ -140,7 +140,7 @@ def samples(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures examples photos/ --out examples.png"))
 def examples(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC...", help="Folders of pictures, or stores: a row each.")
@@ -156,7 +156,7 @@ def examples(
     _save(lambda: grid_figure(rows_of(sources, count)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures frames clips.h5 --out frames.png"))
 def frames(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5", help="What `prepare videos` wrote.")],
     out: FileOption,
@@ -175,7 +175,7 @@ def frames(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures phase clip.mp4 --out phase.png"))
 def phase(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="A row each.")],
     out: FileOption,
@@ -190,7 +190,7 @@ def phase(
     _save(lambda: phase_figure(read_phases(videos, size, count, face)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures mean-heatmap out/ --out ends.png"))
 def mean_heatmap(
     findings: Annotated[
         Path, typer.Argument(metavar="FINDINGS", help="The folder that `detect --out` wrote, heatmaps included.")
@@ -205,7 +205,7 @@ def mean_heatmap(
     _save(lambda: ends_figure(*ends(findings, count)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures restoration photo.jpg --out steps.png"))
 def restoration(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or volumes.")],
     out: Annotated[
@@ -233,7 +233,7 @@ def restoration(
         _save(partial(steps_figure, story), file, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures slices scans/ --model my_scans --out slices.png"))
 def slices(
     volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Volumes, or folders of them.")],
     out: FileOption,

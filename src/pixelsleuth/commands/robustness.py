@@ -15,10 +15,12 @@ from pixelsleuth.commands.terminal import ModelOption, bar
 
 
 def robustness(
-    normal: Annotated[Path, typer.Option(help="Folder of normal images, or a CSV with columns file,label.")],
-    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
+    normal: Annotated[
+        Path, typer.Option(exists=True, help="Folder of normal images, or a CSV with columns file,label.")
+    ],
+    anomalous: Annotated[Path, typer.Option(exists=True, help="The same, anomalous.")],
     model: ModelOption = "faces",
-    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    pairs: Annotated[Path | None, typer.Option(exists=True, help="CSV with columns fake,real.")] = None,
     corruption: Annotated[
         list[str] | None,
         typer.Option("--corruption", help="jpeg, webp, h264, resize, blur or noise; all unless given."),

@@ -34,6 +34,11 @@ ModelOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
 
 
+def example_of(words: str) -> str:
+    """What stands below a command's help."""
+    return f"Example: pixelsleuth {words}"
+
+
 def say(text: str) -> None:
     """A line on standard error, as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
