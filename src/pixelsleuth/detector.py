@@ -19,6 +19,7 @@ from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
+from pixelsleuth.scoring.levelling import LEVELLED
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
@@ -77,7 +78,7 @@ class Detector:
                 f"calibrate a copy of it in {dtype} first"
             )
         settings = settings_from_tree(config.scoring)
-        if settings.default != calibration.score:
+        if calibration.score != (LEVELLED if calibration.levelling else settings.default):
             raise ModelError(
                 f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
                 "run `pixelsleuth calibrate` again"
@@ -86,7 +87,8 @@ class Detector:
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 
-        return cls(name, Scorer(load_networks(folder, settings, dtype, device, atlas)), calibration)
+        networks = load_networks(folder, settings, dtype, device, atlas)
+        return cls(name, Scorer(networks, calibration.levelling), calibration)
 
     @property
     def model(self) -> Described:
@@ -279,7 +281,7 @@ class Detector:
                     progress(Step(sample.path, sample.kind, "mapping", 0, STILLS))
                 mapped = self._stills(sample, part, verdict, options, batch) if video and options.maps else None
                 if not options.maps:
-                    part = Scores(part.scores, {}, None)
+                    part = replace(part, maps={}, restoration=None)
                 finding = self.assembler.finding(sample, part, verdict, mapped)
                 if isinstance(sample.source, bytes):
                     finding = replace(finding, evidence=picture_statements(sample.source))

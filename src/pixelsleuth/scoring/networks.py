@@ -92,8 +92,8 @@ class TorchNetworks:
         seen = Measurements(codes, surprise, None, two_way)
         if crops.position is None:
             seen = self._more_of_images(seen, decoded, rim)
-        altered, near = self._altered(seen, image, decoded, crops)
-        return replace(seen, altered=altered, near=near), decoded
+        altered, near, looks = self._altered(seen, image, decoded, crops)
+        return replace(seen, altered=altered, near=near, appearance=looks), decoded
 
     def restored(self, encoded: Encoded, seen: Measurements, keys: Sequence[str], kind: str = "") -> Restored:
         """Restorations by the prior of this kind, the default one unless given."""
@@ -139,7 +139,9 @@ class TorchNetworks:
             made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
-        return Scores(raw_scores(seen, self.settings), made, None if restored is None else to_pixels(restored.mean))
+        looks = None if seen.appearance is None else seen.appearance.cpu().numpy()
+        pixels = None if restored is None else to_pixels(restored.mean)
+        return Scores(raw_scores(seen, self.settings), made, pixels, looks)
 
     @torch.no_grad()
     def slices(self, crops: Crops, wanted: Wanted) -> Scores:
@@ -192,23 +194,24 @@ class TorchNetworks:
 
     def _altered(
         self, seen: Measurements, image: Tensor, decoded: Tensor, crops: Crops
-    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None]:
-        """The detective's logits of places and of crops, and those of the crops that are looked at from near."""
+    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None, Tensor | None]:
+        """The detective's logits of places and of crops, those of the crops that are looked at from near, and how the
+        crops look to a deep one."""
         detective = self.model.detective
         close = self._close(crops) if crops.position is None else None
         if isinstance(detective, DeepDetective):
-            altered = detective(image, close=close)
+            places, whole, looks = detective.seen(image if close is None else close)
             if crops.near is None or crops.which is None:
-                return altered, None
+                return (places, whole), None, looks
             which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
-            return altered, (which, *detective.windows(self._image(crops.near)))
+            return (places, whole), (which, *detective.windows(self._image(crops.near))), looks
         if detective is None:
-            return None, None
+            return None, None, None
         usual = None
         if detective.config.atlas and self.atlas is not None and crops.position is not None:
             z = self.atlas.z(image[:, 0].cpu().numpy(), crops.position)
             usual = torch.from_numpy(z)[:, None].to(self.device)
-        return detective(image, decoded, seen.judging, close, usual), None
+        return detective(image, decoded, seen.judging, close, usual), None, None
 
 
 def load_networks(
