@@ -14,6 +14,7 @@ from skimage import data
 from pixelsleuth.detector import Detector
 from pixelsleuth.evidence.comparison import compare, compared
 from pixelsleuth.language import LANGUAGES, language
+from pixelsleuth.records import Finding
 from pixelsleuth.reporting.against import beside
 from pixelsleuth.sources.images import jpeg_round_trip
 from tests.conftest import shape_picture
@@ -72,8 +73,9 @@ def test_what_is_harmless_is_no_change_and_an_edit_is_found_through_it(name: str
 def test_two_different_pictures_are_not_laid_onto_each_other() -> None:
     found = compare(PHOTO, np.ascontiguousarray(data.coffee()))
     assert found.state == "not_alignable"
+    finding = Finding("a.jpg", "0", "image", {"name": "m", "sha256": "0"}, "normal", against=found)
     for code in LANGUAGES:
-        told = beside(found, PHOTO, language(code))
+        told = beside(finding, PHOTO, language(code))
         assert told is not None
         assert len(told.sentences) == 1
 

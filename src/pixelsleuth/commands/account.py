@@ -48,7 +48,7 @@ class Account:
         if finding.against is not None:
             from pixelsleuth.reporting.against import beside
 
-            self._beside = beside(finding.against, None, self.words)
+            self._beside = beside(finding, None, self.words)
 
     @property
     def total(self) -> int:

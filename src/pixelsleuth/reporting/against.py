@@ -9,7 +9,7 @@ import numpy as np
 
 from pixelsleuth.evidence.comparison import TONED
 from pixelsleuth.language import Language
-from pixelsleuth.records import Comparison
+from pixelsleuth.records import Comparison, Finding
 from pixelsleuth.reporting.figures import with_boxes
 from pixelsleuth.reporting.layers import Layer, jpeg_uri
 from pixelsleuth.reporting.places import where_of
@@ -31,13 +31,14 @@ class Beside:
     pictures: tuple[Layer, ...]
 
 
-def beside(found: Comparison | None, pixels: np.ndarray | None, say: Language) -> Beside | None:
+def beside(finding: Finding, pixels: np.ndarray | None, say: Language) -> Beside | None:
     """None where there was nothing to compare with; `pixels` (H, W, 3) uint8 of the picture, None for words alone."""
+    found = finding.against
     if found is None:
         return None
     places = []
     for one in found.changes:
-        where = where_of(one.box, found.shape, say)
+        where = where_of(one.box, found.shape, finding, say)
         box = "{}, {} – {}, {}".format(*one.box.as_list())
         told = say("against.place", where=where[:1].upper() + where[1:], box=box, levels=say.decimal(one.levels, ".0f"))
         places.append(f"{told} {say(f'against.model.{one.model}')}" if one.model else told)

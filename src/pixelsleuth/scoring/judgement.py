@@ -157,8 +157,8 @@ def _unstable(p: float, again: float, rate: float, encoding: str) -> dict[str, s
     how = {"jpeg_90": "saved again as a JPEG of quality 90", "resize_0.9": "scaled to nine tenths of its size"}
     return {
         "code": "unstable",
-        "sentence": f"the answer changes once the file is {how[encoding]}: p is {p:.3g} as it is and {again:.3g} then, "
-        f"and {rate:g} is the border",
+        "sentence": f"the answer changes once the file is {how[encoding]} (p is {p:.3g} as it is and {again:.3g} then; "
+        f"the border is {rate:g})",
     }
 
 
