@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -52,6 +53,8 @@ for command, example in (
 
 def main() -> None:
     """Runs the command line; an expected error is one line and exit code 2."""
+    # Asked to end, a run ends as by Ctrl-C: what is done is kept, and the report written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except PixelsleuthError as error:

@@ -58,7 +58,7 @@ def detect(
     max_false_alarm: Annotated[
         float, typer.Option(help="Share of normal images that may be called anomalous.")
     ] = MAX_FALSE_ALARM,
-    format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
+    format: Annotated[Format, typer.Option(help="Format of the records.")] = Format.jsonl,
     heatmap: Annotated[
         bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
     ] = True,
@@ -86,11 +86,11 @@ def detect(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="With --out: go on with the findings.jsonl there; a report shows what is judged now."
+            "--resume", help="With --out: continue the findings.jsonl there; a report shows only what is judged now."
         ),
     ] = False,
     spoken: Annotated[
-        str, typer.Option("--language", help=f"Of the report and of what is told: {', '.join(LANGUAGES)}.")
+        str, typer.Option("--language", help=f"Language of the report and the terminal: {', '.join(LANGUAGES)}.")
     ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,
@@ -110,7 +110,8 @@ def detect(
         bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
     ] = True,
     pick: Annotated[
-        Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
+        Pick | None,
+        typer.Option(help="How those frames are chosen; must match the calibration of the model, and does by default."),
     ] = None,
 ) -> None:
     """Judge images, videos and volumes: one record an input, in input order."""

@@ -23,7 +23,7 @@ def evaluate(
         Path | None,
         typer.Option(
             exists=True,
-            help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out.",
+            help="The same, normal; a CSV has columns file,label. With masks of volumes it may be left out.",
         ),
     ] = None,
     model: ModelOption = "faces",
@@ -31,7 +31,7 @@ def evaluate(
     thresholds: Annotated[
         Path | None,
         typer.Option(
-            metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give DSC and F1 here."
+            metavar="METRICS.json", help="For volumes: an evaluation whose best thresholds give DSC and F1 here."
         ),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(exists=True, help="CSV with columns fake,real.")] = None,

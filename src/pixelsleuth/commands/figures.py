@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 FileOption = Annotated[Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg.")]
-DpiOption = Annotated[int, typer.Option(help="Dots an inch, of PNG and of pictures in PDF.", min=40, max=1200)]
+DpiOption = Annotated[int, typer.Option(help="Dots per inch of PNG, and of pictures in PDF.", min=40, max=1200)]
 ScoredArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -30,7 +30,7 @@ ScoredArgument = Annotated[
     ),
 ]
 ScoreOption = Annotated[
-    list[str] | None, typer.Option("--score", help="Of these scores; the default one and its rivals unless given.")
+    list[str] | None, typer.Option("--score", help="Draw these scores; the default one and its rivals unless given.")
 ]
 PairsOption = Annotated[
     Path | None, typer.Option(help="With two findings.jsonl: CSV with columns fake,real; bands are then by pair.")
@@ -127,7 +127,7 @@ def samples(
         list[str] | None, typer.Option(help="masked or pixelsnail; all the model has unless given.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images of each prior.", min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the random draws.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.", min=0)] = 0,
     dpi: DpiOption = 200,
 ) -> None:
     """Images drawn from the priors from nothing."""
@@ -179,7 +179,9 @@ def frames(
 def phase(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="A row each.")],
     out: FileOption,
-    size: Annotated[int, typer.Option(help="Side of what is cut of a frame, in its own pixels.", min=32)] = 128,
+    size: Annotated[
+        int, typer.Option(help="Side of the square cut from a frame, in pixels of the frame.", min=32)
+    ] = 128,
     count: Annotated[int, typer.Option("--frames", help="Most frames of a video, evenly spaced.", min=2)] = 64,
     face: Annotated[bool, typer.Option("--face/--no-face", help="Around the face, or in the middle.")] = True,
     dpi: DpiOption = 200,
@@ -212,9 +214,12 @@ def restoration(
         Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg; a folder for several inputs.")
     ],
     model: ModelOption = "faces",
-    prior: Annotated[str, typer.Option(help="Of pictures: masked or pixelsnail; the model's default.")] = "",
+    prior: Annotated[
+        str, typer.Option(help="For pictures: masked or pixelsnail; the default of the model unless given.")
+    ] = "",
     slice_: Annotated[
-        int | None, typer.Option("--slice", help="Of a volume, from the lowest; the most unusual unless given.")
+        int | None,
+        typer.Option("--slice", help="Slice of a volume, counted from the lowest; the most unusual one unless given."),
     ] = None,
     max_false_alarm: Annotated[
         float, typer.Option(help="Share of normal images that may be called anomalous.")
