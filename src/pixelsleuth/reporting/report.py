@@ -90,7 +90,7 @@ class Report:
         entry = (rank, -self._total)
         if len(self._shown) >= self.most and entry <= self._shown[0][:2]:
             return
-        view = view_of(finding, finding.path, title or Path(finding.path).name)
+        view = view_of(finding, finding.path, title or Path(finding.path).name, language(self.language))
         item = {
             "title": view.title,
             "verdict": finding.verdict,

@@ -270,7 +270,7 @@ class JobQueue:
         named = replace(finding, path=job.name)
         if not job.pictured:
             return Outcome(named.record())
-        view = view_of(named, job.path, job.name)
+        view = view_of(named, job.path, job.name, language(job.language))
         made = all_layers(view, self.judge, job.language)
         answer = answer_of(named, self.judge.calibration, language(job.language))
         return Outcome(
