@@ -131,6 +131,9 @@ def detect(
         raise PixelsleuthError("--against compares one picture with an earlier copy of it; give one INPUT")
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
+    from pixelsleuth.models.configuration import find_model
+
+    find_model(model)
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter

@@ -111,6 +111,8 @@ def calibrate(
     if normal is not None:
         if out is None:
             raise PixelsleuthError("--normal needs --out: the folder of the new model; the one given stays as it is")
+        if not normal.is_dir():
+            raise PixelsleuthError(f"expected a folder of untouched images, got {normal}", "normal")
         _calibrated_at_home(model, normal, out, dtype)
         return
     if out is not None:
