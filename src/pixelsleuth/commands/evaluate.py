@@ -48,16 +48,40 @@ def evaluate(
     text_pairs: Annotated[
         int, typer.Option(help="Pairs on which Marimont & Tarroni's map is measured; about 1 s each.", min=0)
     ] = 50,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            help="Baselines on the same images: vae, spectrum, padim, patchcore, padim_detective, error_level, "
+            "jpeg_ghost, noise_residual, monai_transformer, a model folder; supervised_patches and "
+            "supervised_attention see forgeries.",
+        ),
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Further names of --compare.")] = None,
+    compare_normals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE.h5",
+            help="What baselines are fitted on, a store or a folder of normal images; else crosswise on the normal "
+            "images that are judged.",
+        ),
+    ] = None,
+    compare_images: Annotated[int, typer.Option(help="Normal images that baselines are fitted on.", min=2)] = 2000,
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
     from pixelsleuth.detector import Detector
 
+    if more and not compare:
+        raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
     detector = Detector.load(model)
+    if compare and detector.takes == "volumes":
+        raise PixelsleuthError("baselines judge images; volumes have theirs among their maps", "compare")
     if detector.takes == "volumes":
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
         raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
+    from pixelsleuth.evaluation.comparison import Comparison
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.tables import save_figures, show
@@ -67,6 +91,7 @@ def evaluate(
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
             match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            comparison=Comparison((*compare, *(more or ())), compare_normals, compare_images) if compare else None,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
