@@ -131,7 +131,9 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
 
 
 def _things(finding: Finding, say: Language) -> str:
-    return say("things.volume" if finding.kind == "volume" else "things.picture" if finding.faces else "things.whole")
+    if finding.kind != "image":
+        return say(f"things.{finding.kind}")
+    return say("things.picture" if finding.faces else "things.whole")
 
 
 def reason_in(reason: dict[str, str], say: Language) -> str:
