@@ -235,7 +235,7 @@ def test_a_video(page: Any, tmp_path: Path) -> None:
 
     frames = [shape_picture(9_000 + k, k > 4).repeat(2, 0).repeat(2, 1) for k in range(8)]
     judged(page, write_video(tmp_path / "clip.mp4", frames))
-    assert "frames: twice their mean" in page.text_content("#answer")
+    assert "twice the mean p of" in page.text_content("#answer")
     assert "p-value of" in page.locator("#drawings svg").first.get_attribute("aria-label")
     assert page.locator("#drawings .pictures img").count() >= 1
     assert page.is_visible("#stage img")

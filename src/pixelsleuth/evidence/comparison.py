@@ -22,7 +22,8 @@ POINTS, RATIO = 4000, 0.75
 LEAST_MATCHES, OFF = 25, 2.5
 #: Share of the file that the copy must show.
 LEAST_COVERED = 0.05
-#: Correlation from which two pictures without points to match, such as blurred ones, count as the same one scaled.
+#: Correlation, of the four fifths that fit best, from which two pictures without points to match, such as blurred ones,
+#: count as the same one scaled.
 ALIKE = 0.97
 #: Grey levels by which two places must differ to be counted, whatever their noise, and times their noise.
 FLOOR, TIMES = 8.0, 6.0
@@ -126,7 +127,7 @@ def aligned(mine: np.ndarray, theirs: np.ndarray) -> Alignment | None:
             return Alignment(_settled(matrix, copy.shape, grey.shape), mirrored)
     small, smaller = (cv2.resize(one, (64, 64), interpolation=cv2.INTER_AREA) for one in (grey, other))
     shapes_agree = abs(grey.shape[1] / grey.shape[0] - other.shape[1] / other.shape[0]) < 0.02
-    if shapes_agree and float(np.corrcoef(small.ravel(), smaller.ravel())[0, 1]) > ALIKE:
+    if shapes_agree and _alike(small.ravel().astype(np.float64), smaller.ravel().astype(np.float64)):
         return Alignment(np.diag([grey.shape[1] / other.shape[1], grey.shape[0] / other.shape[0], 1.0]))
     return None
 
@@ -177,6 +178,17 @@ def _matched(points: Any, words: np.ndarray | None, others: Any, other_words: np
     if matrix is None or int(agreeing.sum()) < LEAST_MATCHES:
         return None
     return np.asarray(matrix, np.float64)
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two small pictures (n,) are one but for brightness and contrast, where they fit best."""
+    kept = np.ones(len(one), bool)
+    for _ in range(2):
+        slope, offset = np.polyfit(other[kept], one[kept], 1)
+        missed = np.abs(slope * other + offset - one)
+        kept = missed <= np.quantile(missed, 0.8)
+    spread = min(one[kept].std(), other[kept].std())
+    return bool(spread > 1 and np.corrcoef(one[kept], other[kept])[0, 1] > ALIKE)
 
 
 def _sound(matrix: np.ndarray, copy: tuple[int, ...], shape: tuple[int, ...]) -> bool:
