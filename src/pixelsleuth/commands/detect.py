@@ -23,6 +23,7 @@ from pixelsleuth.commands.terminal import (
     Pick,
     bar,
     console,
+    hold,
     printable,
     say,
 )
@@ -51,6 +52,7 @@ class Promised(str, Enum):
 
 
 def detect(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
@@ -158,6 +160,7 @@ def detect(
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
+    hold(context, out)
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelsleuth.files import claimed
 from pixelsleuth.progress import Step
 
 #: Names of what is left out of a folder that are told.
@@ -37,6 +38,12 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what i
 def example_of(words: str) -> str:
     """What stands below a command's help."""
     return f"Example: pixelsleuth {words}"
+
+
+def hold(context: typer.Context, folder: Path | None) -> None:
+    """Keeps other processes out of the folder that a command writes into, until the command has ended."""
+    if folder is not None:
+        context.with_resource(claimed(folder))
 
 
 def say(text: str) -> None:
