@@ -119,7 +119,7 @@ def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path)
     assert page.text_content("#words") in ("Unusual: look closer", "No clear answer")
     answer = page.inner_text("#answer")
     assert "Content Credentials" in page.text_content("#evidence")
-    for part in ("What was found", "How often", "What this does not mean", "What to do next", "in 100"):
+    for part in ("What was found", "How often", "What to keep in mind", "What to do next", "in 100"):
         assert part in answer
     assert page.text_content("#progress") == ""
     assert page.evaluate("document.activeElement.id") == "words"
