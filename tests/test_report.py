@@ -20,6 +20,7 @@ from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
 from pixelsleuth.reporting.layers import FindingView, layers, view_of
+from pixelsleuth.reporting.places import where_of
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
@@ -183,6 +184,19 @@ def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector,
     assert "2, 2 – 9, 9" in made
     assert "20, 20" not in made
     assert "top left" in made
+
+
+@pytest.mark.parametrize(
+    ("middle", "said"),
+    [((30, 30), "the eye on the left"), ((70, 31), "the eye on the right"), ((52, 48), "the nose"),
+     ((50, 70), "the mouth"), ((12, 85), "elsewhere in the face"), ((180, 150), "bottom right")],
+)  # fmt: skip
+def test_a_place_is_named_by_the_part_of_the_face(detector: Detector, middle: tuple[int, int], said: str) -> None:
+    landmarks = ((30.0, 30.0), (70.0, 30.0), (50.0, 50.0), (35.0, 70.0), (65.0, 70.0))
+    face = FaceFinding(Face(Box(0, 0, 100, 100), 1.0, landmarks), "normal", 0.5, 0.0, {})
+    finding = replace(detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False), faces=(face,))
+    x, y = middle
+    assert said in where_of(Box(x - 3, y - 3, x + 3, y + 3), (200, 200), finding, language())
 
 
 def test_of_a_normal_picture_no_place_is_tinted(detector: Detector, judge: Judge) -> None:

@@ -13,9 +13,9 @@ from pixelsleuth.reporting.figures import shrunk
 from pixelsleuth.reporting.layers import FindingView, jpeg_uri
 from pixelsleuth.sources.faces import patch
 
-#: Parts of a face by its landmarks, as the viewer sees them, and the distance, in distances between the eyes, up to
-#: which a place is at one.
-_LANDMARKS = ("eye_left", "eye_right", "nose", "mouth", "mouth")
+#: Parts of a face by its landmarks, left and right as the viewer sees them, and the distance, in distances between the
+#: eyes, up to which a place is at one.
+_PARTS = ("eye_left", "eye_right", "nose", "mouth")
 NEAR = 0.5
 #: Side of a place's picture.
 SIDE = 96
@@ -61,11 +61,12 @@ def _square(box: Box) -> Box:
 def where_of(box: Box, shape: tuple[int, ...], finding: Finding, say: Language) -> str:
     """Where the middle of a place lies, in words: at which part of a face, else in which ninth of the picture."""
     middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
-    for face in (one.face for one in finding.faces if len(one.face.landmarks) == len(_LANDMARKS)):
-        points = np.array(face.landmarks)
+    for face in (one.face for one in finding.faces if one.face.landmarks):
+        eyes_and_nose, corners = np.array(face.landmarks[:3]), np.array(face.landmarks[3:5])
+        points = np.concatenate([eyes_and_nose, corners.mean(0, keepdims=True)])
         apart = np.hypot(*(points - middle).T)
         if apart.min() < NEAR * np.hypot(*(points[1] - points[0])):
-            return say(f"place.{_LANDMARKS[int(apart.argmin())]}")
+            return say(f"place.{_PARTS[int(apart.argmin())]}")
         if face.box.x0 <= middle[0] < face.box.x1 and face.box.y0 <= middle[1] < face.box.y1:
             return say("place.face")
     column = min(2, 3 * (box.x0 + box.x1) // (2 * shape[1]))
