@@ -92,10 +92,6 @@ def command_tree() -> Any:
             emptied(sub)
             if not getattr(sub, "commands", {}):
                 sub.callback = lambda **_: None
-                for parameter in sub.params:
-                    # What the commands are about is not there where they are only parsed.
-                    if hasattr(parameter.type, "exists"):
-                        parameter.type.exists = False
 
     tree = typer.main.get_command(app)
     emptied(tree)

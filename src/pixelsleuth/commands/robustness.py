@@ -11,16 +11,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import ModelOption, bar
+from pixelsleuth.commands.terminal import ModelOption, bar, check_there
 
 
 def robustness(
-    normal: Annotated[
-        Path, typer.Option(exists=True, help="Folder of normal images, or a CSV with columns file,label.")
-    ],
-    anomalous: Annotated[Path, typer.Option(exists=True, help="The same, anomalous.")],
+    normal: Annotated[Path, typer.Option(help="Folder of normal images, or a CSV with columns file,label.")],
+    anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
     model: ModelOption = "faces",
-    pairs: Annotated[Path | None, typer.Option(exists=True, help="CSV with columns fake,real.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
     corruption: Annotated[
         list[str] | None,
         typer.Option("--corruption", help="jpeg, webp, h264, resize, blur or noise; all unless given."),
@@ -28,6 +26,7 @@ def robustness(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for robustness.json and robustness.png.")] = None,
 ) -> None:
     """Measure scores against severity of JPEG, WebP, H.264, resize, blur and noise."""
+    check_there(normal=normal, anomalous=anomalous, pairs=pairs)
     from pixelsleuth.detector import Detector
     from pixelsleuth.evaluation.robustness import measure_robustness
     from pixelsleuth.files import write_text

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed
 from pixelsleuth.progress import Step
 
@@ -44,6 +45,13 @@ def hold(context: typer.Context, folder: Path | None) -> None:
     """Keeps other processes out of the folder that a command writes into, until the command has ended."""
     if folder is not None:
         context.with_resource(claimed(folder))
+
+
+def check_there(**paths: Path | None) -> None:
+    """Raises PixelsleuthError, before anything is loaded, where an option names a file or folder that is not there."""
+    for setting, path in paths.items():
+        if path is not None and not path.exists():
+            raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
 
 
 def say(text: str) -> None:
