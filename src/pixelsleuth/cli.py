@@ -19,6 +19,7 @@ from pixelsleuth.commands import (
     figures,
     info,
     mood,
+    phantoms,
     prepare,
     robustness,
     serve,
@@ -48,6 +49,7 @@ for command, example in (
     (serve.serve, "serve --port 8000"),
     (benchmark.benchmark, "benchmark --no-direct --json speed.json"),
     (info.info, "info faces"),
+    (phantoms.phantoms, "phantoms PHANTOM_EXAMPLE"),
 ):
     app.command(epilog=example_of(example))(command)
 
