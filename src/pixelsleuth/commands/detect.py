@@ -144,8 +144,8 @@ def detect(
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     if resume and (out is None or format is not Format.jsonl):
         raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
-    if against is not None and (len(inputs) > 1 or inputs == ["-"] or Path(inputs[0]).is_dir()):
-        raise PixelsleuthError("--against compares one picture with an earlier copy of it; give one INPUT")
+    if against is not None:
+        _check_one(inputs)
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.models.configuration import find_model
@@ -184,7 +184,7 @@ def detect(
         face=face, promise=promise.value, typicality=typicality, progress=shown.step,
     )  # fmt: skip
     if against is not None:
-        found = _compared(found, against, detector, max_false_alarm)
+        found = _compared(found, against, detector, rate)
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     made = Report(Judge.of(detector, model), command, spoken, fdr=fdr) if report else None
     _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
@@ -200,6 +200,12 @@ def detect(
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _check_one(inputs: list[str]) -> None:
+    """Raises PixelsleuthError where there is more than one picture to compare with an earlier copy."""
+    if len(inputs) > 1 or inputs == ["-"] or Path(inputs[0]).is_dir():
+        raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
 
 
 def _compared(found: Iterator[Finding], against: Path, detector: Detector, rate: float) -> Iterator[Finding]:
