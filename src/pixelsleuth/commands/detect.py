@@ -144,8 +144,7 @@ def detect(
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     if resume and (out is None or format is not Format.jsonl):
         raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
-    if against is not None:
-        _check_one(inputs)
+    _check_one(inputs, against)
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.models.configuration import find_model
@@ -202,9 +201,9 @@ def detect(
         raise typer.Exit(1)
 
 
-def _check_one(inputs: list[str]) -> None:
+def _check_one(inputs: list[str], against: Path | None) -> None:
     """Raises PixelsleuthError where there is more than one picture to compare with an earlier copy."""
-    if len(inputs) > 1 or inputs == ["-"] or Path(inputs[0]).is_dir():
+    if against is not None and (len(inputs) > 1 or inputs == ["-"] or _is_folder(inputs[0])):
         raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
 
 
