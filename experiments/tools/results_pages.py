@@ -50,6 +50,7 @@ COMMANDS = {
         "--text-pairs 0 --out RUNS/ciplab",
     ),
     "left_out": ("", "pixelsleuth info faces"),
+    "levelling": ("levelling/levelling.json", "python experiments/studies/levelling.py --out RUNS/levelling"),
     "protocols": ("", "pixelsleuth evaluate --protocol NAME --data DATA --out RUNS/protocols/NAME"),
     "evasion": (
         "evasion/evasion.json",
@@ -76,9 +77,10 @@ MODELS = {"foreign_scans": "brain_t1", "flair_thresholds": "", "volumes": ""}
 MOSTLY, PARTLY = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
 #: The score that verdicts of `faces` rest on.
-DEFAULT = "both_tracks"
+DEFAULT = "levelled"
 SCORES = {
-    DEFAULT: "**both tracks (default)**",
+    DEFAULT: "**both tracks, levelled (default)**",
+    "both_tracks": "both tracks as they are",
     "combined": "codes",
     "detective_views": "detective",
     "text_tail_sum": "Marimont & Tarroni's score",
@@ -494,6 +496,27 @@ def home_table(results: dict[str, Tree]) -> str:
     return table(["promised", "called anomalous", "where 95% of such measurements would lie"], rows)
 
 
+def levelling_table(results: dict[str, Tree]) -> str:
+    """Scores ranked as they are beside levelled ones."""
+    rows = []
+    for name, row in sorted(results["levelling"]["sets"].items(), key=lambda item: LEVELLED_SETS.index(_kind(item[0]))):
+        kind = _kind(name)
+        told = SOURCES.get(name.removeprefix(kind), name.removeprefix(kind))
+        label = {"left/": "{}, left out", "home/": "{}, calibrated on", "fake/": "{}: **altered, found**"}
+        words = label.get(kind, "**{}**").format(told)
+        cells = [", ".join(percents(triple) for triple in row[which]) for which in ("pooled", "levelled")]
+        rows.append([words, str(row["images"]), *cells])
+    return table(["images", "number", "ranked as they are: at 1%, 5%, 10%", "levelled"], rows)
+
+
+#: Kinds of sets in the table of levelling, in its order.
+LEVELLED_SETS = ("left/", "", "home/", "fake/")
+
+
+def _kind(name: str) -> str:
+    return next((kind for kind in LEVELLED_SETS if kind and name.startswith(kind)), "")
+
+
 def benign_table(results: dict[str, Tree]) -> str:
     benign = {name: row for name, row in results["away_benign"].items() if isinstance(row, dict)}
     columns = {"before": "earlier model"} if all("before" in row for row in benign.values()) else {}
@@ -641,6 +664,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
+    "levelling": (("levelling",), levelling_table),
     "protocols": (("protocols",), protocols_table),
     "evasion": (("evasion",), evasion_table),
     "attack": (("evasion",), attack_table),
