@@ -32,7 +32,7 @@ def serve(
     """Serve the web page and the REST API; nothing is stored."""
     import ipaddress
 
-    if not 0 < max_false_alarm < 1:
+    if max_false_alarm is not None and not 0 < max_false_alarm < 1:
         raise PixelsleuthError(f"--max-false-alarm: expected a rate between 0 and 1, got {max_false_alarm}")
     local = host == "localhost"
     with contextlib.suppress(ValueError):
