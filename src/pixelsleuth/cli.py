@@ -21,6 +21,7 @@ from pixelsleuth.commands import (
     mood,
     phantoms,
     prepare,
+    push,
     robustness,
     serve,
     train,
@@ -49,7 +50,8 @@ for command, example in (
     (serve.serve, "serve --port 8000"),
     (benchmark.benchmark, "benchmark --no-direct --json speed.json"),
     (info.info, "info faces"),
-    (phantoms.phantoms, "phantoms PHANTOM_EXAMPLE"),
+    (phantoms.phantoms, "phantoms phantom_scans/"),
+    (push.push, "push my_model someone/my_model"),
 ):
     app.command(epilog=example_of(example))(command)
 

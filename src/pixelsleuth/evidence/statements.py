@@ -12,10 +12,9 @@ from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
 from pixelsleuth.evidence.origins import DATES_APART, origin, steps_of
 from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named
-from pixelsleuth.evidence.tables import is_standard
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
-from pixelsleuth.sources.compression import jpeg_quality
+from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import read_bytes
 from pixelsleuth.sources.inputs import Input, kind_of
 
