@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixelsleuth.commands.account import Account
-from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, hold, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.folders import Entry, check_discoveries
 from pixelsleuth.language import LANGUAGES, language
@@ -41,6 +41,7 @@ class Promised(str, Enum):
 
 
 def detect(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
@@ -134,6 +135,7 @@ def detect(
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
     path = out / f"findings.{format.value}" if out else None
+    hold(context, out)
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:
