@@ -75,7 +75,7 @@ def story_of(
             reason = sample.reason["sentence"]
         raise PixelsleuthError(f"{sample.path}: {reason}")
     (scores,) = detector.score([sample])
-    (judged,) = detector.judge([sample], [scores], Rule(rate))
+    (judged,) = detector.judge([sample], [scores], Rule(rate, typicality=False, doubt=False))
     finding = detector.assembler.finding(sample, scores, judged)
     row = judged.decisive
     crop = stacked([sample.crops[row].views], [sample.crops[row].key])
