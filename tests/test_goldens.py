@@ -51,11 +51,6 @@ SAMPLES = 4
 
 
 @pytest.fixture(scope="module")
-def brain_detector() -> Detector:
-    return Detector.load("brain_t1")
-
-
-@pytest.fixture(scope="module")
 def pictures() -> list[Path]:
     """The demo's images, the untouched one first, cut to what lies around the face."""
     folder = HERE / "images"

@@ -18,12 +18,20 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
 from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
+from pixelsleuth.evaluation.volumes import (
+    ScoredVolume,
+    VolumeEvaluation,
+    evaluate_volumes,
+    lesion_metrics,
+    pictured_case,
+    pieces_of,
+)
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.restorations import steps_figure, story_of
-from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+from pixelsleuth.reporting.restorations import steps_figure
+from pixelsleuth.reporting.volumes import slices_figure
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.walkthrough import story_of
 from tests.volumefiles import bad_volumes, head, write
 
 

@@ -17,7 +17,7 @@ from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import LEAST_PART, within
-from pixelsleuth.scoring.scorer import ScoreOptions, Scores
+from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
@@ -169,6 +169,25 @@ def case_of(
         (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
         None if restored is None else restored[..., 0],
     )  # fmt: skip
+
+
+def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
+    """One volume judged and kept as `slices_figure` draws it.
+
+    Args:
+        mask: of what is anomalous; None: the most unusual slice is drawn.
+
+    Raises:
+        PixelsleuthError: the volume cannot be judged, or its mask does not fit.
+    """
+    sample = detector.read(path)
+    if isinstance(sample, Finding):
+        raise PixelsleuthError(f"{path}: {sample.reason['sentence'] if sample.reason else 'it cannot be judged'}")
+    try:
+        lesion = lesion_of(sample, mask)
+    except InputError as error:
+        raise PixelsleuthError(f"{mask}: {error.sentence}") from error
+    return case_of(detector, path, sample, lesion, bool(lesion.any()), EVERYTHING, keep=True)
 
 
 def _metrics(
