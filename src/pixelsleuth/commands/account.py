@@ -13,6 +13,7 @@ from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
     from pixelsleuth.language import Language
+    from pixelsleuth.reporting.against import Beside
     from pixelsleuth.reporting.answer import Answer
     from pixelsleuth.reporting.together import Together
     from pixelsleuth.scoring.calibration import Calibration
@@ -30,6 +31,7 @@ class Account:
     counts: dict[str, int] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
     _told: int = 0
+    _beside: Beside | None = None
     _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
@@ -46,6 +48,10 @@ class Account:
         if finding.verdict not in self._answers:
             answer = answer_of(finding, self.calibration, self.words)
             self._answers[finding.verdict] = answer, together(finding, self.words)
+        if finding.against is not None:
+            from pixelsleuth.reporting.against import beside
+
+            self._beside = beside(finding, None, self.words)
 
     @property
     def total(self) -> int:
@@ -67,8 +73,11 @@ class Account:
                     yield f"{verdict}: {answer.often} {answer.not_meant}"
                 continue
             yield f"{answer.headline}. {answer.found}"
-            yield f"{words('part.often')}: {answer.often}"
+            yield f"{answer.often_asked}: {answer.often}"
             yield f"{words('part.not')}: {answer.not_meant}"
+            if self._beside is not None:
+                yield f"{words('page.compare')}:"
+                yield from (f"  - {text}" for text in (*self._beside.sentences, *self._beside.places))
             told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
             if any(told):
                 yield f"{words('section.evidence')}:"
