@@ -24,11 +24,13 @@ MOST_TOLD = 20
 
 @dataclass
 class Account:
-    """Of one run. `counts` holds the records of an earlier run that it goes on with, too."""
+    """Of one run. `counts` holds the records of an earlier run that it goes on with, too; `unlike` counts scans that
+    were read and scored, and are not prepared like the model's own."""
 
     calibration: Calibration
     words: Language
     counts: dict[str, int] = field(default_factory=dict)
+    unlike: int = 0
     entries: list[Entry] = field(default_factory=list)
     _told: int = 0
     _beside: Beside | None = None
@@ -41,6 +43,7 @@ class Account:
 
         self.entries.append(Entry.of(finding.record()))
         self._told += 1
+        self.unlike += finding.verdict == "not_applicable" and finding.score is not None
         if self._told <= MOST_TOLD:
             say(line_of(finding))
         elif self._told == MOST_TOLD + 1:

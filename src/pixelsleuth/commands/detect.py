@@ -217,7 +217,7 @@ def detect(
         say(_left_out(leftovers))
     if path is not None and out is not None:
         say(f"records: {path}" + (f", report: {out / 'report.html'}" if made else ""))
-    if account.total == account.counts.get("not_applicable", 0):
+    if account.total == account.counts.get("not_applicable", 0) and not account.unlike:
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
