@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,9 @@ def forked(call: list[str], log: Path, limit: int | None = None) -> int:
         code = 0
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        # The exit below would keep it to itself.
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
