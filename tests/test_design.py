@@ -31,6 +31,8 @@ ORDER = (
     "baselines",
     "evaluation",
     "reporting",
+    "cluster",
+    "hub",
     "demo",
     "benchmark",
     "web",

@@ -20,6 +20,7 @@ from pixelsleuth.commands import (
     mood,
     phantoms,
     prepare,
+    push,
     robustness,
     serve,
     train,
@@ -40,7 +41,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
 for command in (
     demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info, phantoms.phantoms,
+    serve.serve, benchmark.benchmark, info.info, phantoms.phantoms, push.push,
 ):  # fmt: skip
     app.command()(command)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixelsleuth.errors import PixelsleuthError
+
+if sys.platform != "win32":
+    import fcntl
 
 #: What a full disk, a full quota and a limit on the size of files are called.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -85,6 +88,9 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         while True:
             folder.mkdir(parents=True, exist_ok=True)
+            if sys.platform == "win32":
+                # Folders cannot be held there: that nobody else writes is for the user to see to.
+                break
             handle = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,6 +22,7 @@ from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
+    from pixelsleuth.cluster import Task
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.report import Report
     from pixelsleuth.reporting.writing import RecordWriter
@@ -107,6 +108,17 @@ def detect(
     typicality: Annotated[
         bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
     ] = True,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS",
+            help="Judge on the workers of a Ray cluster, auto: of this machine's. INPUT may also be an address such as "
+            "s3://bucket/folder or a *.tar shard; the records are Parquet files in DIR/findings. Resumes.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="With --cluster: processes that judge; one a GPU or a core unless given.", min=1)
+    ] = None,
     pick: Annotated[
         Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
     ] = None,
@@ -124,6 +136,7 @@ def detect(
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     if resume and (out is None or format is not Format.jsonl):
         raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
+    _check_cluster(cluster, out, report or resume or fdr is not None or format is Format.csv)
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     from pixelsleuth.detector import Detector
@@ -142,6 +155,16 @@ def detect(
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
+    if cluster is not None:
+        from pixelsleuth.cluster import Task
+
+        options = {
+            "max_false_alarm": max_false_alarm, "heatmap": heatmap, "batch_size": batch_size, "policy": asked,
+            "face": face, "promise": promise.value, "typicality": typicality,
+        }  # fmt: skip
+        task = Task(model, detector.model.sha256, str((out or Path()).resolve()), options)
+        _on_cluster(inputs, task, cluster, workers, fail_on_anomaly)
+        return
     path = out / f"findings.{format.value}" if out else None
     hold(context, out)
     account = Account(detector.calibration, language(spoken))
@@ -172,6 +195,32 @@ def detect(
     if account.total == account.counts.get("not_applicable", 0):
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
+        raise typer.Exit(1)
+
+
+def _check_cluster(cluster: str | None, out: Path | None, more: bool) -> None:
+    if cluster is not None and (out is None or more):
+        raise PixelsleuthError(
+            "--cluster needs --out, and writes Parquet, resumes by itself and makes no report: leave out --format, "
+            "--resume, --report and --fdr"
+        )
+
+
+def _on_cluster(inputs: list[str], task: Task, address: str, workers: int | None, fail_on_anomaly: bool) -> None:
+    """Judges on a Ray cluster and tells how many records have which verdict."""
+    from pixelsleuth.cluster import judge
+
+    with bar() as shown:
+        shared = shown.add_task("batches", total=None)
+        counts = judge(
+            inputs, task, address=address, workers=workers,
+            progress=lambda done, total: shown.update(shared, completed=done, total=total),
+        )  # fmt: skip
+    say(", ".join(f"{verdict.replace('_', ' ')} {count:,}" for verdict, count in sorted(counts.items())))
+    say(f"records: {task.parts}")
+    if set(counts) == {"not_applicable"}:
+        raise PixelsleuthError(f"none of the {counts.total():,} inputs could be judged; the records say why")
+    if fail_on_anomaly and counts["anomalous"]:
         raise typer.Exit(1)
 
 
