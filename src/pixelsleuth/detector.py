@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
-from pixelsleuth.evidence.statements import picture_statements, statements_of
+from pixelsleuth.evidence.statements import captured, picture_statements, statements_of
 from pixelsleuth.findings import Assembler
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.progress import Progress, Step, unheard
@@ -307,7 +307,9 @@ class Detector:
                 if rule.raised and rule.rate > MAX_FALSE_ALARM:
                     finding = replace(finding, notes=(*finding.notes, self.calibration.raised(MAX_FALSE_ALARM)))
                 if isinstance(sample.source, bytes):
-                    finding = replace(finding, evidence=picture_statements(sample.source))
+                    finding = replace(
+                        finding, evidence=picture_statements(sample.source), captured=captured(sample.source)
+                    )
                 elif video:
                     finding = replace(finding, evidence=statements_of(sample.path))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
