@@ -28,6 +28,7 @@ ORDER = (
     "evaluation",
     "reporting",
     "demo",
+    "export",
     "benchmark",
     "web",
     "commands",

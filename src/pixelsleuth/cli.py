@@ -15,6 +15,7 @@ from pixelsleuth.commands import (
     demo,
     detect,
     evaluate,
+    export,
     figures,
     info,
     mood,
@@ -38,7 +39,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
 for command in (
     demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info,
+    serve.serve, export.export, benchmark.benchmark, info.info,
 ):  # fmt: skip
     app.command()(command)
 

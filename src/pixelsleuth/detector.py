@@ -9,18 +9,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
-from pixelsleuth.models.configuration import digest_of, find_model, load_config
+from pixelsleuth.models.configuration import ModelConfig, digest_of, find_model, load_config
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
-from pixelsleuth.scoring.settings import settings_from_tree
+from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
 from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
@@ -28,6 +29,8 @@ from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
 
+#: What can run the networks.
+RUNTIMES = ("torch", "onnx")
 #: Slices scored together.
 SLICES = 16
 #: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
@@ -55,18 +58,28 @@ class Detector:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] = "faces", dtype: str = "float32", device: str | None = None
+        cls,
+        model: str | os.PathLike[str] = "faces",
+        dtype: str = "float32",
+        device: str | None = None,
+        runtime: str = "torch",
     ) -> Detector:
         """Loads a model and its calibration.
 
         Args:
-            model: a bundled name (`faces`), a folder, or a Hugging Face Hub repository id.
+            model: a bundled name (`faces`), a folder, a Hugging Face Hub repository id, or a graph that
+                `pixelsleuth export` wrote (`.onnx`).
             dtype: must be the type the model was calibrated in, or verdicts would not be the same.
-            device: `cpu` or `cuda`; a GPU where there is one unless given.
+            device: `cpu` or `cuda`; a GPU where there is one unless given. Graphs run on the CPU.
+            runtime: `torch`, or `onnx`: ONNX Runtime, which needs no torch; a graph is always run so.
 
         Raises:
             ModelError: the model cannot be found or read, or was calibrated in another type.
         """
+        if runtime not in RUNTIMES:
+            raise PixelsleuthError(f"expected one of {', '.join(RUNTIMES)}; got {runtime!r}", "runtime")
+        if runtime == "onnx" or os.fspath(model).endswith(".onnx"):
+            return cls._of_graph(model)
         folder, name = find_model(model)
         config = load_config(folder)
         calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
@@ -75,17 +88,34 @@ class Detector:
                 f"{name} was calibrated in {calibration.dtype}, {dtype} was asked for; "
                 f"calibrate a copy of it in {dtype} first"
             )
-        settings = settings_from_tree(config.scoring)
-        if settings.default != calibration.score:
-            raise ModelError(
-                f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
-                "run `pixelsleuth calibrate` again"
-            )
+        settings = _settings(config, calibration, name)
         atlas = load_atlas(folder) if config.preprocessing["crop"] == "volume" else None
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 
         return cls(name, Scorer(load_networks(folder, settings, dtype, device, atlas)), calibration)
+
+    @classmethod
+    def _of_graph(cls, model: str | os.PathLike[str]) -> Detector:
+        from pixelsleuth.scoring.graphs import FILE, GraphNetworks
+
+        if os.fspath(model).endswith(".onnx"):
+            path = Path(model)
+            networks = GraphNetworks(path)
+            return cls(networks.about["name"], Scorer(networks), networks.calibration())
+        folder, name = find_model(model)
+        if not (folder / FILE).is_file():
+            raise ModelError(
+                f"{name} holds no {FILE}; run `pixelsleuth export {name} {name}.onnx` where torch is, then give "
+                f"{name}.onnx as the model",
+                "model",
+            )
+        networks = GraphNetworks(folder / FILE)
+        config = load_config(folder)
+        calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
+        if networks.model.sha256 != calibration.model_sha256:
+            raise ModelError(f"{folder / FILE} was exported of other weights; export the model again", "model")
+        return cls(name, Scorer(networks), calibration)
 
     @property
     def model(self) -> Described:
@@ -304,6 +334,17 @@ class Detector:
         if how.takes == "volumes":
             return SLICES
         return self.scorer.networks.batch
+
+
+def _settings(config: ModelConfig, calibration: Calibration, name: str) -> ScoreSettings:
+    """What was fitted on normal training images. Raises ModelError where another score was calibrated."""
+    settings = settings_from_tree(config.scoring)
+    if settings.default != calibration.score:
+        raise ModelError(
+            f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
+            "run `pixelsleuth calibrate` again"
+        )
+    return settings
 
 
 def _grouped(sources: Iterable[Input], size: int) -> Iterator[tuple[str, list[Input]]]:

@@ -32,6 +32,11 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
+class Runtime(str, Enum):
+    torch = "torch"
+    onnx = "onnx"
+
+
 class Promised(str, Enum):
     calibration = "calibration"
     any_source = "any-source"
@@ -49,15 +54,24 @@ def detect(
         float, typer.Option(help="Share of normal images that may be called anomalous.")
     ] = MAX_FALSE_ALARM,
     format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
-    heatmap: Annotated[
-        bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
-    ] = True,
+    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also map what is unusual where.")] = True,
+    restore: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore/--no-restore",
+            help="With a heatmap, also restore and take every score, several times as long; with --report unless told "
+            "otherwise.",
+        ),
+    ] = None,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
     ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
     ] = False,
+    runtime: Annotated[
+        Runtime, typer.Option(help="What runs the networks; onnx needs no torch, and is what MODEL.onnx is run by.")
+    ] = Runtime.torch,
     face: Annotated[
         str,
         typer.Option(
@@ -115,13 +129,16 @@ def detect(
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
-    detector = Detector.load(model)
+    detector = Detector.load(model, runtime=runtime.value)
     detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.crop_settings().policy
     policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
+    more = report if restore is None else restore
+    # Of slices every score is taken anyway.
+    every = None if more or detector.takes == "volumes" else False
     path = out / f"findings.{format.value}" if out else None
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
@@ -133,8 +150,8 @@ def detect(
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
     found = detector.detect_many(
-        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
-        face=face, promise=promise.value, typicality=typicality,
+        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=every,
+        batch_size=batch_size, policy=asked, face=face, promise=promise.value, typicality=typicality,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     made = Report(Judge.of(detector, model), command, spoken) if report else None

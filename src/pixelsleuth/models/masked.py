@@ -18,6 +18,8 @@ from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.prior import Context, check_context, draw, of_images, repeated, surprise_of
 from pixelsleuth.records import Surprise
 
+#: Lattices of spacing 2 that a grid falls into.
+LATTICES = 4
 #: Steps in which images are drawn from nothing.
 SAMPLING_STEPS = 64
 
@@ -96,18 +98,20 @@ class MaskedPrior(nn.Module):
         return (nll * hidden).sum() / hidden.sum()
 
     @torch.no_grad()
-    def log_prob(self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None) -> Surprise:
+    def log_prob(
+        self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None, parts: int = LATTICES
+    ) -> Surprise:
         """Surprise of every code under the mask that hides it.
 
         Args:
-            partition: (h, w) int64 in [0, M): codes of one number are hidden together; the four lattices
+            partition: (h, w) int64 in [0, parts): codes of one number are hidden together; the four lattices
                 unless given.
         """
         if partition is None:
             partition = lattices(self.config.grid, codes.device)
         nll = torch.zeros(codes.shape, device=codes.device)
         entropy = torch.zeros_like(nll)
-        for number in range(int(partition.max()) + 1):
+        for number in range(parts):
             hidden = partition == number
             seen = surprise_of(self(codes, hidden.expand(codes.shape), context), codes)
             nll = torch.where(hidden, seen.nll, nll)
@@ -135,7 +139,7 @@ class MaskedPrior(nn.Module):
         restored = codes[:, None].expand(uniforms.shape).clone()
         partition = lattices(self.config.grid, codes.device)
         hidden = where.clone()
-        for number in range(int(partition.max()) + 1):
+        for number in range(LATTICES):
             now = hidden & (partition == number)
             images = now.flatten(1).any(1).nonzero()[:, 0]
             if not len(images):
@@ -169,7 +173,7 @@ class MaskedPrior(nn.Module):
 
 
 def lattices(grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
-    """(h, w) int64 in [0, 4): each number is a lattice of spacing 2, the diagonal ones in turn."""
+    """(h, w) int64 in [0, LATTICES): each number is a lattice of spacing 2, the diagonal ones in turn."""
     rows = torch.arange(grid[0], device=device)[:, None] % 2
     columns = torch.arange(grid[1], device=device)[None, :] % 2
     return (rows ^ columns) * 2 + rows

@@ -80,7 +80,8 @@ class _CausalAttention(nn.Module):
         # A zero at the front gives the first place something to attend to.
         k, v = F.pad(k, (0, 0, 1, 0)), F.pad(v, (0, 0, 1, 0))
         earlier = torch.ones(count, count + 1, dtype=torch.bool, device=x.device).tril()
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=earlier)
+        # With its one head named, as exporters want it.
+        mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=earlier)[:, 0]
         mixed = mixed.transpose(1, 2).reshape(len(x), -1, height, breadth)
         if step > 1:
             mixed = mixed.repeat_interleave(step, 2).repeat_interleave(step, 3)

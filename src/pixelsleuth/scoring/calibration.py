@@ -252,12 +252,17 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         ModelError: missing, of another format, incomplete, or made for other weights.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        return calibration_from_text(path.read_text(encoding="utf-8"), path, model_sha256)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; run `pixelsleuth calibrate` first") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibration:
+    """The calibration that `text` holds, of the file at `path`. Raises ModelError as `load_calibration` does."""
     try:
+        tree = json.loads(text)
         if tree["format"] != FORMAT:
             raise ModelError(f"{path}: format version {tree['format']!r}, this program reads {FORMAT}")
         if tuple(tree["levels"]) != LEVELS:
@@ -280,6 +285,8 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
 
 
 def _numbers(path: Path, given: Sequence[int], count: int, sources: int) -> np.ndarray:
