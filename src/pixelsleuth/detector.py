@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
@@ -62,7 +63,7 @@ class Detector:
         model: str | os.PathLike[str] = "faces",
         dtype: str = "float32",
         device: str | None = None,
-        runtime: str = "torch",
+        runtime: str | None = None,
     ) -> Detector:
         """Loads a model and its calibration.
 
@@ -71,11 +72,13 @@ class Detector:
                 `pixelsleuth export` wrote (`.onnx`).
             dtype: must be the type the model was calibrated in, or verdicts would not be the same.
             device: `cpu` or `cuda`; a GPU where there is one unless given. Graphs run on the CPU.
-            runtime: `torch`, or `onnx`: ONNX Runtime, which needs no torch; a graph is always run so.
+            runtime: `torch`, or `onnx`: ONNX Runtime, which needs no torch; torch where it is installed unless given. A
+                graph is always run by ONNX Runtime.
 
         Raises:
             ModelError: the model cannot be found or read, or was calibrated in another type.
         """
+        runtime = runtime or ("torch" if find_spec("torch") else "onnx")
         if runtime not in RUNTIMES:
             raise PixelsleuthError(f"expected one of {', '.join(RUNTIMES)}; got {runtime!r}", "runtime")
         if runtime == "onnx" or os.fspath(model).endswith(".onnx"):
@@ -90,6 +93,8 @@ class Detector:
             )
         settings = _settings(config, calibration, name)
         atlas = load_atlas(folder) if config.preprocessing["crop"] == "volume" else None
+        if find_spec("torch") is None:
+            raise PixelsleuthError("torch is not installed here; only onnx can run", "runtime")
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 

@@ -17,7 +17,7 @@ from pixelsleuth.evaluation.parity import MAPS, P_VALUES, SCORES, Parity, parity
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.reporting.card import card_of
 from pixelsleuth.scoring import graphs
-from pixelsleuth.scoring.exporting import Restorations, can_restore, graph_of, write_graph
+from pixelsleuth.scoring.exporting import Restorations, can_restore, graph_of, share_weights, write_graph
 from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.scorer import ScoreOptions
 from pixelsleuth.sources.inputs import Input, Refused, find_inputs, kind_of
@@ -62,7 +62,8 @@ def export_model(
     rate: float = 0.01,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
-    """Writes the scoring graph of a model to `out`, and beside it the one that restores.
+    """Writes the scoring graph of a model to `out`, and beside it the one that restores. In the model's own folder
+    they share the weights that lie there.
 
     Args:
         check: folder of inputs that both must judge alike; the demo's unless given.
@@ -101,6 +102,9 @@ def export_model(
                 f"nothing is written: the graph does not judge as torch does on {checked_on}: "
                 f"{'; '.join(parity.failures()[:5])}"
             )
+        if out.parent.resolve() == folder.resolve():
+            for path in made:
+                share_weights(path, folder)
         files = tuple(out.parent / path.name for path in made)
         for path, target in zip(made, files, strict=True):
             path.chmod(0o644)

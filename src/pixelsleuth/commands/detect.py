@@ -70,8 +70,9 @@ def detect(
         bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
     ] = False,
     runtime: Annotated[
-        Runtime, typer.Option(help="What runs the networks; onnx needs no torch, and is what MODEL.onnx is run by.")
-    ] = Runtime.torch,
+        Runtime | None,
+        typer.Option(help="What runs the networks: torch, or onnx, which needs no torch; torch where it is installed."),
+    ] = None,
     face: Annotated[
         str,
         typer.Option(
@@ -129,7 +130,7 @@ def detect(
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
-    detector = Detector.load(model, runtime=runtime.value)
+    detector = Detector.load(model, runtime=runtime.value if runtime else None)
     detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.crop_settings().policy
     policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
@@ -138,7 +139,7 @@ def detect(
     detector.crop_settings(asked)
     more = report if restore is None else restore
     # Of slices every score is taken anyway.
-    every = None if more or detector.takes == "volumes" else False
+    scores = None if more or detector.takes == "volumes" else False
     path = out / f"findings.{format.value}" if out else None
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
@@ -150,7 +151,7 @@ def detect(
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
     found = detector.detect_many(
-        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=every,
+        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=scores,
         batch_size=batch_size, policy=asked, face=face, promise=promise.value, typicality=typicality,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))

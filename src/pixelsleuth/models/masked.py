@@ -83,7 +83,7 @@ class MaskedPrior(nn.Module):
 
     def forward(self, codes: Tensor, hidden: Tensor, context: Context | None = None) -> Tensor:
         """(B, h, w) codes, of which `hidden` (B, h, w) bool are not seen -> (B, K, h, w) logits."""
-        check_context(self.config, context, len(codes))
+        check_context(self.config, context, codes.shape[0])
         x = self.embed(codes.masked_fill(hidden, self.config.codes)).permute(0, 3, 1, 2) + self.place
         if context is not None and context.scalars is not None:
             x = x + self.scalars(context.scalars)[:, :, None, None]
@@ -109,6 +109,8 @@ class MaskedPrior(nn.Module):
         """
         if partition is None:
             partition = lattices(self.config.grid, codes.device)
+        if torch.compiler.is_exporting():
+            return self._log_prob_at_once(codes, context, partition, parts)
         nll = torch.zeros(codes.shape, device=codes.device)
         entropy = torch.zeros_like(nll)
         for number in range(parts):
@@ -116,6 +118,18 @@ class MaskedPrior(nn.Module):
             seen = surprise_of(self(codes, hidden.expand(codes.shape), context), codes)
             nll = torch.where(hidden, seen.nll, nll)
             entropy = torch.where(hidden, seen.entropy, entropy)
+        return Surprise(nll, entropy)
+
+    def _log_prob_at_once(self, codes: Tensor, context: Context | None, partition: Tensor, parts: int) -> Surprise:
+        """`log_prob` in one pass over all parts: a graph would otherwise hold the network several times."""
+        hidden = torch.stack([partition == number for number in range(parts)])
+        copies = codes.repeat(parts, 1, 1)
+        masks = hidden[:, None].expand(-1, codes.shape[0], -1, -1).flatten(0, 1)
+        scalars = None if context is None or context.scalars is None else context.scalars.repeat(parts, 1)
+        seen = surprise_of(self(copies, masks, None if scalars is None else Context(scalars)), copies)
+        nll, entropy = (
+            (values.unflatten(0, (parts, -1)) * hidden[:, None]).sum(0) for values in (seen.nll, seen.entropy)
+        )
         return Surprise(nll, entropy)
 
     @torch.no_grad()

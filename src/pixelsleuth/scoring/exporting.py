@@ -3,7 +3,9 @@ and maps, and from codes to restorations. What runs them is `graphs.GraphNetwork
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from pixelsleuth.scoring.settings import DETECTIVE_MAP
 from pixelsleuth.scoring.surprise import surprise_map
 
 OPSET = 20
+#: Bytes from which a tensor is worth sharing: small ones are read faster where they are.
+WORTH_SHARING = 4096
 
 
 class ScoresOfImages(nn.Module):
@@ -220,11 +224,42 @@ def write_graph(module: Any, path: Path, about: Mapping[str, str]) -> None:
     shapes = {}
     for name in names:
         shapes[name] = {0: near if name in ("near", "which") else batch} | ({1: copies} if name == "uniforms" else {})
+    module.eval()
     outputs = list(module(**examples))
+    # By itself the exporter would give up a dimension that it cannot keep free; here it is an error.
+    traced = torch.export.export(module, (), kwargs=examples, dynamic_shapes=shapes, strict=False)
     program = torch.onnx.export(
-        module.eval(), (), kwargs=examples, dynamo=True, opset_version=OPSET, dynamic_shapes=shapes, input_names=names,
-        output_names=outputs, verbose=False,
+        traced, kwargs=examples, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
+        verbose=False,
     )  # fmt: skip
     made = program.model_proto
     onnx.helper.set_model_props(made, dict(about))
     onnx.save(made, path)
+
+
+def share_weights(path: Path, folder: Path) -> None:
+    """Lets a graph in a model's own folder take the weights that it holds unchanged from the folder's safetensors,
+    whose bytes ONNX's external data can name; nothing is then stored twice."""
+    with needs_extra("onnx", "an export"):
+        import onnx
+    places: dict[bytes, tuple[str, int, int]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for digest, offset, length in _tensors(file):
+            places.setdefault(digest, (file.name, offset, length))
+    graph = onnx.load(path)
+    for tensor in graph.graph.initializer:
+        found = places.get(hashlib.sha256(tensor.raw_data).digest()) if len(tensor.raw_data) >= WORTH_SHARING else None
+        if found is not None:
+            onnx.external_data_helper.set_external_data(tensor, *found)
+            tensor.ClearField("raw_data")
+    onnx.save(graph, path)
+
+
+def _tensors(file: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Of each tensor of a safetensors file the SHA-256 of its bytes, where they begin, and how many they are."""
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    for name, about in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__":
+            start, end = (8 + length + at for at in about["data_offsets"])
+            yield hashlib.sha256(data[start:end]).digest(), start, end - start

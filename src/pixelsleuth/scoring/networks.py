@@ -105,10 +105,13 @@ class TorchNetworks:
             rim: also ask the masked prior for centre and rim in turn.
         """
         model, codes, scalars = self.model, encoded.codes, encoded.scalars
-        surprise = {kind: model.surprise(kind, codes, scalars) for kind in model.priors if kind in kinds}
+        surprise: dict[str, Surprise] = {}
         two_way = None
-        if "pixelsnail" in surprise:
-            two_way = two_way_surprise(model, encoded, surprise["pixelsnail"])
+        for kind in model.priors:
+            if kind == "pixelsnail" and kind in kinds:
+                surprise[kind], two_way = both_surprises(model, encoded)
+            elif kind in kinds:
+                surprise[kind] = model.surprise(kind, codes, scalars)
         decoded = model.decode(codes, scalars)
         seen = Measurements(codes, surprise, None, two_way)
         if scalars is None:
@@ -276,11 +279,20 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return image.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
 
 
-def two_way_surprise(model: Model, encoded: Encoded, there: Surprise) -> Surprise:
-    """PixelSNAIL's surprise averaged over an image and its mirror image, turned back; `there` is the former."""
-    scalars = encoded.scalars
-    back = model.surprise("pixelsnail", model.encode(encoded.image.flip(3), scalars), scalars)
-    return Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
+def both_surprises(model: Model, encoded: Encoded) -> tuple[Surprise, Surprise]:
+    """PixelSNAIL's surprise, and its average over an image and its mirror image, turned back."""
+    codes, scalars = encoded.codes, encoded.scalars
+    mirrored = model.encode(encoded.image.flip(3), scalars)
+    if torch.compiler.is_exporting():
+        # A graph would otherwise hold the network twice.
+        both = model.surprise(
+            "pixelsnail", torch.cat([codes, mirrored]), None if scalars is None else scalars.repeat(2, 1)
+        )
+        there, back = (Surprise(*parts) for parts in zip(both.nll.chunk(2), both.entropy.chunk(2), strict=True))
+    else:
+        there = model.surprise("pixelsnail", codes, scalars)
+        back = model.surprise("pixelsnail", mirrored, scalars)
+    return there, Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
 
 
 @torch.no_grad()
@@ -288,5 +300,6 @@ def judging_surprise(model: Model, encoded: Encoded) -> Surprise:
     """Surprise of the prior that scores, as a detective sees it: PixelSNAIL's over image and mirror image where the
     model has one, else the default prior's."""
     kind = judge_of(model.priors)
-    there = model.surprise(kind, encoded.codes, encoded.scalars)
-    return there if kind != "pixelsnail" else two_way_surprise(model, encoded, there)
+    if kind != "pixelsnail":
+        return model.surprise(kind, encoded.codes, encoded.scalars)
+    return both_surprises(model, encoded)[1]
