@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from pixelsleuth.commands.train import _known
+from pixelsleuth.commands.train import _calibration_of, _known
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
 from pixelsleuth.models.configuration import find_model
@@ -132,17 +132,23 @@ def test_faces_that_are_known_or_nearly_the_same_count_once(tmp_path: Path) -> N
     assert (used, [code for _, code, _ in left_out]) == ([], ["known", "known"])
 
 
+def before(model: str | Path) -> tuple[Path, Calibration | None]:
+    """A model's folder and its calibration."""
+    folder = find_model(model)[0]
+    return folder, _calibration_of(folder)
+
+
 def test_the_demo_s_faces_are_known_to_the_bundled_model(tmp_path: Path) -> None:
-    known = np.array([int(one, 16) for one in _known(find_model("faces")[0])], np.uint64)
+    known = np.array([int(one, 16) for one in _known(*before("faces"))], np.uint64)
     for path in write_pictures(tmp_path):
         assert own._near(perceptual_hash(np.asarray(Image.open(path))), known), path
     assert not own._near(perceptual_hash(data.chelsea()), known)
 
 
 def test_one_s_own_pictures_may_be_ranked_again(at_home: Path, model_folder: Path) -> None:
-    assert _known(model_folder) == set(calibration_of(model_folder).pictures) != set()
+    assert _known(*before(model_folder)) == set(calibration_of(model_folder).pictures) != set()
     assert calibration_of(at_home).pictures
-    assert _known(at_home) == set()
+    assert _known(*before(at_home)) == set()
 
 
 def test_too_few_are_refused_with_how_many_are_needed(model_folder: Path, photos: Path, tmp_path: Path) -> None:

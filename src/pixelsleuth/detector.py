@@ -20,6 +20,7 @@ from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
+from pixelsleuth.scoring.levelling import LEVELLED
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
@@ -98,7 +99,8 @@ class Detector:
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 
-        return cls(name, Scorer(load_networks(folder, settings, dtype, device, atlas)), calibration)
+        networks = load_networks(folder, settings, dtype, device, atlas)
+        return cls(name, Scorer(networks, calibration.levelling), calibration)
 
     @classmethod
     def _of_graph(cls, model: str | os.PathLike[str]) -> Detector:
@@ -107,7 +109,8 @@ class Detector:
         if os.fspath(model).endswith(".onnx"):
             path = Path(model)
             networks = GraphNetworks(path)
-            return cls(networks.about["name"], Scorer(networks), networks.calibration())
+            calibration = networks.calibration()
+            return cls(networks.about["name"], Scorer(networks, calibration.levelling), calibration)
         folder, name = find_model(model)
         if not (folder / FILE).is_file():
             raise ModelError(
@@ -120,7 +123,7 @@ class Detector:
         calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
         if networks.model.sha256 != calibration.model_sha256:
             raise ModelError(f"{folder / FILE} was exported of other weights; export the model again", "model")
-        return cls(name, Scorer(networks), calibration)
+        return cls(name, Scorer(networks, calibration.levelling), calibration)
 
     @property
     def model(self) -> Described:
@@ -296,7 +299,7 @@ class Detector:
                 sample, part, verdict = next(of_samples)
                 mapped = self._stills(sample, part, verdict, options, batch) if video and options.maps else None
                 if not options.maps:
-                    part = Scores(part.scores, {}, None)
+                    part = replace(part, maps={}, restoration=None)
                 finding = self.assembler.finding(sample, part, verdict, mapped)
                 if isinstance(sample.source, bytes):
                     finding = replace(finding, evidence=picture_statements(sample.source))
@@ -344,7 +347,7 @@ class Detector:
 def _settings(config: ModelConfig, calibration: Calibration, name: str) -> ScoreSettings:
     """What was fitted on normal training images. Raises ModelError where another score was calibrated."""
     settings = settings_from_tree(config.scoring)
-    if settings.default != calibration.score:
+    if calibration.score != (LEVELLED if calibration.levelling else settings.default):
         raise ModelError(
             f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
             "run `pixelsleuth calibrate` again"

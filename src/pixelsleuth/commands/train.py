@@ -35,8 +35,6 @@ def train(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
-    if not store.is_file():
-        raise PixelsleuthError(f"{store} does not exist; make it with `pixelsleuth prepare`")
     from pixelsleuth.reporting.card import write_card
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
@@ -128,12 +126,14 @@ def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None
     from pixelsleuth.training.own import calibrate_on_folder
 
     source, name = find_model(model)
+    before = _calibration_of(source)
     with whole_folder(out) as partial:
         copy_networks(source, partial)
         with bar() as shown:
             task = shown.add_task("calibrating", total=None)
             made, reading = calibrate_on_folder(
-                partial, normal, known=_known(source), dtype=dtype,
+                partial, normal, known=_known(source, before), dtype=dtype,
+                levelling=None if before is None else before.levelling,
                 progress=lambda done, total: shown.update(task, completed=done, total=total),
             )  # fmt: skip
         write_card(partial, out.resolve().name)
@@ -147,23 +147,27 @@ def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None
     say(f"the model is in {out}: pixelsleuth detect IMAGE --model {out}")
 
 
-def _known(source: Path) -> set[str]:
+def _calibration_of(source: Path) -> Calibration | None:
+    """A model's calibration; None where it cannot be read: it is about to be replaced, whatever is wrong with it."""
+    from pixelsleuth.errors import ModelError
+    from pixelsleuth.models.configuration import digest_of, load_config
+    from pixelsleuth.scoring.calibration import load_calibration
+
+    try:
+        return load_calibration(source / "calibration.json", digest_of(source, load_config(source)))
+    except ModelError:
+        return None
+
+
+def _known(source: Path, before: Calibration | None) -> set[str]:
     """Perceptual hashes of a model's calibration pictures, where they are another's, and of the demo's."""
     from pixelsleuth.demo import hashes
-    from pixelsleuth.errors import ModelError
-    from pixelsleuth.models.checkpoint import load_model
-    from pixelsleuth.scoring.calibration import load_calibration
+    from pixelsleuth.models.configuration import load_config
     from pixelsleuth.training.own import OWN
 
-    model = load_model(source)
-    known = hashes() if model.config.preprocessing["crop"] == "face" else set()
-    try:
-        calibration = load_calibration(source / "calibration.json", model.sha256)
-    except ModelError:
-        # It is about to be replaced, whatever is wrong with it.
-        return known
+    known = hashes() if load_config(source).preprocessing["crop"] == "face" else set()
     # One's own pictures may be ranked again, with more of them.
-    return known if calibration.about.get(OWN) else known | set(calibration.pictures)
+    return known if before is None or before.about.get(OWN) else known | set(before.pictures)
 
 
 def _at_rate(made: Calibration, rate: float) -> str:

@@ -137,8 +137,16 @@ class DeepDetective(nn.Module):
         Returns:
             (B, S / 8, S / 8) logits of places, and (B,) of images.
         """
-        places, deep = self._places(image if close is None else close)
-        return places, self._verdict(places.flatten(1), deep.mean((2, 3)))
+        places, whole, _ = self.seen(image if close is None else close)
+        return places, whole
+
+    def seen(self, square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `forward`, of (B, 3, S, S) float32 squares at the detective's size; and (B, F) float32, how they look:
+        mean and standard deviation over places of each of the trunk's features at strides 8 and 16."""
+        places, deep, early = self._places(square)
+        looks = [part.float().flatten(2) for part in early]
+        appearance = torch.cat([figure for part in looks for figure in (part.mean(2), part.std(2))], 1)
+        return places, self._verdict(places.flatten(1), deep.mean((2, 3))), appearance
 
     def windows(self, near: Tensor) -> tuple[Tensor, Tensor]:
         """The same of squares looked at from near, at twice the size: each of nine windows of the detective's own size,
@@ -150,7 +158,7 @@ class DeepDetective(nn.Module):
         Returns:
             (B, 2 S / 8, 2 S / 8) logits of places, and (B, 9) of windows.
         """
-        places, deep = self._places(near)
+        places, deep, _ = self._places(near)
         side, step = places.shape[1] // 2, places.shape[1] // 4
         cells, stride = deep.shape[2] // 2, deep.shape[2] // 4
         means = F.avg_pool2d(deep, cells, stride).flatten(2)
@@ -161,14 +169,15 @@ class DeepDetective(nn.Module):
             found.append(self._verdict(part, means[:, :, number]))
         return places, torch.stack(found, 1)
 
-    def _places(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H / 8, W / 8) logits, and the trunk's last features (B, 1280, H / 32, W / 32) float32."""
+    def _places(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """(B, H / 8, W / 8) logits, the trunk's last features (B, 1280, H / 32, W / 32) float32, and those before at
+        strides 8 and 16."""
         near, middle, deep = self.trunk(image)
         size = near.shape[2:]
         joined = self.near(near)
         for layer, features in ((self.middle, middle), (self.deep, deep)):
             joined = joined + F.interpolate(layer(features), size, mode="bilinear", align_corners=False)
-        return self.place(self.join(joined))[:, 0].float(), deep.float()
+        return self.place(self.join(joined))[:, 0].float(), deep.float(), (near, middle)
 
     def _verdict(self, places: Tensor, mean: Tensor) -> Tensor:
         """(B,) logits from logits of places (B, n) and the mean features (B, 1280)."""

@@ -20,6 +20,7 @@ from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import find_images, read_picture
 from pixelsleuth.sources.layouts import LEVELS, altered_parts
+from pixelsleuth.sources.shards import holds_store
 from pixelsleuth.sources.store import Store
 
 #: Side, in pixels, that example pictures are scaled down to.
@@ -76,7 +77,7 @@ def examples(sources: Sequence[Path], count: int) -> dict[str, list[np.ndarray]]
     """
     rows: dict[str, list[np.ndarray]] = {}
     for source in sources:
-        if source.is_file():
+        if holds_store(source):
             with Store(source) as store:
                 chosen = spread(range(len(store)), count)
                 rows[_unlike(source.stem, rows)] = list(store.pixels(chosen))

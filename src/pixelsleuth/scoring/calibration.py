@@ -15,6 +15,7 @@ from scipy import ndimage, stats
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Box, Region
+from pixelsleuth.scoring.levelling import Levelling, levelling_from_tree
 from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, fewest, new_source_p
 from pixelsleuth.scoring.typicality import Typicality, typicality_from_tree
 from pixelsleuth.sources.faces import drawn_back
@@ -74,6 +75,7 @@ class Calibration:
         sources: names of the sources that the pictures come from; none where the file does not say.
         source_of: encoding -> (n,) of each score the number of its source, in the order of `scores`.
         typicality: what is usual of the pictures beside their content; None where it was not measured.
+        levelling: what `score` was levelled by, where it was (see scoring.levelling); else None.
         pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each: none shall be ranked twice.
     """
 
@@ -88,6 +90,7 @@ class Calibration:
     source_of: dict[str, np.ndarray] = field(default_factory=dict)
     typicality: Typicality | None = None
     pictures: tuple[str, ...] = ()
+    levelling: Levelling | None = None
 
     @property
     def count(self) -> int:
@@ -241,6 +244,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "source_of": {name: numbers.tolist() for name, numbers in calibration.source_of.items()},
         "typicality": None if calibration.typicality is None else calibration.typicality.as_tree(),
         "pictures": list(calibration.pictures),
+        "levelling": None if calibration.levelling is None else calibration.levelling.as_tree(),
     }
     write_text(path, json.dumps(tree) + "\n")
 
@@ -281,7 +285,7 @@ def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibrati
         return Calibration(
             tree["score"], scores, np.array(tree["quantiles"]), np.sort(np.array(tree["largest"])), tree["dtype"],
             tree["model_sha256"], tree["about"], sources, source_of, typicality_from_tree(tree.get("typicality")),
-            tuple(tree.get("pictures", ())),
+            tuple(tree.get("pictures", ())), levelling_from_tree(tree.get("levelling")),
         )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error

@@ -73,6 +73,8 @@ class ScoresOfImages(nn.Module):
         found["map.surprise"] = surprise_map(seen.surprise[first], size)
         if seen.altered is not None:
             found[f"map.{DETECTIVE_MAP}"] = altered_map(seen, size)
+        if seen.appearance is not None:
+            found["appearance"] = seen.appearance
         return found
 
 

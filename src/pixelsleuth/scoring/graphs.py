@@ -95,17 +95,19 @@ class GraphNetworks:
     def _run(self, crops: Crops, wanted: Wanted, maps: bool) -> Scores:
         feeds = self._feeds(crops)
         names = [name for name in self._outputs if self._is_wanted(name, wanted, maps)]
+        names += ["appearance"] if "appearance" in self._outputs else []
         names += ["codes", "flagged"] if wanted.restored else []
         found = dict(zip(names, _fetched(self._scores, names, feeds), strict=True))
         scores = {name.removeprefix("score."): found[name].astype(np.float64) for name in names if "score." in name}
         made = {name.removeprefix("map."): found[name] for name in names if name.startswith("map.")}
         if not wanted.restored:
-            return Scores(scores, made, None)
+            return Scores(scores, made, None, found.get("appearance"))
         grid = (int(found["codes"].shape[1]), int(found["codes"].shape[2]))
         given = feeds | {"codes": found["codes"], "flagged": found["flagged"]}
         given["uniforms"] = uniforms(crops.keys, self.settings.restorations, grid)
         restored = self._restored(given)
-        return Scores(scores, made | {"restoration": restored["map.restoration"]}, restored["restoration"])
+        made["restoration"] = restored["map.restoration"]
+        return Scores(scores, made, restored["restoration"], found.get("appearance"))
 
     def _is_wanted(self, output: str, wanted: Wanted, maps: bool) -> bool:
         kind, _, name = output.partition(".")

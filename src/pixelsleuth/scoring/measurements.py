@@ -39,6 +39,7 @@ class Measurements:
         complexity: (B, F) float64, the features of `complexity`; None of slices.
         near: of a deep detective, the rows (k,) int64 that were looked at from near, (k, h, w) logits of their
             places and (k, 9) of their windows; None where there are none.
+        appearance: of a deep detective, (B, F) float32, see `DeepDetective.seen`; None without one.
     """
 
     codes: Tensor
@@ -49,6 +50,7 @@ class Measurements:
     complexity: np.ndarray | None = None
     altered: tuple[Tensor, Tensor] | None = None
     near: tuple[Tensor, Tensor, Tensor] | None = None
+    appearance: Tensor | None = None
 
     @property
     def judging(self) -> Surprise:

@@ -116,8 +116,8 @@ class TorchNetworks:
         seen = Measurements(codes, surprise, None, two_way)
         if scalars is None:
             seen = self._more_of_images(seen, decoded, rim)
-        altered, near = self._altered(seen, decoded, encoded)
-        return replace(seen, altered=altered, near=near), decoded
+        altered, near, looks = self._altered(seen, decoded, encoded)
+        return replace(seen, altered=altered, near=near, appearance=looks), decoded
 
     def restored(self, encoded: Encoded, seen: Measurements, keys: Sequence[str], kind: str = "") -> Restored:
         """Restorations by the prior of this kind, the default one unless given."""
@@ -162,7 +162,9 @@ class TorchNetworks:
             made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
         if restored is not None:
             made["restoration"] = pooled(restored.residual).cpu().numpy()
-        return Scores(raw_scores(seen, self.settings), made, None if restored is None else to_pixels(restored.mean))
+        looks = None if seen.appearance is None else seen.appearance.cpu().numpy()
+        pixels = None if restored is None else to_pixels(restored.mean)
+        return Scores(raw_scores(seen, self.settings), made, pixels, looks)
 
     @torch.no_grad()
     def slices(self, crops: Crops, wanted: Wanted) -> Scores:
@@ -215,17 +217,18 @@ class TorchNetworks:
 
     def _altered(
         self, seen: Measurements, decoded: Tensor, encoded: Encoded
-    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None]:
-        """The detective's logits of places and of crops, and those of the crops that are looked at from near."""
+    ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None, Tensor | None]:
+        """The detective's logits of places and of crops, those of the crops that are looked at from near, and how the
+        crops look to a deep one."""
         detective = self.model.detective
         if isinstance(detective, DeepDetective):
-            altered = detective(encoded.image, close=encoded.close)
+            places, whole, looks = detective.seen(encoded.image if encoded.close is None else encoded.close)
             if encoded.near is None or encoded.which is None:
-                return altered, None
-            return altered, (encoded.which, *detective.windows(encoded.near))
+                return (places, whole), None, looks
+            return (places, whole), (encoded.which, *detective.windows(encoded.near)), looks
         if detective is None:
-            return None, None
-        return detective(encoded.image, decoded, seen.judging, encoded.close, encoded.usual), None
+            return None, None, None
+        return detective(encoded.image, decoded, seen.judging, encoded.close, encoded.usual), None, None
 
 
 def load_networks(

@@ -12,6 +12,7 @@ from pixelsleuth.models.configuration import ModelConfig
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.combination import with_combined
 from pixelsleuth.scoring.complexity import complexity
+from pixelsleuth.scoring.levelling import LEVELLED, Levelling
 from pixelsleuth.scoring.maps import Maps, top_of, volume_maps, within
 from pixelsleuth.scoring.settings import (
     BOTH_TRACKS,
@@ -83,11 +84,13 @@ class Scores:
         scores: name -> (B,) float64.
         maps: name -> (B, H, W) float32, raw, not yet calibrated; of slices 0 outside the head.
         restoration: (B, H, W, C) uint8, the default prior's weighted mean restoration; None unless restored.
+        appearance: (B, F) float32, how images look to a deep detective's trunk; None without one.
     """
 
     scores: dict[str, np.ndarray]
     maps: Maps
     restoration: np.ndarray | None
+    appearance: np.ndarray | None = None
 
     def part(self, rows: slice) -> Scores:
         """Of some of the crops."""
@@ -95,6 +98,7 @@ class Scores:
             {name: values[rows] for name, values in self.scores.items()},
             {name: values[rows] for name, values in self.maps.items()},
             None if self.restoration is None else self.restoration[rows],
+            None if self.appearance is None else self.appearance[rows],
         )
 
 
@@ -159,8 +163,9 @@ class Networks(Protocol):
 class Scorer:
     """A model's networks, and the arithmetic from what they say to scores and maps."""
 
-    def __init__(self, networks: Networks) -> None:
-        self.networks = networks
+    def __init__(self, networks: Networks, levelling: Levelling | None = None) -> None:
+        """`levelling` gives the score `LEVELLED` of images; where there is one, verdicts rest on it."""
+        self.networks, self.levelling = networks, levelling
 
     @property
     def model(self) -> Described:
@@ -193,15 +198,21 @@ class Scorer:
         parts, kept = [], []
         for crops in batches:
             if crops.position is None:
-                raw = self.networks.images(crops, wanted)
-                features = np.stack([complexity(pixels) for pixels in crops.square])
-                parts.append(replace(raw, scores=with_combined(raw.scores, features, self.settings)))
+                parts.append(self._combined(self.networks.images(crops, wanted), crops))
             else:
                 of_slices = wanted._replace(kinds=self._judging_slices(), restored=wanted.restored or needed)
                 parts.append(self.networks.slices(crops, of_slices))
                 kept.append(crops)
         scores = _joined(parts)
         return self._volume(scores, kept, options) if kept else scores
+
+    def _combined(self, raw: Scores, crops: Crops) -> Scores:
+        """The scores of images with those that are made of them."""
+        features = np.stack([complexity(pixels) for pixels in crops.square])
+        scores = with_combined(raw.scores, features, self.settings)
+        if self.levelling is not None and raw.appearance is not None:
+            scores[LEVELLED] = self.levelling(scores[self.settings.default], raw.appearance)
+        return replace(raw, scores=scores)
 
     def _wanted(self, options: ScoreOptions) -> Wanted:
         needed = "restoration" in self.settings.default_map
@@ -272,8 +283,10 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     if len(parts) < 2:
         return parts[0] if parts else Scores({}, {}, None)
     restored = [part.restoration for part in parts if part.restoration is not None]
+    looks = [part.appearance for part in parts if part.appearance is not None]
     return Scores(
         {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
         {name: np.concatenate([part.maps[name] for part in parts]) for name in parts[0].maps},
         np.concatenate(restored) if restored else None,
+        np.concatenate(looks) if looks else None,
     )

@@ -161,7 +161,7 @@ def already_made(store: Path, settings: dict[str, Any]) -> Summary | None:
     if not store.exists():
         return None
     with Store(store) as known:
-        if known.settings == settings:
+        if known.table.made_of() == settings:
             return known.summary()
     raise PixelsleuthError(f"{store} exists and was made of other files or settings; delete it or name another")
 

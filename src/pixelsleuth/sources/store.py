@@ -1,4 +1,5 @@
-"""The HDF5 store: pictures as the model sees them, with their original bytes and where they came from.
+"""The HDF5 store, one file or several: pictures as the model sees them, with their original bytes and where they came
+from.
 
 Layout (N pictures): `pixels` (N, size, size, 3) uint8, one chunk a picture, uncompressed, so that one is
 read with one seek; `encoded` one flat uint8 array with `offset` (N + 1) int64; `table/*` one column a field. Of a
@@ -7,29 +8,32 @@ video's frame the face with its surroundings takes the place of the original byt
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
-import h5py
 import imagehash
 import numpy as np
 from PIL import Image
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.layouts import source_of
+from pixelsleuth.sources.shards import TEXT_COLUMNS as TEXT_COLUMNS
+from pixelsleuth.sources.shards import Places, Shards, files_of
 
 FORMAT = 1
 #: Bits (of 64) by which two perceptual hashes may differ and still count as near-duplicates.
 NEAR = 4
-
-#: Columns of text.
-TEXT_COLUMNS = ("path", "sha256", "label", "split", "group", "level", "parts", "source", "method")
+#: Parts of a perceptual hash: of two hashes that differ in at most `NEAR` bits at least two parts are equal.
+_BANDS = tuple(int(sum(1 << bit for bit in range(first, 64, NEAR + 2))) for first in range(NEAR + 2))
 #: Settings that older stores do not have, and what they were made with.
 _SINCE = {"edge": "inside", "align": False, "level": False, "pick": "even"}
 
@@ -58,38 +62,31 @@ class Summary:
 class Store:
     """A store opened for reading. Not shared between processes: each opens its own.
 
+    Args:
+        places: a file; a folder or a pattern of files (`faces/`, `faces-*.h5`), which are read as one store whose rows
+            are those of the first file, then of the next; or several of these.
+
     Attributes:
-        table: columns `path`, `sha256`, `label`, `split`, `group`, `level`, `parts`, `source`, `method` (str), `box`
-            (N, 4) int32 and `angle` float32 (see `box`), `confidence` float32, `phash` uint64, in the store's order;
-            of videos `place` (N, 4) int32 (the box in the frame), `frame` and `track` int32, `time` float64 in
-            seconds, `padded`, `sharpness` and `motion` float32. Older stores lack some.
+        files: the files it is made of.
+        table: columns, each read when it is first asked for: `path`, `sha256`, `label`, `split`, `group`, `level`,
+            `parts`, `source`, `method` (str), `box` (N, 4) int32 and `angle` float32 (see `box`), `confidence` float32,
+            `phash` uint64, in the store's order; of videos `place` (N, 4) int32 (the box in the frame), `frame` and
+            `track` int32, `time` float64 in seconds, `padded`, `sharpness` and `motion` float32. Older stores lack
+            some.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        try:
-            self._file = h5py.File(self.path, "r")
-            self.settings = json.loads(self._file.attrs["settings"])
-            for name in ("files", "origins"):
-                if name in self._file:
-                    self.settings[name] = json.loads(self._file[name][()])
-            self.table: dict[str, np.ndarray] = {
-                name: (column.asstr()[:] if name in TEXT_COLUMNS else column[:])
-                for name, column in self._file["table"].items()
-            }
-        except FileNotFoundError as error:
-            raise PixelsleuthError(f"{path} does not exist; make it with `pixelsleuth prepare`") from error
-        except (OSError, KeyError, ValueError) as error:
-            raise PixelsleuthError(
-                f"{path} is not a pixelsleuth store ({error}); make it with `pixelsleuth prepare`"
-            ) from error
+    def __init__(self, places: Places) -> None:
+        self.files = tuple(files_of(places))
+        #: What it is called in messages: the file, the folder, the pattern, or the first of several.
+        self.path = Path(places) if isinstance(places, str | os.PathLike) else self.files[0]
+        self.table = Shards(self.files)
+        self.settings = self.table.settings
         if self.settings.get("format") != FORMAT:
-            raise PixelsleuthError(f"{path} has store format {self.settings.get('format')}, expected {FORMAT}")
+            raise PixelsleuthError(f"{self.path} has store format {self.settings.get('format')}, expected {FORMAT}")
         if not self.holds_volumes:
             for name, value in _SINCE.items():
                 self.settings.setdefault(name, value)
-        self.table.setdefault("angle", np.zeros(len(self), np.float32))
-        self._offset = self._file["offset"][:]
+        self.table.default("angle", np.zeros(len(self), np.float32))
 
     def __enter__(self) -> Store:
         return self
@@ -98,10 +95,15 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        self.table.close()
 
     def __len__(self) -> int:
-        return len(self.table["path"])
+        return self.table.count
+
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the file; of several that of their digests, one after the other."""
+        digests = [sha256_of(path) for path in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def size(self) -> int:
@@ -113,19 +115,15 @@ class Store:
         store's are cut anew from the original bytes."""
         if size not in (None, self.size) and len(rows):
             return np.stack([self._cut(int(row), size or self.size) for row in rows])
-        return self._blocks("pixels", rows)
+        return self.table.blocks("pixels", rows)
 
     def inside(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """(n, size, size) bool, of slices the head."""
-        return self._blocks("inside", rows)
+        return self.table.blocks("inside", rows)
 
     def lesion(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """(n, size, size) bool, of slices what a mask marks."""
-        return self._blocks("lesion", rows)
-
-    def _blocks(self, name: str, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        data = self._file[name]
-        return np.stack([data[int(row)] for row in rows]) if len(rows) else np.zeros((0, *data.shape[1:]), data.dtype)
+        return self.table.blocks("lesion", rows)
 
     @property
     def holds_volumes(self) -> bool:
@@ -133,7 +131,7 @@ class Store:
 
     def encoded(self, row: int) -> bytes:
         """The original bytes of one picture."""
-        return self._file["encoded"][self._offset[row] : self._offset[row + 1]].tobytes()
+        return self.table.encoded(row)
 
     def box(self, row: int) -> Box:
         """The square that was cut, in pixels of what `encoded` holds."""
@@ -160,7 +158,8 @@ class Store:
 
     def sources(self, rows: np.ndarray) -> list[str]:
         """The name of each row's source (see trees.source_of)."""
-        return [source_of(path) for path in self.table["source"][rows]]
+        names = {path: source_of(path) for path in set(self.table["source"].tolist())}
+        return [names[path] for path in self.table["source"][rows]]
 
     def rows(self, *splits: str, normal_only: bool = True) -> np.ndarray:
         """Row numbers of `splits`; pictures known to be anomalous are left out unless told otherwise."""
@@ -168,6 +167,10 @@ class Store:
         if normal_only:
             chosen &= self.table["label"] != "anomalous"
         return np.flatnonzero(chosen)
+
+    def by_split(self) -> dict[str, int]:
+        """How many rows each split has."""
+        return dict(Counter(self.table["split"].tolist()))
 
     def summary(self) -> Summary:
         """Counts, skipped files and near-duplicates across splits, for the closing table."""
@@ -178,9 +181,9 @@ class Store:
             stored=len(self),
             videos=len(set(paths.tolist())) if "policy" in self.settings else 0,
             volumes=len(set(self.table["group"].tolist())) if self.holds_volumes else 0,
-            by_split=dict(Counter(self.table["split"].tolist())),
-            skipped=[tuple(item) for item in json.loads(self._file["skipped"][()])],
-            duplicates=int(self._file.attrs["duplicates"]),
+            by_split=self.by_split(),
+            skipped=self.table.skipped(),
+            duplicates=self.table.duplicates(),
             n_near=n_near,
             near=[(str(paths[a]), str(paths[b])) for a, b in near],
         )
@@ -205,6 +208,9 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
     """Pairs in different splits whose 64-bit perceptual hashes differ in at most `NEAR` bits.
 
+    Exact, and nearly linear in N: only hashes of which two of six parts are equal are compared (multi-index hashing,
+    Norouzi, Punjani & Fleet 2012; four bits that differ leave two parts equal).
+
     Args:
         phash: (N,) uint64.
         split: (N,) str.
@@ -213,11 +219,31 @@ def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> t
         The count, and up to `most` pairs of row numbers.
     """
     count = 0
-    pairs: list[tuple[int, int]] = []
-    for start in range(0, len(phash), 1024):
-        left, right = np.nonzero(distances(phash[start : start + 1024], phash) <= NEAR)
-        left = left + start
-        chosen = (left < right) & (split[left] != split[right])
-        count += int(chosen.sum())
-        pairs += list(zip(left[chosen].tolist(), right[chosen].tolist(), strict=True))[: most - len(pairs)]
-    return count, pairs
+    pairs = np.zeros((0, 2), np.int64)
+    order_of = list(combinations(_BANDS, 2))
+    for number, (one, other) in enumerate(order_of):
+        key = phash & np.uint64(one | other)
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        at, distance = np.arange(len(key)), 1
+        # Neighbours of equal key, then those two places apart, and so on until no run is as long.
+        while len(at := at[at + distance < len(key)]) and len(at := at[key[at] == key[at + distance]]):
+            left, right = np.sort([order[at], order[at + distance]], 0)
+            differing = phash[left] ^ phash[right]
+            chosen = (split[left] != split[right]) & (_ones(differing) <= NEAR)
+            # Counted where the first two of their equal parts are compared, and so once.
+            for earlier, later in order_of[:number]:
+                chosen &= (differing & np.uint64(earlier | later)) != 0
+            count += int(chosen.sum())
+            pairs = np.concatenate([pairs, np.stack([left[chosen], right[chosen]], 1)])
+            pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))][:most]
+            distance += 1
+    return count, [(int(left), int(right)) for left, right in pairs]
+
+
+def _ones(values: np.ndarray) -> np.ndarray:
+    """(n,) how many bits of (n,) uint64 are set."""
+    return _ONES[np.ascontiguousarray(values).view(np.uint16).reshape(-1, 4)].sum(1)
+
+
+_ONES = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(1, dtype=np.uint8)

@@ -31,13 +31,14 @@ class Sampler:
         self.count, self.batch, self.seed = len(groups), stage.batch, seed
         self.weights = balanced(sources, stage.balance) if stage.balance < 1 and len(set(sources)) > 1 else None
         self.per_batch = stage.groups
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
         if self.count == 0:
             raise PixelsleuthError("no normal training pictures; the store needs rows of split 'train'")
-        names: dict[str, list[int]] = {}
-        for row, name in enumerate(groups):
-            names.setdefault(name or f"\0{row}", []).append(row)
-        self.members = [np.array(rows) for rows in names.values()]
         if stage.groups:
+            names: dict[str, list[int]] = {}
+            for row, name in enumerate(groups):
+                names.setdefault(name or f"\0{row}", []).append(row)
+            self.members = [np.array(rows) for rows in names.values()]
             if stage.batch % stage.groups:
                 raise PixelsleuthError(f"batch {stage.batch} is not a multiple of groups {stage.groups}")
             self.steps_per_epoch = max(1, len(self.members) // stage.groups)
@@ -48,18 +49,24 @@ class Sampler:
     def rows(self, step: int) -> np.ndarray:
         """Row numbers of the batch at `step`; within an epoch no row stands twice, unless sources are balanced."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        generator = np.random.default_rng((self.seed, epoch))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._ordered(epoch)
         if not self.per_batch:
-            if self.weights is None:
-                order = generator.permutation(self.count)
-            else:
-                order = generator.choice(self.count, self.count, p=self.weights)
-            return order[place * self.batch : (place + 1) * self.batch]
-        order = generator.permutation(len(self.members))[place * self.per_batch : (place + 1) * self.per_batch]
+            return self._order[place * self.batch : (place + 1) * self.batch]
+        order = self._order[place * self.per_batch : (place + 1) * self.per_batch]
         each = self.batch // self.per_batch
         generator = np.random.default_rng((self.seed, epoch, place))
         picks = [generator.permutation(self.members[group])[:each] for group in order]
         return np.sort(np.concatenate(picks))
+
+    def _ordered(self, epoch: int) -> np.ndarray:
+        """The order of rows, or of groups, in an epoch."""
+        generator = np.random.default_rng((self.seed, epoch))
+        if self.per_batch:
+            return generator.permutation(len(self.members))
+        if self.weights is None:
+            return generator.permutation(self.count)
+        return generator.choice(self.count, self.count, p=self.weights)
 
 
 def balanced(sources: Sequence[str], power: float) -> np.ndarray:

@@ -39,6 +39,7 @@ from pixelsleuth.scoring.settings import (
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.sources.shards import BLOCK, Places
 from pixelsleuth.sources.store import Store, perceptual_hash
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
@@ -167,7 +168,7 @@ def crops_of(store: Store, rows: np.ndarray, scorer: Scorer) -> Crops:
     close = store.pixels(rows, sizes.close) if sizes.close != sizes.square else None
     which = np.array([i for i, row in enumerate(rows) if sizes.near and store.box(int(row)).width >= NEAR_SIDE], int)
     near = store.pixels(rows[which], sizes.near) if len(which) else None
-    keys = store.table["sha256"][rows].tolist()
+    keys = store.table.at("sha256", rows).tolist()
     return Crops(store.pixels(rows), keys, close, near, which if len(which) else None)
 
 
@@ -179,12 +180,11 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
 def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
     """One row of each group, drawn by hash: frames of one video are not exchangeable with those of others. Rows
     without a group all stay."""
-    kept: dict[str, int] = {}
-    for row in rows:
-        group = str(store.table["group"][row]) or f"\0{row}"
-        if group not in kept or store.table["sha256"][row] < store.table["sha256"][kept[group]]:
-            kept[group] = int(row)
-    return np.array(sorted(kept.values()), int)
+    kept: dict[str, tuple[str, int]] = {}
+    for row, group, sha256 in zip(rows, store.table["group"][rows], store.table.at("sha256", rows), strict=True):
+        name = str(group) or f"\0{row}"
+        kept[name] = min(kept.get(name, (sha256, int(row))), (sha256, int(row)))
+    return np.array(sorted(row for _, row in kept.values()), int)
 
 
 def calibration_units(store: Store) -> list[np.ndarray]:
@@ -217,8 +217,10 @@ def calibration_units(store: Store) -> list[np.ndarray]:
         )
     others = store.rows("train", "val", normal_only=not volumes)
     for column, name in (("sha256", what), ("group", "groups (patients, videos, persons)")):
-        seen = set(store.table[column][others].tolist()) - {""}
-        if seen & set(store.table[column][rows].tolist()):
+        calibrating = set(store.table.at(column, rows).tolist()) - {""}
+        # A part at a time: others may be millions.
+        parts = (others[first : first + BLOCK] for first in range(0, len(others), BLOCK))
+        if any(calibrating.intersection(store.table.at(column, part).tolist()) for part in parts):
             raise PixelsleuthError(f"{store.path}: {name} stand in 'calib' and in 'train' or 'val'; prepare it again")
     return units
 
@@ -232,13 +234,13 @@ def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
     kept = []
     for name in sorted(set(sources.tolist())):
         here = rows[sources == name]
-        kept.append(here[np.argsort(store.table["sha256"][here])][:MOST_OF_SOURCE])
+        kept.append(here[np.argsort(store.table.at("sha256", here))][:MOST_OF_SOURCE])
     return np.sort(np.concatenate(kept))
 
 
 def calibrate(
     folder: Path,
-    store_path: Path,
+    places: Places,
     *,
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -252,7 +254,7 @@ def calibrate(
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    with Store(store_path) as store:
+    with Store(places) as store:
         if store.holds_volumes and dtype != "float32":
             raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
@@ -260,7 +262,7 @@ def calibrate(
             key, value = next(iter(wrong.items()))
             was = store.settings.get(key)
             raise PixelsleuthError(
-                f"{store_path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
+                f"{store.path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
             )
         units = calibration_units(store)
         atlas = load_atlas(folder) if store.holds_volumes else None

@@ -111,7 +111,7 @@ def fit_deep_detective(
         The speed in images, two a pair, and the seconds.
     """
     settings = PairSettings(network.config.size, DEEP_STRIDE, shares, seed)
-    source = PairSource(store.path, rows, settings)
+    source = PairSource(store.files, rows, settings)
     sampler = Numbered(Sampler([""] * len(rows), stage, seed, store.sources(rows)))
     steps = steps_of(sampler, stage)
     module = DeepDetectiveStage(network, stage, steps, seed)

@@ -13,6 +13,7 @@ import numpy as np
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
+from pixelsleuth.scoring.levelling import Levelling
 from pixelsleuth.scoring.networks import torch_scorer
 from pixelsleuth.scoring.origins import fewest
 from pixelsleuth.scoring.scorer import stacked
@@ -56,6 +57,7 @@ def calibrate_on_folder(
     normal: Path,
     *,
     known: Collection[str] = (),
+    levelling: Levelling | None = None,
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Calibration, Reading]:
@@ -64,6 +66,7 @@ def calibrate_on_folder(
 
     Args:
         known: perceptual hashes, 16 hexadecimal digits each, of pictures that must not count.
+        levelling: of the model's calibration before; it stays, for a folder is one source and cannot fit one.
 
     Raises:
         PixelsleuthError: no folder, a model for scans, or another dtype than there is.
@@ -85,6 +88,7 @@ def calibrate_on_folder(
     if len(files) < FEWEST:
         raise _too_few(normal, f"{len(files)} images")
     scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype)
+    scorer.levelling = levelling
     how = CropSettings.of(config, scorer.sizes)
     reading = Reading()
     # In an order that says nothing of them: not all need be mapped.

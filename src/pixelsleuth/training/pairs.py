@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -16,6 +15,7 @@ import numpy as np
 
 from pixelsleuth.sources.camera import treated
 from pixelsleuth.sources.face_edits import DONOR_EDITS, SHARES, Portrait, edited
+from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler
 
@@ -74,14 +74,15 @@ class PairSource:
     """Gives pairs by number: (2 B, size, size, 3) uint8, the pictures first, and the masks (B, h, w) float32.
 
     Args:
-        rows: of the store, faces whose landmarks are known.
+        places: of the store.
+        rows: of it, faces whose landmarks are known.
     """
 
-    def __init__(self, path: Path | str, rows: np.ndarray, settings: PairSettings) -> None:
+    def __init__(self, places: Places, rows: np.ndarray, settings: PairSettings) -> None:
         unknown = sorted(set(settings.shares) - set(SHARES))
         if unknown:
             raise ValueError(f"shares: expected some of {', '.join(SHARES)}; got {unknown[0]!r}")
-        self.path, self.rows, self.settings = path, rows, settings
+        self.places, self.rows, self.settings = places, rows, settings
         self.kinds = np.array(list(settings.shares))
         weights = np.array(list(settings.shares.values()), np.float64)
         self.weights = weights / weights.sum()
@@ -93,7 +94,7 @@ class PairSource:
     def _store(self) -> Store:
         # HDF5 files are not shared between processes.
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), Store(self.path))
+            self._opened = (os.getpid(), Store(self.places))
         return self._opened[1]
 
     def __call__(self, picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

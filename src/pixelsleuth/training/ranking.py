@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
 from pixelsleuth.scoring.combination import volume_scores
+from pixelsleuth.scoring.levelling import LEVELLED, can_level, cross_levelled
 from pixelsleuth.scoring.maps import within
 from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer
@@ -54,35 +55,44 @@ def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
     traits: list[np.ndarray] = []
     sources: list[str] = []
     pictures: list[str] = []
+    looks: dict[str, list[np.ndarray]] = {name: [] for name in scores}
+    default = settings.default if scorer.levelling is None else LEVELLED
     for batch in batches:
         mapped = len(sources) < MOST_MAPS
         found = scorer.score([batch.crops], replace(PLAIN, maps=mapped))
-        scores["original"].append(found.scores[settings.default])
         if found.maps:
             maps.append(found.maps[settings.default_map])
-        for name in REENCODINGS:
-            again = scorer.score([batch.reencoded[name]], PLAIN)
-            scores[name].append(again.scores[settings.default])
+        several = {"original": found}
+        several |= {name: scorer.score([batch.reencoded[name]], PLAIN) for name in REENCODINGS}
+        for name, one in several.items():
+            scores[name].append(one.scores[default])
+            if one.appearance is not None and scorer.levelling is None:
+                looks[name].append(one.appearance)
         traits.append(batch.traits)
         sources += batch.sources
         pictures += batch.pictures
     names = tuple(sorted(set(sources)))
     numbers = np.array([names.index(name) for name in sources])
+    values_of = {name: np.concatenate(parts) for name, parts in scores.items()}
+    appearance = {name: np.concatenate(parts) for name, parts in looks.items() if parts}
+    about = {"images": len(sources), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
+    if len(names) > 1:
+        about["left_out"] = left_out_rates(values_of["original"], np.array(sources), appearance.get("original"))
+    levelling = scorer.levelling
+    if appearance and can_level(numbers):
+        levelling, values_of = cross_levelled(values_of, appearance)
     ascending, source_of = {}, {}
-    for name, parts in scores.items():
-        values = np.concatenate(parts)
+    for name, values in values_of.items():
         order = np.argsort(values, kind="stable")
         ascending[name], source_of[name] = values[order], numbers[order]
-    about = {"images": len(sources), "sources": dict(Counter(sources)), "maps": sum(map(len, maps))}
     # Only of faces it is known what is content and what is not.
     faces = model.config.preprocessing["crop"] == "face"
     typicality = fit_typicality(np.concatenate(traits), np.array(sources)) if faces else None
     calibration = Calibration(
-        settings.default, ascending, map_quantiles(np.concatenate(maps)), np.zeros(0), scorer.dtype, model.sha256,
-        about, names, source_of, typicality, tuple(sorted(pictures)),
+        settings.default if levelling is None else LEVELLED, ascending, map_quantiles(np.concatenate(maps)),
+        np.zeros(0), scorer.dtype, model.sha256, about, names, source_of, typicality, tuple(sorted(pictures)),
+        levelling,
     )  # fmt: skip
-    if len(names) > 1:
-        about["left_out"] = left_out_rates(ascending["original"], np.array(names)[source_of["original"]])
     return _with_largest(calibration, [one[None] for block in maps for one in block])
 
 
@@ -103,7 +113,7 @@ def ranked_volumes(
         # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
         found = scorer.score(_slices(store, rows), PLAIN)
         normal = np.flatnonzero(label[rows] != "anomalous")
-        one = normal[int(np.argmin(store.table["sha256"][rows][normal]))]
+        one = normal[int(np.argmin(store.table.at("sha256", rows)[normal]))]
         of_slice = float(found.scores[settings.default][one])
         scores[SLICE].append(of_slice)
         scores["original"].append(volume_scores(found.scores)[settings.default] if healthy else of_slice)
@@ -126,7 +136,7 @@ def ranked_volumes(
 
 def _slices(store: Store, rows: np.ndarray) -> Iterator[Crops]:
     """The slices of one stored volume, batch by batch."""
-    keys, position = store.table["sha256"][rows].tolist(), store.table["position"][rows]
+    keys, position = store.table.at("sha256", rows).tolist(), store.table["position"][rows]
     for start in range(0, len(rows), SLICES):
         some = slice(start, start + SLICES)
         yield Crops(store.pixels(rows[some]), keys[some], inside=store.inside(rows[some]), position=position[some])
@@ -139,12 +149,19 @@ def _with_largest(calibration: Calibration, maps: Iterable[np.ndarray]) -> Calib
     )
 
 
-def left_out_rates(scores: np.ndarray, sources: np.ndarray) -> dict[str, dict[str, float]]:
+def left_out_rates(
+    scores: np.ndarray, sources: np.ndarray, appearance: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
-    against the other sources alone: what to expect of a source that was not there."""
+    against the other sources alone, levelled by these alone where `appearance` (n, F) is given: what to expect of a
+    source that was not there."""
     found = {}
     for name in sorted(set(sources.tolist())):
-        others = np.sort(scores[sources != name])
-        p = np.array([conformal_p(others, float(score)) for score in scores[sources == name]])
+        here, of_others, own = sources == name, scores[sources != name], scores[sources == name]
+        if appearance is not None and can_level(sources[~here]):
+            levelling, levelled = cross_levelled({"original": of_others}, {"original": appearance[~here]})
+            of_others, own = levelled["original"], levelling(own, appearance[here])
+        others = np.sort(of_others)
+        p = np.array([conformal_p(others, float(score)) for score in own])
         found[name] = {f"{rate:g}": round(float((p <= rate).mean()), 4) for rate in RATES}
     return found

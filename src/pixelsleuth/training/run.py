@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import sha256_of, write_text
+from pixelsleuth.files import write_text
 from pixelsleuth.models.backbone import imagenet_weights
 from pixelsleuth.models.checkpoint import build_prior, load_model, load_network, save_network
 from pixelsleuth.models.configuration import (
@@ -38,6 +38,7 @@ from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
+from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
@@ -58,7 +59,7 @@ SCAN_VIEWS = 6
 
 
 def train(
-    store_path: Path,
+    places: Places,
     folder: Path,
     settings: Settings,
     *,
@@ -69,12 +70,13 @@ def train(
     """Trains on the normal pictures of split `train` and writes a model folder, not yet calibrated.
 
     Args:
+        places: of the store (see sources.store.Store).
         resume: go on where a run of the same settings stopped; without it a folder in use is an error.
 
     Raises:
         PixelsleuthError: settings that do not fit the store, or a folder that holds another run.
     """
-    with Store(store_path) as store:
+    with Store(places) as store:
         _check(store, settings)
         work = folder / "training"
         _claim(folder, work, settings, store, resume)
@@ -131,9 +133,9 @@ def train(
 
         preprocessing = {k: store.settings[k] for k in PREPROCESSING if k in store.settings}
         data = {
-            "store_sha256": sha256_of(store_path),
+            "store_sha256": store.sha256(),
             "sources": sorted(set(store.table["source"].tolist())),
-            "splits": store.summary().by_split,
+            "splits": store.by_split(),
         }
         data["sources"] = [Path(source).parent.name + "/" + Path(source).name for source in data["sources"]]
         if settings.detective.kind == "deep" and settings.detective_stage.epochs:
