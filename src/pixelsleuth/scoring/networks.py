@@ -291,7 +291,8 @@ def both_surprises(model: Model, encoded: Encoded) -> tuple[Surprise, Surprise]:
         both = model.surprise(
             "pixelsnail", torch.cat([codes, mirrored]), None if scalars is None else scalars.repeat(2, 1)
         )
-        there, back = (Surprise(*parts) for parts in zip(both.nll.chunk(2), both.entropy.chunk(2), strict=True))
+        nll, entropy = (values.unflatten(0, (2, -1)) for values in (both.nll, both.entropy))
+        there, back = Surprise(nll[0], entropy[0]), Surprise(nll[1], entropy[1])
     else:
         there = model.surprise("pixelsnail", codes, scalars)
         back = model.surprise("pixelsnail", mirrored, scalars)
