@@ -19,7 +19,6 @@ from pixelsleuth.reporting.card import card_of
 from pixelsleuth.scoring import graphs
 from pixelsleuth.scoring.exporting import Restorations, can_restore, graph_of, share_weights, write_graph
 from pixelsleuth.scoring.networks import torch_of
-from pixelsleuth.scoring.scorer import ScoreOptions
 from pixelsleuth.sources.inputs import Input, Refused, find_inputs, kind_of
 
 
@@ -93,9 +92,8 @@ def export_model(
             made.append(graphs.restoration_path(made[0]))
             write_graph(Restorations(networks), made[1], {key: about[key] for key in ("name", "sha256", "version")})
         inputs, checked_on = _inputs(torch, check, count, Path(place))
-        options = ScoreOptions(restorations=len(made) > 1)
         graph = Detector.load(made[0])
-        for parity in parity_of(torch, graph, inputs, rate, options):
+        for parity in parity_of(torch, graph, inputs, rate, len(made) > 1):
             progress(parity.inputs + parity.left_out, len(inputs))
         if parity.failures():
             raise PixelsleuthError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +13,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.graphs import GraphNetworks
 from pixelsleuth.scoring.networks import torch_of
-from pixelsleuth.scoring.scorer import ScoreOptions, Scores, stacked
+from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores, stacked
 from pixelsleuth.sources.inputs import Input
 from pixelsleuth.sources.samples import Sample
 
@@ -26,6 +26,9 @@ MAPS = 2e-3
 P_VALUES = 2e-3
 #: Inputs compared together.
 BATCH = 16
+#: What is compared of most inputs: what a verdict rests on, and the default map. All else, restorations too, takes
+#: several times as long, and is compared on the first batch.
+MOST = ScoreOptions(restorations=False, every_score=False)
 
 
 @dataclass
@@ -66,9 +69,12 @@ class Parity:
 
 
 def parity_of(
-    torch: Detector, graph: Detector, inputs: Iterable[Input], rate: float, options: ScoreOptions
+    torch: Detector, graph: Detector, inputs: Iterable[Input], rate: float, restorations: bool
 ) -> Iterator[Parity]:
     """Judges inputs by both; what was found so far after each batch.
+
+    Args:
+        restorations: whether there is a graph that restores, and is compared.
 
     Raises:
         PixelsleuthError: none of them can be judged.
@@ -81,6 +87,7 @@ def parity_of(
         samples = [one for one in read if not isinstance(one, Finding)]
         found.left_out += len(batch) - len(samples)
         if samples:
+            options = MOST if found.inputs else replace(EVERYTHING, restorations=restorations)
             _compare(found, torch, graph, samples, rate, options)
         yield found
     if not found.inputs:
