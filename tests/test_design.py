@@ -23,6 +23,7 @@ ORDER = (
     "scoring",
     "training",
     "findings",
+    "folders",
     "detector",
     "mood",
     "evaluation",

@@ -69,7 +69,7 @@ def alarms(detector: Detector, options: argparse.Namespace) -> dict[str, object]
         names = judged[0].scores
         row["mean_scores"] = {
             k: round(float(np.mean([f.scores[k] for f in judged])), 3)
-            for k in ("combined", "detective_views", "both_tracks") if k in names
+            for k in ("combined", "detective_views", "both_tracks", "levelled") if k in names
         }  # fmt: skip
         rows[name] = row
         print(f"{name:20s} {row}", flush=True)

@@ -6,7 +6,9 @@ Scores of the calibration images and of validation images of seven sources that 
 and kept in RUNS. Three of the seven are calibration sources, each left out of the calibration in turn; the other four
 are in neither. Printed, and written to RUNS/levelling.json: the share of untouched images at or below each rate with
 its 95% bootstrap interval, for scores ranked together as they are (`pooled`) and levelled, and how many fakes are
-found. DFDC and UTKFace are sources that the networks learned from.
+found. DFDC and UTKFace are sources that the networks learned from. The last column asks whether the networks' own
+features tell images that a p-value says little of: the share whose appearance lies farther from its neighbours in
+calibration than 99% of calibration images lie from theirs, and the levelled alarms at .05 that would be left.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.scoring.calibration import conformal_p
-from pixelsleuth.scoring.levelling import cross_levelled
+from pixelsleuth.scoring.levelling import LIMIT, cross_levelled
 from pixelsleuth.scoring.scorer import PLAIN, stacked
 from pixelsleuth.sources.images import find_images
 from pixelsleuth.sources.samples import Sample
@@ -34,6 +37,10 @@ MOST = 500
 BATCH = 16
 Scored = tuple[np.ndarray, np.ndarray]
 Ranks = Callable[[Scored], np.ndarray]
+#: Neighbours in calibration whose mean distance says how unlike it an image is.
+NEIGHBOURS = 5
+#: Share of calibration images that may be called unlike it.
+UNLIKE = 0.01
 
 
 def folders() -> dict[str, Path]:
@@ -69,7 +76,7 @@ def scored(detector: Detector, folder: Path, kept: Path) -> Scored:
 
 
 def ranks_of(calibration: list[Scored]) -> dict[str, Ranks]:
-    """By name, p-values among these calibration images."""
+    """By name, p-values among these calibration images; and `unlike`, whether an image's look lies outside theirs."""
     scores, looks = (np.concatenate(parts) for parts in zip(*calibration, strict=True))
     order = np.random.default_rng(2).permutation(len(scores))
     levelling, levelled = cross_levelled({"original": scores[order]}, {"original": looks[order]})
@@ -81,7 +88,24 @@ def ranks_of(calibration: list[Scored]) -> dict[str, Ranks]:
     def by_look(one: Scored) -> np.ndarray:
         return np.array([conformal_p(level, float(value)) for value in levelling(*one)])
 
-    return {"pooled": pooled, "levelled": by_look}
+    def standardised(appearance: np.ndarray) -> np.ndarray:
+        return np.clip((appearance - levelling.mean) @ levelling.components, -LIMIT, LIMIT)
+
+    own = standardised(looks)
+    # Of a calibration image the nearest neighbour is itself.
+    limit = float(np.quantile(_distances(own, own, 1), 1 - UNLIKE))
+
+    def unlike(one: Scored) -> np.ndarray:
+        return _distances(standardised(one[1]), own, 0) > limit
+
+    return {"pooled": pooled, "levelled": by_look, "unlike": unlike}
+
+
+def _distances(points: np.ndarray, others: np.ndarray, skipped: int) -> np.ndarray:
+    """(n,) mean distance of each of (n, m) points to its nearest neighbours among others."""
+    tree = cKDTree(others)
+    found = tree.query(points, NEIGHBOURS + skipped)[0][:, skipped:]
+    return np.asarray(found.mean(1))
 
 
 def shares(p: np.ndarray) -> list[list[float]]:
@@ -117,15 +141,21 @@ def main() -> None:
     tree = {
         "model_sha256": detector.model.sha256, "rates": RATES,
         "sets": {
-            name: {"images": len(row["pooled"])} | {kind: shares(p) for kind, p in row.items()}
+            name: {"images": len(row["pooled"])} | {kind: shares(row[kind]) for kind in ("pooled", "levelled")} | {
+                "unlike": round(float(row["unlike"].mean()), 4),
+                "left": round(float(((row["levelled"] <= 0.05) & ~row["unlike"]).mean()), 4),
+            }
             for name, row in sorted(rows.items())
         },
     }  # fmt: skip
     write_text(options.out / "levelling.json", json.dumps(tree, indent=1) + "\n")
-    print(f"{'share at or below':30s} images  {'pooled .01 / .05 / .10':26s} levelled")
+    print(f"{'share at or below':30s} images  {'pooled .01 / .05 / .10':26s} {'levelled':26s} unlike left")
     for name, row in tree["sets"].items():
         told = (" / ".join(f"{share[0]:.3f}" for share in row[kind]) for kind in ("pooled", "levelled"))
-        print(f"{name:30s} {row['images']:6d}  {'  '.join(f'{one:26s}' for one in told)}")
+        print(
+            f"{name:30s} {row['images']:6d}  {'  '.join(f'{one:26s}' for one in told)} "
+            f"{row['unlike']:.3f}  {row['left']:.3f}"
+        )
 
 
 if __name__ == "__main__":

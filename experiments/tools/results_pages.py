@@ -58,8 +58,10 @@ COMMANDS = {
 #: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
 MOSTLY, PARTLY = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
+#: The score that verdicts of `faces` rest on.
+DEFAULT = "both_tracks"
 SCORES = {
-    "both_tracks": "**both tracks (default)**",
+    DEFAULT: "**both tracks (default)**",
     "combined": "codes",
     "detective_views": "detective",
     "text_tail_sum": "Marimont & Tarroni's score",
@@ -271,9 +273,9 @@ def _sees_alarms(alarms: Tree) -> list[list[str]]:
 
 def _sees_local(kinds: Tree) -> list[list[str]]:
     scores = [kinds[kind]["scores"] for kind in LOCAL]
-    result = ", ".join(interval(score["both_tracks"]["auroc"]) for score in scores)
+    result = ", ".join(interval(score[DEFAULT]["auroc"]) for score in scores)
     rival = ", ".join(number(score["text_tail_sum"]["auroc"][0]) for score in scores)
-    found = ", ".join(f"{100 * score['both_tracks']['tpr_at_fpr_0.05'][0]:.0f}%" for score in scores)
+    found = ", ".join(f"{100 * score[DEFAULT]['tpr_at_fpr_0.05'][0]:.0f}%" for score in scores)
     name = f"local edits: a feature pasted in, colours matched, copy-move ({kinds['copy_move']['n_anomalous']} each)"
     return [[name, f"AUROC {result}", f"Marimont & Tarroni's score: {rival}", found]]
 
@@ -298,7 +300,7 @@ def _sees_ciplab(metrics: Tree) -> list[list[str]]:
 
 
 def _sees_dfdc(metrics: Tree) -> list[list[str]]:
-    default, blur = (metrics["scores"][name] for name in ("both_tracks", "baseline_blur"))
+    default, blur = (metrics["scores"][name] for name in (DEFAULT, "baseline_blur"))
     name = f"whole faces swapped by a generator (DFDC, {metrics['n_anomalous']:,})"
     found = f"{100 * default['tpr_at_fpr_0.05'][0]:.0f}%: {unreliable(default['auroc'][0])}"
     return [[name, f"AUROC {interval(default['auroc'])}", f"blur alone: {interval(blur['auroc'])}", found]]
@@ -341,7 +343,7 @@ def local_table(results: dict[str, Tree]) -> str:
     ]  # fmt: skip
     pairs = [widened(kinds[kind]["paired_accuracy"], kinds[kind]["n_anomalous"]) for kind in LOCAL]
     rows.append(["share of pairs ranked rightly", *(interval(triple) for triple in pairs)])
-    found = [percents(kinds[kind]["scores"]["both_tracks"]["tpr_at_fpr_0.05"]) for kind in LOCAL]
+    found = [percents(kinds[kind]["scores"][DEFAULT]["tpr_at_fpr_0.05"]) for kind in LOCAL]
     rows.append(["found where 5% of the untouched are called", *found])
     return table(["AUROC", *LOCAL.values()], rows)
 
@@ -380,7 +382,7 @@ def ciplab_table(results: dict[str, Tree]) -> str:
         [level, str(row["n"]), interval(row["auroc"]), interval(row["ap"]), percents(row["tpr_at_fpr_0.05"])]
         for level, row in metrics["levels"].items()
     ]
-    whole = metrics["scores"]["both_tracks"]
+    whole = metrics["scores"][DEFAULT]
     rows.append(["all", str(metrics["n_anomalous"]), interval(whole["auroc"]), interval(whole["ap"]),
                  percents(whole["tpr_at_fpr_0.05"])])  # fmt: skip
     text = table(["level", "altered", "AUROC", "AP", "found where 5% of the untouched are called"], rows)
@@ -451,7 +453,7 @@ def limits_table(results: dict[str, Tree]) -> str:
     rows = []
     local = results["local_edits"]
     for kind, label in LOCAL.items():
-        auroc = local[kind]["scores"]["both_tracks"]["auroc"]
+        auroc = local[kind]["scores"][DEFAULT]["auroc"]
         rows.append([label, interval(auroc), standing(auroc[0])])
     edits = sorted(kinds_of(results["away_edits"]).items(), key=lambda item: -item[1]["untouched"][0])
     for word in STANDING:
@@ -463,7 +465,7 @@ def limits_table(results: dict[str, Tree]) -> str:
         auroc = results["ciplab"]["levels"][level]["auroc"]
         rows.append([f"portraits altered by experts (CIPLAB), {level}", interval(auroc), standing(auroc[0])])
     scores = results["dfdc"]["scores"]
-    default, blur = (scores[name]["auroc"] for name in ("both_tracks", "baseline_blur"))
+    default, blur = (scores[name]["auroc"] for name in (DEFAULT, "baseline_blur"))
     rows.append(["**a whole face swapped by a generator** (DFDC)", f"{interval(default)}; blur alone {interval(blur)}",
                  unreliable(default[0])])  # fmt: skip
     return table(["what", "AUROC", "so"], rows)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pixelsleuth.commands.terminal import printable, say
-from pixelsleuth.records import Finding
+from pixelsleuth.folders import Entry, FolderFinding, folder_of
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
     from pixelsleuth.language import Language
@@ -27,6 +28,7 @@ class Account:
     calibration: Calibration
     words: Language
     counts: dict[str, int] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
     _told: int = 0
     _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
@@ -35,6 +37,7 @@ class Account:
         from pixelsleuth.reporting.answer import answer_of
         from pixelsleuth.reporting.together import together
 
+        self.entries.append(Entry.of(finding.record()))
         self._told += 1
         if self._told <= MOST_TOLD:
             say(line_of(finding))
@@ -50,6 +53,10 @@ class Account:
 
     def summary(self) -> str:
         return ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(self.counts.items())) or "no input"
+
+    def folder(self, max_false_alarm: float = MAX_FALSE_ALARM, fdr: float | None = None) -> FolderFinding:
+        """What is said of the inputs together; `fdr`: the rate of false discoveries of a list."""
+        return folder_of(self.entries, self.calibration, max_false_alarm, fdr)
 
     def meaning(self) -> Iterator[str]:
         """What the findings mean: of one input all there is to say, of several what each verdict means."""

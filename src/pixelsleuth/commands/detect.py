@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -16,6 +17,7 @@ import typer
 from pixelsleuth.commands.account import Account
 from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.folders import Entry, check_discoveries
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
@@ -103,6 +105,14 @@ def detect(
             "sources, or of a source it never had."
         ),
     ] = Promised.calibration,
+    fdr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Also name inputs so that on average at most this share of those named is normal; verdicts stay as "
+            "they are.",
+        ),
+    ] = None,
     typicality: Annotated[
         bool, typer.Option("--typicality/--no-typicality", help="Call images unlike those of calibration unsure.")
     ] = True,
@@ -130,6 +140,7 @@ def detect(
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
+    check_discoveries(fdr, promise.value)
     detector = Detector.load(model, runtime=runtime.value if runtime else None)
     detector.calibration.check_rate(max_false_alarm, promise.value)
     calibrated = detector.crop_settings().policy
@@ -155,12 +166,13 @@ def detect(
         batch_size=batch_size, policy=asked, face=face, promise=promise.value, typicality=typicality,
     )  # fmt: skip
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
-    made = Report(Judge.of(detector, model), command, spoken) if report else None
+    made = Report(Judge.of(detector, model), command, spoken, fdr=fdr) if report else None
     total = len(listed) if isinstance(listed, list) else None
     _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, total)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
+    _together(account, max_false_alarm, fdr, out)
     if leftovers:
         say(_left_out(leftovers))
     if path is not None and out is not None:
@@ -169,6 +181,18 @@ def detect(
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _together(account: Account, rate: float, fdr: float | None, out: Path | None) -> None:
+    """Tells what is said of the inputs together, and writes it into the folder."""
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.folders import sentences
+
+    found = account.folder(rate, fdr)
+    for line in sentences(found, account.calibration.count, account.words):
+        say(line)
+    if out is not None:
+        write_text(out / "summary.json", json.dumps(found.record(), indent=1, ensure_ascii=False) + "\n")
 
 
 def _run(
@@ -212,6 +236,7 @@ def _done_before(path: Path, detector: Detector, rate: float, account: Account) 
                 "another --out"
             )
         done[record["path"]] += 1
+        account.entries.append(Entry.of(record))
         account.counts[record["verdict"]] = account.counts.get(record["verdict"], 0) + 1
     return done
 

@@ -48,7 +48,8 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
             lines.append(f"- Figures of {stage}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
         else:
             lines.append(f"- {stage.replace('_', ' ').capitalize()}: {figures:,}")
-    lines.append(f"- Score: {config.scoring['default']}, map: {config.scoring['default_map']}")
+    levelled = ", levelled by the look of the image" if calibration is not None and calibration.levelling else ""
+    lines.append(f"- Score: {config.scoring['default']}{levelled}, map: {config.scoring['default_map']}")
     if calibration is None:
         lines.append("- Not calibrated: run `pixelsleuth calibrate`")
     else:

@@ -21,12 +21,14 @@ from markupsafe import Markup
 from pixelsleuth import __version__
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
+from pixelsleuth.folders import Entry, FolderFinding, folder_of
 from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.configuration import find_model
-from pixelsleuth.records import Finding
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.cautions import cautions
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
+from pixelsleuth.reporting.folders import sentences
 from pixelsleuth.reporting.layers import FindingView, Layer, layers, stills, thumbnails, view_of
 from pixelsleuth.reporting.places import places_of
 from pixelsleuth.reporting.quotes import quotes_of
@@ -79,19 +81,25 @@ def _card(detector: Detector, argument: str) -> str:
 
 @dataclass
 class Report:
-    """Findings of one model as they come; what is shown is bounded however many there are."""
+    """Findings of one model as they come; what is shown is bounded however many there are. `fdr`: the rate of false
+    discoveries of a list, or None."""
 
     judge: Judge
     command: str
     language: str = LANGUAGES[0]
     most: int = MOST_SHOWN
+    fdr: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     _total: int = 0
+    _entries: list[Entry] = field(default_factory=list)
+    _rate: float = MAX_FALSE_ALARM
     _shown: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, finding: Finding, title: str | None = None) -> None:
         """Takes a finding whose file is still there."""
         self._total += 1
+        self._rate = finding.max_false_alarm
+        self._entries.append(Entry.of(finding.record()))
         self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
         # The least unusual one leaves first: a heap of negative p, what was not judged below all.
         rank = -2.0 if finding.p_value is None else -finding.p_value
@@ -113,6 +121,7 @@ class Report:
         return page(
             [item for _, _, item in sorted(self._shown, key=lambda entry: -entry[1])],
             self.judge, self.command, self._total, self.counts, self.language,
+            folder_of(self._entries, self.judge.calibration, self._rate, self.fdr),
         )  # fmt: skip
 
     def write(self, path: Path) -> None:
@@ -126,11 +135,13 @@ def page(
     total: int,
     counts: dict[str, int],
     spoken: str = LANGUAGES[0],
+    folder: FolderFinding | None = None,
 ) -> str:
     """The whole report around its sections."""
+    say = language(spoken)
     return _environment().get_template("report.html").render(
         items=items, judge=judge, command=command, total=total, counts=counts, version=__version__,
-        say=language(spoken),
+        say=say, together=sentences(folder, judge.calibration.count, say) if folder else [],
         style=Markup(resources.files("pixelsleuth.reporting").joinpath("templates/finding.css").read_text("utf-8")),
     )  # fmt: skip
 
