@@ -28,7 +28,7 @@ def graph(model_folder: Path, shapes: Path, tmp_path_factory: pytest.TempPathFac
     made = export_model(model_folder, path, shapes / "test/fake", count=8, rate=RATE)
     assert made.files == (path, restoration_path(path))
     assert made.parity.inputs == 8
-    assert made.parity.codes == 8 * 64
+    assert made.parity.codes == 2 * 8 * 64
     assert 0 < max(made.parity.scores.values()) <= parity.SCORES, "float32 sums in another order, and no other model"
     return path
 

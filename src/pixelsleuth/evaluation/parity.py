@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
+from scipy import ndimage
+from torch import from_numpy
 
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.graphs import GraphNetworks
+from pixelsleuth.scoring.maps import MEAN
 from pixelsleuth.scoring.networks import torch_of
-from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores, stacked
+from pixelsleuth.scoring.scorer import EVERYTHING, Crops, ScoreOptions, Scores, stacked
 from pixelsleuth.sources.inputs import Input
 from pixelsleuth.sources.samples import Sample
 
@@ -24,6 +27,9 @@ SCORES = 2e-3
 MAPS = 2e-3
 #: Largest difference of a p-value: one calibration image counted otherwise, of a thousand.
 P_VALUES = 2e-3
+#: Difference of squared distances up to which two entries of the codebook are equally near: what the encoder's float32
+#: sums leave.
+TIE = 1e-3
 #: Inputs compared together.
 BATCH = 16
 #: What is compared of most inputs: what a verdict rests on, and the default map. All else, restorations too, takes
@@ -37,7 +43,9 @@ class Parity:
 
     Attributes:
         inputs, crops: how many; left_out: inputs that could not be judged.
-        codes: how many codes; other_codes: of these, how many differ.
+        codes: how many codes, of crops and their mirror images; other_codes: of these, how many differ; tied_codes:
+            those beside that differ where two entries of the codebook are equally near (`TIE`); tied: the crops of
+            these, whose scores and maps are not compared, but whose verdicts are.
         scores, maps: name -> largest difference (see `SCORES`, `MAPS`).
         p_value: largest difference of the inputs' p-values.
         verdicts: inputs whose verdict differs.
@@ -49,6 +57,8 @@ class Parity:
     left_out: int = 0
     codes: int = 0
     other_codes: int = 0
+    tied_codes: int = 0
+    tied: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     maps: dict[str, float] = field(default_factory=dict)
     p_value: float = 0.0
@@ -105,28 +115,59 @@ def _compare(
     found.anomalous += sum(one.verdict == "anomalous" for one in judged[0])
     found.unsure += sum(one.verdict == "unsure" for one in judged[0])
     found.p_value = max(found.p_value, *(abs(a.p_value - b.p_value) for a, b in zip(*judged, strict=True)))
-    for ours, theirs in zip(*both, strict=True):
-        _differences(found, ours, theirs)
-    if samples[0].kind != "volume":
-        _compare_codes(found, torch, graph, samples)
+    for sample, ours, theirs in zip(samples, *both, strict=True):
+        tied = _tied(found, torch, graph, sample)
+        found.tied += int(tied.sum())
+        _differences(found, ours, theirs, ~tied)
 
 
-def _compare_codes(found: Parity, torch: Detector, graph: Detector, samples: Sequence[Sample]) -> None:
-    crops = stacked([crop.views for sample in samples for crop in sample.crops])
-    ours = torch_of(torch.scorer).encoded(crops).codes.numpy()
-    assert isinstance(graph.scorer.networks, GraphNetworks)
-    theirs = graph.scorer.networks.codes(crops)
-    found.codes += ours.size
-    found.other_codes += int((ours != theirs).sum())
+def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np.ndarray:
+    """(n,) bool, the crops of which a code, or one of their mirror image, is another where two entries of the codebook
+    lie as near to float32; counts the codes. The crops beside such slices are so too: maps are pooled."""
+    crops = _crops_of(sample)
+    tied = np.zeros(len(crops.square), bool)
+    for turned in (crops, _mirrored(crops)):
+        networks, other = torch_of(torch.scorer), graph.scorer.networks
+        assert isinstance(other, GraphNetworks)
+        encoded = networks.encoded(turned)
+        ours, theirs = encoded.codes.numpy(), other.codes(turned)
+        found.codes += ours.size
+        differ = ours != theirs
+        if differ.any():
+            scalars = encoded.scalars if networks.model.config.vqvae.context else None
+            vectors = networks.model.vqvae.vectors(encoded.image, scalars)[from_numpy(differ)]
+            distances = networks.model.vqvae.quantiser.distances(vectors).numpy()
+            rows = np.arange(len(distances))
+            margin = distances[rows, theirs[differ]] - distances[rows, ours[differ]]
+            found.tied_codes += int((margin <= TIE).sum())
+            found.other_codes += int((margin > TIE).sum())
+            tied |= differ.any((1, 2))
+    return ndimage.binary_dilation(tied, iterations=MEAN // 2) if sample.kind == "volume" else tied
 
 
-def _differences(found: Parity, ours: Scores, theirs: Scores) -> None:
+def _crops_of(sample: Sample) -> Crops:
+    keys = [crop.key for crop in sample.crops]
+    if sample.kind != "volume":
+        return stacked([crop.views for crop in sample.crops], keys)
+    cut = sample.slices
+    return Crops(cut.pixels, keys, inside=cut.inside, position=cut.position)
+
+
+def _mirrored(crops: Crops) -> Crops:
+    """As the networks turn it: what they see at other sizes has no codes."""
+    return crops._replace(square=np.ascontiguousarray(crops.square[:, :, ::-1]))
+
+
+def _differences(found: Parity, ours: Scores, theirs: Scores, rows: np.ndarray) -> None:
+    """Of the crops `rows` (n,) bool."""
     if set(ours.scores) != set(theirs.scores) or set(ours.maps) != set(theirs.maps):
         odd = sorted(set(ours.scores) ^ set(theirs.scores) | set(ours.maps) ^ set(theirs.maps))
         raise PixelsleuthError(f"the graph and torch do not give the same scores and maps: {', '.join(odd)}")
+    if not rows.any():
+        return
     for name, values in ours.scores.items():
-        far = np.abs(values - theirs.scores[name]) / np.maximum(1, np.abs(values))
+        far = np.abs(values - theirs.scores[name])[rows] / np.maximum(1, np.abs(values[rows]))
         found.scores[name] = max(found.scores.get(name, 0.0), float(far.max()))
     for name, values in ours.maps.items():
-        far = np.abs(values - theirs.maps[name]).max() / max(float(np.abs(values).max()), 1e-6)
+        far = np.abs(values - theirs.maps[name])[rows].max() / max(float(np.abs(values).max()), 1e-6)
         found.maps[name] = max(found.maps.get(name, 0.0), float(far))
