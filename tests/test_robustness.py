@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.evaluation.attack import Attack
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.robustness import measure_robustness
 from pixelsleuth.reporting.curves import severity_figure
@@ -79,6 +80,19 @@ def test_each_severity_is_what_evaluate_finds_of_corrupted_files(
             assert here[name] == metrics["scores"][name]
         alarms = found["corruptions"]["noise"]["false_alarm"][2] if measured is None else measured["false_alarm"]
         assert alarms == metrics["false_alarm"]
+
+
+def test_a_white_box_attack_moves_the_programs_own_score_both_ways(faces_detector: Detector) -> None:
+    pixels = jpeg_round_trip(np.ascontiguousarray(data.astronaut()[:224, 110:334]), 90)
+    before = faces_detector.detect(pixels, heatmap=False)
+    attack = Attack(faces_detector)
+    for up in (True, False):
+        one, two = attack.attacked(pixels, up, (1, 2), steps=1)
+        # Steps that an eps does not allow are taken back.
+        assert [int(np.abs(made.astype(int) - pixels).max()) for made in (one, two)] == [1, 2]
+        scores = [faces_detector.detect(made, heatmap=False).score for made in (pixels, one, two)]
+        assert scores == sorted(scores, key=lambda score: score or 0, reverse=not up)
+        assert abs((scores[1] or 0) - (before.score or 0)) > 0.5
 
 
 def test_the_figure_draws_what_the_file_holds(model_folder: Path, folders: Path, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@
     python experiments/studies/away.py edits --model faces      # edits as people make them, by kind and face size
     python experiments/studies/away.py benign --model faces     # whole-picture treatment that is no forgery
 
+`benign --before OLD` judges the same photographs by an earlier model too, such as the one bundled before it knew twelve
+origins: `git archive 30131d6^ src/pixelsleuth/assets/faces | tar -x -C OLD_FOLDER`.
+
 Sources are `faces_world/val` and the reals of `faces_ciplab/val`. The edits are written apart from those that train,
 with shapes from five points alone; each edited picture stands beside its own control, both saved as JPEG 90, and
 against the untouched pictures of other people. Intervals are 95% bootstrap over people. Results go to OUT/away_*.json.
@@ -24,6 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
+from pixelsleuth.evaluation.alarms import false_alarms, share_by_picture
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Face
 from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
@@ -32,7 +36,6 @@ from pixelsleuth.sources.faces import Framing, judged_faces
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
-RATES = (0.01, 0.05, 0.10)
 Photo = tuple[np.ndarray, Face]
 
 
@@ -42,40 +45,11 @@ def sources() -> dict[str, Path]:
     return {folder.name: folder for folder in world} | {"ciplab": DATA / "faces_ciplab/val/real"}
 
 
-def interval(values: np.ndarray, rounds: int = 1000) -> list[float]:
-    """Mean with its 95% bootstrap interval."""
-    generator = np.random.default_rng(0)
-    means = values[generator.integers(len(values), size=(rounds, len(values)))].mean(1)
-    return [round(float(v), 4) for v in (values.mean(), *np.quantile(means, (0.025, 0.975)))]
-
-
 def alarms(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
-    rows: dict[str, object] = {}
-    pooled: list[float] = []
-    for name, folder in sources().items():
-        paths = list(find_images(folder))
-        found = list(detector.detect_many(paths, max_false_alarm=0.05, heatmap=options.maps, restore=False))
-        judged = [f for f in found if f.p_value is not None]
-        p = np.array([f.p_value for f in judged])
-        pooled += p.tolist()
-        row: dict[str, object] = {f"{rate:g}": interval(p <= rate) for rate in RATES}
-        row |= {
-            "judged": len(p),
-            "of": len(paths),
-            "unsure": round(np.mean([f.verdict == "unsure" for f in judged]), 4),
-        }
-        if options.maps:
-            row["coloured"] = interval(np.array([bool(f.regions) for f in judged]))
-        names = judged[0].scores
-        row["mean_scores"] = {
-            k: round(float(np.mean([f.scores[k] for f in judged])), 3)
-            for k in ("combined", "detective_views", "both_tracks", "levelled") if k in names
-        }  # fmt: skip
-        rows[name] = row
-        print(f"{name:20s} {row}", flush=True)
-    rows["pooled"] = {f"{rate:g}": interval(np.array(pooled) <= rate) for rate in RATES}
-    print(f"{'pooled':20s} {rows['pooled']}", flush=True)
-    return rows
+    pictures = {name: list(find_images(folder)) for name, folder in sources().items()}
+    return false_alarms(
+        detector, pictures, maps=options.maps, progress=lambda name, row: print(f"{name:20s} {row}", flush=True)
+    )
 
 
 # --- edits as people make them; not those of pixelsleuth.sources.face_edits ---
@@ -340,11 +314,18 @@ BENIGN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def benign(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
     photos = photographs(detector, options.count)
-    rows: dict[str, object] = {}
+    before = Detector.load(options.before) if options.before else None
+    rows: dict[str, object] = {} if before is None else {"before_sha256": before.model.sha256}
     for name, change in BENIGN.items():
         _, p = scored(detector, (change(picture) for picture, _ in photos))
+        row: dict[str, object] = {}
+        if before is not None:
+            _, old = scored(before, (change(picture) for picture, _ in photos))
+            # The same photographs: those in which both find a face.
+            both = np.isfinite(p) & np.isfinite(old)
+            p, row = p[both], {"before": share_by_picture(old[both] <= 0.05)}
         p = p[np.isfinite(p)]
-        rows[name] = {"0.05": interval(p <= 0.05), "n": len(p)}
+        rows[name] = {"0.05": share_by_picture(p <= 0.05), **row, "n": len(p)}
         print(f"{name:20s} {rows[name]}", flush=True)
     return rows
 
@@ -354,6 +335,7 @@ def main() -> None:
     parser.add_argument("what", choices=("alarms", "edits", "benign"))
     parser.add_argument("--model", default="faces")
     parser.add_argument("--count", type=int, default=120, help="photographs that are edited or treated")
+    parser.add_argument("--before", help="benign: an earlier model's folder, judged on the same photographs")
     parser.add_argument("--maps", action="store_true", help="alarms: also count pictures with a coloured region")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     options = parser.parse_args()

@@ -2,8 +2,7 @@
 
     python experiments/tools/paste_anomalies.py ../shared/data/brain_t1_healthy/test runs/t1_test --seed 11
 
-Writes OUT/volumes/SUBJECT__KIND_SUBTLETY.nii.gz and OUT/mask/ of the same names; subtleties take turns. Strengths are
-those of sources.lesions.STRENGTHS, in standard scores of the volume's own foreground.
+See `pixelsleuth.evaluation.pasted`.
 """
 
 from __future__ import annotations
@@ -11,12 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, graded, made_anomalous
-from pixelsleuth.sources.slices import foreground_of, head_of
-from pixelsleuth.sources.volume_preparation import find_volumes
-from pixelsleuth.sources.volumes import in_file_order, read_volume, save_volume, stem_of
+from pixelsleuth.evaluation.pasted import paste_anomalies
+from pixelsleuth.sources.lesions import KINDS
 
 
 def main() -> None:
@@ -27,31 +22,10 @@ def main() -> None:
     parser.add_argument("--depth", type=float, default=0.5, help="voxels along z for one along x")
     parser.add_argument("--kind", action="append", choices=KINDS, help="only these")
     options = parser.parse_args()
-    paths = list(find_volumes(options.source))
-    volumes = [read_volume(path) for path in paths]
-    for number, (path, volume) in enumerate(zip(paths, volumes, strict=True)):
-        # A donor of the same shape; volumes that are aligned all are.
-        others = [v for v in volumes if v is not volume and v.values.shape == volume.values.shape]
-        foreground = foreground_of(volume.values)
-        head = head_of(foreground)
-        quarter, middle, three_quarters = np.quantile(volume.values[foreground & head], (0.25, 0.5, 0.75))
-        spread = (three_quarters - quarter) / 1.349
-        for turn, kind in enumerate(KINDS):
-            if options.kind and kind not in options.kind:
-                continue
-            generator = np.random.default_rng((options.seed, number, turn))
-            subtlety = SUBTLETIES[(number + turn) % len(SUBTLETIES)]
-            donor = others[int(generator.integers(len(others)))] if others else None
-            standard = (volume.values - middle) / spread
-            found, mask = made_anomalous(
-                standard, head, graded(kind, subtlety, generator), generator,
-                None if donor is None else (donor.values - middle) / spread, options.depth,
-            )  # fmt: skip
-            values = np.clip(found * spread + middle, volume.values.min(), None)
-            name = f"{stem_of(path)}__{kind}_{subtlety}.nii.gz"
-            save_volume(options.out / "volumes" / name, in_file_order(values, volume), volume.affine)
-            save_volume(options.out / "mask" / name, in_file_order(mask.astype(np.float32), volume), volume.affine)
-    print(f"{len(paths) * len(options.kind or KINDS)} volumes in {options.out}")
+    count = paste_anomalies(
+        options.source, options.out, seed=options.seed, depth=options.depth, kinds=options.kind or KINDS
+    )
+    print(f"{count} volumes in {options.out}")
 
 
 if __name__ == "__main__":

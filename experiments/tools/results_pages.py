@@ -24,7 +24,10 @@ from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/results/faces.md", "docs/limits.md")
+PAGES = (
+    "README.md", "docs/results/faces.md", "docs/limits.md", "docs/protocols.md", "docs/results/evasion.md",
+    "docs/results/reliability.md",
+)  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
 Tree = dict[str, Any]
@@ -47,6 +50,12 @@ COMMANDS = {
         "--text-pairs 0 --out RUNS/ciplab",
     ),
     "left_out": ("", "pixelsleuth info faces"),
+    "protocols": ("", "pixelsleuth evaluate --protocol NAME --data DATA --out RUNS/protocols/NAME"),
+    "evasion": (
+        "evasion/evasion.json",
+        "python experiments/studies/evasion.py run --count 24 --attacked 6 --steps 3 --out RUNS/evasion",
+    ),
+    "kills": ("kills/kills.json", "python experiments/benchmarks/kills.py --kills 50 --out RUNS/kills"),
     "detectives": (
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
@@ -122,6 +131,7 @@ WITHOUT = {
     "web_gender": "web portraits",
     "expressions": "expressions in grey",
 }
+SETS = {"local": "local edits", "ciplab": "CIPLAB", "dfdc": "DFDC's swaps"}
 RATES = ("0.01", "0.05", "0.1")
 LEVELS = ("easy", "mid", "hard")
 
@@ -149,6 +159,29 @@ def collect(runs: Path, results: Path) -> None:
         results.mkdir(exist_ok=True)
         write_text(results / f"{name}.json", _compact(json.dumps(kept, indent=1)) + "\n")
         print(f"{name}: written" + ("" if known or name == "detectives" else ", of which model the run does not say"))
+
+
+def collect_protocols(runs: Path, results: Path) -> None:
+    """Writes results/protocols.json: what RUNS/protocols/NAME/metrics.json says of each protocol; what was known of
+    those that were not run stays.
+
+    Raises:
+        SystemExit: a protocol that was run on other data than the published.
+    """
+    path = results / "protocols.json"
+    known: Tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for file in sorted(runs.glob("protocols/*/metrics.json")):
+        about = json.loads(file.read_text(encoding="utf-8"))["protocol"]
+        if about["published_data"] is False:
+            sys.exit(f"{file}: measured on other data than the protocol's; see docs/protocols.md")
+        # The second run stands beside the first, in NAME.again.
+        again = file.parent.with_name(f"{file.parent.name}.again") / file.name
+        about["runs_equal"] = again.read_bytes() == file.read_bytes() if again.is_file() else None
+        if not file.parent.name.endswith(".again"):
+            known[about["name"]] = about
+            print(f"protocol {about['name']}: written")
+    if known:
+        write_text(path, _compact(json.dumps(known, indent=1)) + "\n")
 
 
 def _compact(text: str) -> str:
@@ -423,11 +456,79 @@ def home_table(results: dict[str, Tree]) -> str:
 
 
 def benign_table(results: dict[str, Tree]) -> str:
+    benign = {name: row for name, row in results["away_benign"].items() if isinstance(row, dict)}
+    columns = {"before": "earlier model"} if all("before" in row for row in benign.values()) else {}
+    columns["0.05"] = "called anomalous at 5%"
     rows = [
-        [name, str(row["n"]), percents(widened(row["0.05"], row["n"]))] for name, row in results["away_benign"].items()
-        if isinstance(row, dict)
+        [name, str(row["n"]), *(percents(widened(row[key], row["n"])) for key in columns)]
+        for name, row in benign.items()
+    ]
+    return table(["treatment of the whole photograph", "photographs", *columns.values()], rows)
+
+
+def protocols_table(results: dict[str, Tree]) -> str:
+    """Each protocol that was run: its figures, and what they were taken with."""
+    rows = []
+    for name, about in results["protocols"].items():
+        figures = "<br>".join(
+            f"{key} {interval(value) if isinstance(value, list) else value}" for key, value in about["figures"].items()
+        )
+        digests = "<br>".join(
+            f"{what} `{about[key][:12]}`"
+            for what, key in (
+                ("model", "model_sha256"), ("calibration", "calibration_sha256"), ("data", "data_sha256"),
+                ("protocol", "sha256"),
+            )
+        )  # fmt: skip
+        equal = {True: "identical", False: "**not identical**", None: "not run"}[about["runs_equal"]]
+        rows.append([f"`{name}`, version {about['version']}", figures, digests, equal])
+    return table(["protocol", "figures [95% interval]", "SHA-256 begins with", "second run"], rows)
+
+
+def evasion_table(results: dict[str, Tree]) -> str:
+    found = results["evasion"]
+    parts = []
+    for key, label in SETS.items():
+        one = found["sets"][key]
+        rows = [
+            [name, percents(widened(row["found"]["0.05"], one["n_anomalous"])),
+             percents(widened(row["false_alarm"]["0.05"], one["n_normal"])), interval(row["auroc"]),
+             interval(row["auroc_against_untouched"])]
+            for name, row in one["rows"].items()
+        ]  # fmt: skip
+        head = [f"{label}: {one['n_anomalous']} altered, {one['n_normal']} untouched", "altered found at 5%",
+                "untouched called at 5%", "AUROC, both treated", "AUROC, only the altered treated"]  # fmt: skip
+        parts.append(table(head, rows))
+    return "\n\n".join(parts)
+
+
+def attack_table(results: dict[str, Tree]) -> str:
+    found = results["evasion"]
+    rows = []
+    for key, label in SETS.items():
+        attack = found["sets"][key]["attack"]
+        for share, what in (("found", "altered, still found"), ("false_alarm", "untouched, called")):
+            count = attack[f"n_{share}"]
+            cells = [percents(widened(triple, count)) for triple in attack[share]["0.05"]]
+            rows.append([f"{label}: {what}", str(count), *cells])
+    return table(["at 5%", "pictures", "no attack", *(f"eps {eps}" for eps in found["eps"])], rows)
+
+
+def kills_table(results: dict[str, Tree]) -> str:
+    found = results["kills"]
+    rows = [
+        [f"`{name}`", str(row["kills"]), f"{row['equal']} of {row['rounds']}", str(row["broken"]),
+         str(row["lost"]), str(row["rest"]),
+         f"{found['full'][name]['told']} of {found['full'][name]['tried']}", str(found["full"][name]["broken"]),
+         f"{found['full'][name]['equal']} of {found['full'][name]['tried']}",
+         f"{found['together'][name]['ended']} ended, {found['together'][name]['refused']} refused"]
+        for name, row in found["kills"].items()
     ]  # fmt: skip
-    return table(["treatment of the whole photograph", "photographs", "called anomalous at 5%"], rows)
+    head = [
+        "command", "kills", "equal to the undisturbed", "files broken", "finished work lost",
+        "rests left", "full disk told in a line", "files broken there", "equal once there is room", "two at once",
+    ]  # fmt: skip
+    return table(head, rows)
 
 
 def detectives_table(results: dict[str, Tree]) -> str:
@@ -501,6 +602,10 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
+    "protocols": (("protocols",), protocols_table),
+    "evasion": (("evasion",), evasion_table),
+    "attack": (("evasion",), attack_table),
+    "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
@@ -539,6 +644,7 @@ def main() -> None:
         if options.runs is None or not options.runs.is_dir():
             parser.error(f"collect expects a folder of runs, got {options.runs}")
         collect(options.runs, ROOT / "results")
+        collect_protocols(options.runs, ROOT / "results")
         return
     results = load(ROOT / "results")
     stale = []

@@ -26,6 +26,7 @@ from pixelsleuth.commands import (
 )
 from pixelsleuth.commands.terminal import console
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.files import disk_is_full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +56,13 @@ def main() -> None:
         # The reader of standard output went away, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        told = "no room is left to write; what was finished is kept whole, free some space and run the command again"
+        why = _one_line(PixelsleuthError(str(error)))[:200]
+        console.print(f"[red]error:[/red] {told} ({why})", highlight=False, soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; what was written is kept", highlight=False)
         sys.exit(130)

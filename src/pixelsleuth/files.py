@@ -1,15 +1,24 @@
-"""Writing files and folders whole or not at all."""
+"""Writing files and folders whole or not at all, by one process at a time."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import glob
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixelsleuth.errors import PixelsleuthError
+
+#: What a full disk, a full quota and a limit on the size of files are called.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: The same where a library tells it in words of its own: HDF5, safetensors, torch.
+_FULL_WORDS = re.compile(r"No space left on device|File too large|StorageFull|FileTooLarge|PytorchStreamWriter failed")
 
 
 @contextmanager
@@ -31,22 +40,78 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`, which takes its name only when the block ends well.
 
     Raises:
-        PixelsleuthError: there is something at `path` already.
+        PixelsleuthError: there is something at `path` already, or another process is making it.
     """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise PixelsleuthError(f"{path} exists already; name a folder that is not there yet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with claimed(partial):
+        try:
+            if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+                raise PixelsleuthError(f"{path} exists already; name a folder that is not there yet")
+            # What a process left that was killed.
+            for left in partial.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield partial
+            if path.exists():
+                path.rmdir()
+            os.replace(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def clear_partials(folder: Path, name: str = "") -> None:
+    """Takes away what processes left half written below a folder when they were killed, or directly in it what would
+    have become the file `name`. Only for who has claimed the place."""
+    stem, suffix = (glob.escape(part) for part in os.path.splitext(name))
+    pattern = f".{stem}.*.partial{suffix}" if name else "**/.*.partial*"
+    for left in list(folder.glob(pattern)):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process alone while the block runs; made where it is not there. The lock is the system's
+    and ends with the process, however that ends: no file is left behind. What killed processes left half written in the
+    folder is taken away.
+
+    Raises:
+        PixelsleuthError: another process holds it.
+    """
+    handle = -1
     try:
-        partial.mkdir()
-        yield partial
-        if path.exists():
-            path.rmdir()
-        os.replace(partial, path)
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PixelsleuthError(
+                    f"{folder}: another process is writing into it; wait until it has ended, or name another place"
+                ) from error
+            except OSError:
+                # A file system without locks: nothing can be promised there.
+                break
+            if folder.is_dir() and os.path.samestat(os.fstat(handle), os.stat(folder)):
+                break
+            # Whoever held it before has taken the folder away in the meantime.
+            os.close(handle)
+            handle = -1
+        clear_partials(folder)
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or what it came from, says that there is no room left to write."""
+    found: BaseException | None = error
+    while found is not None:
+        if (isinstance(found, OSError) and found.errno in _FULL) or _FULL_WORDS.search(str(found)):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixelsleuth.commands.account import Account
-from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, printable, say
+from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, hold, printable, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.folders import Entry, check_discoveries
 from pixelsleuth.language import LANGUAGES, language
@@ -46,6 +46,7 @@ class Promised(str, Enum):
 
 
 def detect(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(metavar="INPUT...", help="Images, videos, volumes, folders, or - for a list on standard input."),
@@ -152,6 +153,7 @@ def detect(
     # Of slices every score is taken anyway.
     scores = None if more or detector.takes == "volumes" else False
     path = out / f"findings.{format.value}" if out else None
+    hold(context, out)
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:

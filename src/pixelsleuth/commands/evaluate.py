@@ -11,17 +11,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import ModelOption, OutOption, bar
+from pixelsleuth.commands.terminal import OutOption, bar, hold
 from pixelsleuth.errors import PixelsleuthError
 
 
 def evaluate(
-    anomalous: Annotated[Path, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")],
+    context: typer.Context,
+    anomalous: Annotated[
+        Path | None, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")
+    ] = None,
     normal: Annotated[
         Path | None,
         typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
     ] = None,
-    model: ModelOption = "faces",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="A folder, a bundled name or a Hub id; faces, or the protocol's own, unless given.",
+        ),
+    ] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks of the anomalous images.")] = None,
     thresholds: Annotated[
         Path | None,
@@ -43,16 +52,55 @@ def evaluate(
     text_pairs: Annotated[
         int, typer.Option(help="Pairs on which Marimont & Tarroni's map is measured; about 1 s each.", min=0)
     ] = 50,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="In place of folders: what a named protocol says; `list` names them all."),
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(metavar="ROOT", help="With --protocol: the folder that holds the data sets.")
+    ] = Path("data"),
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            help="Baselines on the same images: vae, spectrum, padim, patchcore, padim_detective, error_level, "
+            "jpeg_ghost, noise_residual, monai_transformer, a model folder; supervised_patches and "
+            "supervised_attention see forgeries.",
+        ),
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Further names of --compare.")] = None,
+    compare_normals: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="STORE.h5",
+            help="What baselines are fitted on, a store or a folder of normal images; else crosswise on the normal "
+            "images that are judged.",
+        ),
+    ] = None,
+    compare_images: Annotated[int, typer.Option(help="Normal images that baselines are fitted on.", min=2)] = 2000,
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
+    hold(context, out)
+    if protocol is not None:
+        if normal is not None or anomalous is not None:
+            raise PixelsleuthError("--protocol says which data are judged; leave --normal and --anomalous out")
+        _by_protocol(protocol, data, model, out)
+        return
+    if anomalous is None:
+        raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
     from pixelsleuth.detector import Detector
 
-    detector = Detector.load(model)
+    if more and not compare:
+        raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
+    detector = Detector.load(model or "faces")
+    if compare and detector.takes == "volumes":
+        raise PixelsleuthError("baselines judge images; volumes have theirs among their maps", "compare")
     if detector.takes == "volumes":
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
         raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
+    from pixelsleuth.evaluation.comparison import Comparison
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.tables import save_figures, show
@@ -62,6 +110,7 @@ def evaluate(
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
             match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            comparison=Comparison((*compare, *(more or ())), compare_normals, compare_images) if compare else None,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:
@@ -98,3 +147,22 @@ def _evaluate_volumes(
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, default=str) + "\n")
         save_volume_figures(result, out)
     show_volumes(result.metrics, Console())
+
+
+def _by_protocol(name: str, root: Path, model: str | None, out: Path | None) -> None:
+    from pixelsleuth.evaluation.protocols import load_protocol, names, run_protocol
+    from pixelsleuth.files import write_text
+    from pixelsleuth.reporting.protocols import show_protocol, show_protocols
+
+    if name == "list":
+        show_protocols([load_protocol(one) for one in names()], Console())
+        return
+    chosen = load_protocol(name)
+    with bar() as shown:
+        task = shown.add_task("scoring", total=None)
+        found = run_protocol(
+            chosen, root, model, progress=lambda done, total: shown.update(task, completed=done, total=total)
+        )
+    if out is not None:
+        write_text(out / "metrics.json", json.dumps(found, indent=1, allow_nan=False, default=str) + "\n")
+    show_protocol(chosen, found["protocol"], Console())

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelsleuth.files import claimed
+
 #: Names of what is left out of a folder that are told.
 MOST_NAMED = 12
 # Records go to standard output; everything meant for people's eyes goes to standard error.
@@ -27,6 +29,12 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
+
+
+def hold(context: typer.Context, folder: Path | None) -> None:
+    """Keeps other processes out of the folder that a command writes into, until the command has ended."""
+    if folder is not None:
+        context.with_resource(claimed(folder))
 
 
 def say(text: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
+from pixelsleuth.evaluation.comparison import Comparison, check_comparison, compare
 from pixelsleuth.evaluation.face_parts import level_metrics
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
@@ -26,7 +27,7 @@ from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import find_inputs
+from pixelsleuth.sources.inputs import Input, find_inputs
 from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
 from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
 from pixelsleuth.sources.video_layouts import origins_of, read_labels
@@ -52,6 +53,7 @@ def evaluate(
     match_sharpness: bool = False,
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
+    comparison: Comparison | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measures a detector on two folders of pictures.
@@ -64,10 +66,13 @@ def evaluate(
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
+        comparison: baselines that are measured beside it, on the same inputs and resamples.
 
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
+    if comparison is not None:
+        check_comparison(comparison, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
@@ -88,9 +93,16 @@ def evaluate(
     sigma = sharpness_sigmas(partner) if match_sharpness else {}
     cases: list[ScoredSample] = []
     unreadable: list[str] = []
-    inputs = (blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path for path, _ in paths)
+
+    def given(path: Path) -> Input:
+        return blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path
+
     found = detector.detect_many(
-        inputs, max_false_alarm=0.1, heatmap=want_maps, every_score=True, whole_without_face=True
+        (given(path) for path, _ in paths),
+        max_false_alarm=0.1,
+        heatmap=want_maps,
+        every_score=True,
+        whole_without_face=True,
     )
     for number, ((path, bad), finding) in enumerate(zip(paths, found, strict=True), 1):
         progress(number, len(paths))
@@ -115,6 +127,8 @@ def evaluate(
     for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(case.anomalous == bad for case in cases):
             raise PixelsleuthError("no readable picture", label)
+    if comparison is not None:
+        compare(detector, cases, comparison, maps=want_maps, given=given)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
@@ -220,6 +234,8 @@ def _metrics(
     scores["baseline_blur"] = np.array([case.probe.blur for case in cases])
     scores["baseline_jpeg_size"] = np.array([case.probe.jpeg_size for case in cases])
     scores["baseline_brightness"] = np.array([case.probe.brightness for case in cases])
+    for name in cases[0].compared:
+        scores[f"baseline_{name}"] = np.array([case.compared[name] for case in cases])
     counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
     normal = ~labels
     p_values = np.array([case.finding.p_value for case in cases], float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,106 @@ from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.protocol import inputs_of, read_pairs, sharpness
 from pixelsleuth.evaluation.scored import Scored
-from pixelsleuth.sources.corruptions import CORRUPTIONS, Corruption
+from pixelsleuth.sources.corruptions import CORRUPTIONS
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import kind_of
 
 #: False-alarm rates that are promised for pictures like the calibration set, and looked at here.
 RATES = (0.01, 0.05, 0.1)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """n readable pictures, normal and anomalous, that every treatment is measured on.
+
+    Attributes:
+        anomalous: (n,) bool.
+        units: n names; pictures of one name, such as a pair, are resampled together.
+    """
+
+    paths: Sequence[Path]
+    anomalous: np.ndarray
+    units: Sequence[str]
+
+    @classmethod
+    def of(cls, normal: Path, anomalous: Path, pairs: Path | None = None) -> Pictures:
+        """Of two folders, and a CSV with columns fake, real.
+
+        Raises:
+            PixelsleuthError: a folder without a readable picture, or a CSV that names none of them.
+        """
+        partner = read_pairs(pairs, normal, anomalous) if pairs else {}
+        paths: list[Path] = []
+        labels: list[bool] = []
+        for root, label in ((normal, "normal"), (anomalous, "anomalous")):
+            found = [path for path in inputs_of(root, label) if _readable(path)]
+            if not found:
+                raise PixelsleuthError(f"{root}: no readable picture", label)
+            paths += found
+            labels += [label == "anomalous"] * len(found)
+        names = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
+        return cls(paths, np.array(labels), [names.get(path, str(path)) for path in paths])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The same pictures after one treatment: their scores, the blur baseline among them, (n,) p-values, and in how many
+    no face was found where one is wanted."""
+
+    table: Scored
+    p_values: np.ndarray
+    no_face: int
+
+    def summary(self) -> dict[str, Any]:
+        """`scores`, `false_alarm` and `found` (shares of normal and of anomalous pictures at each of `RATES`), and
+        `n_no_face`, with intervals."""
+        weights = self.table.weights()
+        shares = {}
+        for key, chosen in (("false_alarm", ~self.table.anomalous), ("found", self.table.anomalous)):
+            shares[key] = {
+                f"{rate:g}": metrics.share_with_interval(self.p_values[chosen] <= rate, weights[:, chosen])
+                for rate in RATES
+            }
+        scores = {name: metrics.score_metrics(self.table.counts(name, weights)) for name in self.table.scores}
+        return {"scores": scores, **shares, "n_no_face": self.no_face}
+
+
+def judged(
+    detector: Detector,
+    pictures: Pictures,
+    change: Callable[[np.ndarray], np.ndarray],
+    *,
+    every_score: bool = True,
+    progress: Callable[[], None] = lambda: None,
+) -> Judged:
+    """Judges pictures after a treatment; faces are searched for anew, and without one the whole picture is judged.
+
+    Args:
+        change: (H, W, 3) uint8 -> the same, of any size.
+
+    Raises:
+        PixelsleuthError: a picture can no longer be judged.
+    """
+    # p-values are wanted, no verdicts: at the smallest rate hardly any picture is near it and re-encoded for `unsure`.
+    rate = 1 / (detector.calibration.count + 1)
+    scores, p_values, no_face = [], [], 0
+    blur: list[float] = []
+    for finding in detector.detect_many(
+        _changed(pictures.paths, change, blur), max_false_alarm=rate, heatmap=False, every_score=every_score,
+        whole_without_face=True,
+    ):  # fmt: skip
+        if finding.p_value is None:
+            raise PixelsleuthError(f"a picture could not be judged: {(finding.reason or {}).get('sentence')}")
+        scores.append(finding.scores)
+        p_values.append(finding.p_value)
+        no_face += not finding.faces and detector.model.config.preprocessing["crop"] == "face"
+        progress()
+    table = {name: np.array([one[name] for one in scores]) for name in scores[0]} | {"baseline_blur": np.array(blur)}
+    return Judged(
+        Scored([str(path) for path in pictures.paths], pictures.anomalous, pictures.units, table),
+        np.array(p_values),
+        no_face,
+    )
 
 
 def measure_robustness(
@@ -30,8 +125,7 @@ def measure_robustness(
     kinds: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measures a detector's scores against severity; no maps. Normal and anomalous pictures are corrupted alike, and
-    faces are searched for anew, as they would be.
+    """Measures a detector's scores against severity; no maps. Normal and anomalous pictures are corrupted alike.
 
     Args:
         pairs: CSV with columns fake, real, as `evaluate` takes it; intervals are then by pair.
@@ -39,7 +133,7 @@ def measure_robustness(
 
     Returns:
         What robustness.json holds: `unchanged`, and `corruptions` {kind: {`unit`, `severities`, and one entry a
-        severity of `scores`, `false_alarm`, `n_no_face`}}; all intervals on the same resamples.
+        severity of `scores`, `false_alarm`, `found`, `n_no_face`}}; all intervals on the same resamples.
 
     Raises:
         PixelsleuthError: a folder without a readable picture, a model for volumes, or an unknown kind.
@@ -49,50 +143,27 @@ def measure_robustness(
     for kind in kinds:
         if kind not in CORRUPTIONS:
             raise PixelsleuthError(f"expected one of {', '.join(CORRUPTIONS)}; got {kind!r}", "corruption")
-    partner = read_pairs(pairs, normal, anomalous) if pairs else {}
-    paths, labels = [], []
-    for root, label in ((normal, "normal"), (anomalous, "anomalous")):
-        found = [path for path in inputs_of(root, label) if _readable(path)]
-        if not found:
-            raise PixelsleuthError(f"{root}: no readable picture", label)
-        paths += found
-        labels += [label == "anomalous"] * len(found)
-    names = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
-    units = [names.get(path, str(path)) for path in paths]
+    pictures = Pictures.of(normal, anomalous, pairs)
     chosen = {kind: CORRUPTIONS[kind] for kind in CORRUPTIONS if kind in kinds or not kinds}
-    total = len(paths) * (1 + sum(len(one.severities) for one in chosen.values()))
+    total = len(pictures.paths) * (1 + sum(len(one.severities) for one in chosen.values()))
     done = 0
-    # p-values are wanted, no verdicts: at the smallest rate hardly any picture is near it and re-encoded for `unsure`.
-    rate = 1 / (detector.calibration.count + 1)
 
-    def measured(corruption: Corruption | None, severity: float) -> dict[str, Any]:
+    def told() -> None:
         nonlocal done
-        scores, p_values, no_face = [], [], 0
-        blur: list[float] = []
-        sources = _corrupted(paths, corruption, severity, blur)
-        for finding in detector.detect_many(
-            sources, max_false_alarm=rate, heatmap=False, every_score=True, whole_without_face=True
-        ):
-            if finding.p_value is None:
-                raise PixelsleuthError(f"a picture could not be judged: {(finding.reason or {}).get('sentence')}")
-            scores.append(finding.scores)
-            p_values.append(finding.p_value)
-            no_face += not finding.faces and detector.model.config.preprocessing["crop"] == "face"
-            done += 1
-            progress(done, total)
-        table = {name: np.array([one[name] for one in scores]) for name in scores[0]}
-        scored = Scored(
-            [str(path) for path in paths], np.array(labels), units, table | {"baseline_blur": np.array(blur)}
-        )
-        return _summary(scored, np.array(p_values), no_face)
+        done += 1
+        progress(done, total)
 
+    def measured(change: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any]:
+        return judged(detector, pictures, change, progress=told).summary()
+
+    bad = int(pictures.anomalous.sum())
     result: dict[str, Any] = {
-        "n_normal": labels.count(False), "n_anomalous": labels.count(True), "n_calibration": detector.calibration.count,
-        "default_score": detector.calibration.score, "model_sha256": detector.model.sha256, "paired": bool(partner),
-        "unchanged": measured(None, 0.0), "corruptions": {},
+        "n_normal": len(pictures.paths) - bad, "n_anomalous": bad, "n_calibration": detector.calibration.count,
+        "default_score": detector.calibration.score, "model_sha256": detector.model.sha256,
+        "paired": pairs is not None, "unchanged": measured(lambda pixels: pixels), "corruptions": {},
     }  # fmt: skip
     for kind, corruption in chosen.items():
-        each = [measured(corruption, severity) for severity in corruption.severities]
+        each = [measured(corruption.at(severity)) for severity in corruption.severities]
         by_key = {key: [one[key] for one in each] for key in each[0]}
         result["corruptions"][kind] = {"unit": corruption.unit, "severities": list(corruption.severities), **by_key}
     return result
@@ -108,25 +179,11 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _corrupted(
-    paths: Sequence[Path], corruption: Corruption | None, severity: float, blur: list[float]
+def _changed(
+    paths: Sequence[Path], change: Callable[[np.ndarray], np.ndarray], blur: list[float]
 ) -> Iterator[np.ndarray]:
-    """The pictures after a corruption; how blurred each then is goes to `blur`."""
+    """The pictures after a treatment; how blurred each then is goes to `blur`."""
     for path in paths:
-        pixels = read_picture(path).pixels
-        if corruption is not None:
-            pixels = corruption.change(pixels, severity)
+        pixels = np.ascontiguousarray(change(read_picture(path).pixels))
         blur.append(-sharpness(pixels))
-        yield np.ascontiguousarray(pixels)
-
-
-def _summary(table: Scored, p_values: np.ndarray, no_face: int) -> dict[str, Any]:
-    weights = table.weights()
-    normal = ~table.anomalous
-    return {
-        "scores": {name: metrics.score_metrics(table.counts(name, weights)) for name in table.scores},
-        "false_alarm": {
-            f"{rate:g}": metrics.share_with_interval(p_values[normal] <= rate, weights[:, normal]) for rate in RATES
-        },
-        "n_no_face": no_face,
-    }
+        yield pixels

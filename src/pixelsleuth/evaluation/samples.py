@@ -21,6 +21,7 @@ class ScoredSample:
     Attributes:
         method: the way it was manipulated, where its tree tells.
         maps: (PIXEL_SIDE, PIXEL_SIDE) float32 each, over the whole input.
+        compared: scores of the baselines that were asked for, by name.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class ScoredSample:
     unit: str
     method: str = ""
     maps: dict[str, np.ndarray] = field(default_factory=dict)
+    compared: dict[str, float] = field(default_factory=dict)
 
     @property
     def has_face(self) -> bool:

@@ -67,6 +67,8 @@ def scored_of(result: Evaluation) -> Scored:
     scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in names}
     for name in ("blur", "jpeg_size", "brightness"):
         scores[f"baseline_{name}"] = np.array([float(getattr(case.probe, name)) for case in cases])
+    for name in cases[0].compared:
+        scores[f"baseline_{name}"] = np.array([case.compared[name] for case in cases])
     anomalous = np.array([case.anomalous for case in cases])
     return Scored([str(case.path) for case in cases], anomalous, [case.unit for case in cases], scores)
 

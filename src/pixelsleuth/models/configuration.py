@@ -206,9 +206,21 @@ def weight_files(config: ModelConfig) -> list[str]:
 
 
 def digest_of(folder: Path, config: ModelConfig) -> str:
-    """SHA-256 over the digests of the configuration and of the weights."""
-    names = ["config.json", *weight_files(config)]
-    return hashlib.sha256("".join(sha256_of(folder / name) for name in names).encode()).hexdigest()
+    """SHA-256 over the digests of the configuration and of the weights. Raises ModelError naming a file that is
+    missing."""
+    digests = []
+    for name in ("config.json", *weight_files(config)):
+        try:
+            digests.append(sha256_of(folder / name))
+        except OSError as error:
+            raise ModelError(f"{folder / name} is missing; the model folder is not complete") from error
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def model_files(folder: Path) -> dict[str, str]:
+    """Of a model folder: the name of each file that findings rest on, but for its calibration -> its SHA-256."""
+    found = [path for path in sorted(folder.glob("*")) if path.name == "config.json" or path.suffix == ".safetensors"]
+    return {path.name: sha256_of(path) for path in found if not path.name.startswith(".")}
 
 
 def save_config(folder: Path, config: ModelConfig) -> None:

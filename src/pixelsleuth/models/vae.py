@@ -43,13 +43,22 @@ class VAE(nn.Module):
         mean, log_variance = self.code(self.down(image * 2 - 1).flatten(1)).float().chunk(2, 1)
         drawn = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         squared = F.mse_loss(self._decoded(drawn), image, reduction="none").sum((1, 2, 3))
-        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)
-        return (squared / (2 * NOISE**2) + divergence).mean()
+        return (squared / (2 * NOISE**2) + _divergence(mean, log_variance)).mean()
+
+    def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) in [0, 1] -> the decoded mean of its posterior, not clamped, and (B,) the divergence of the
+        posterior from the prior in nats."""
+        mean, log_variance = self.code(self.down(image * 2 - 1).flatten(1)).float().chunk(2, 1)
+        return self._decoded(mean), _divergence(mean, log_variance)
 
     def reconstruct(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> the decoded mean of its posterior, clamped to [0, 1]."""
-        mean, _ = self.code(self.down(image * 2 - 1).flatten(1)).chunk(2, 1)
-        return self._decoded(mean).clamp(0, 1)
+        return self.posterior(image)[0].clamp(0, 1)
 
     def _decoded(self, latents: Tensor) -> Tensor:
         return self.up(self.start(latents).unflatten(1, self.shape)).float() / 2 + 0.5
+
+
+def _divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """(B,) Kullback-Leibler divergence from N(0, 1), in nats."""
+    return -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)

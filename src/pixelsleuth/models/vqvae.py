@@ -33,7 +33,7 @@ class VQVAE(nn.Module):
     def forward(self, image: Tensor, context: Tensor | None = None) -> Reconstruction:
         """`context` (B, n) float32 is what the architecture was built for, or None."""
         quantised = self.quantiser(self.encoder(self._beside(image * 2 - 1, context)))
-        return Reconstruction(self._decoded(quantised.values, context), quantised)
+        return Reconstruction(self.decoded(quantised.values, context), quantised)
 
     def encode(self, image: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, C, H, W) float32 in [0, 1] -> codes (B, h, w) int64."""
@@ -46,9 +46,10 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes (B, h, w) int64 -> image (B, C, H, W) float32 clamped to [0, 1]."""
-        return self._decoded(self.quantiser.look_up(codes), context).clamp(0, 1)
+        return self.decoded(self.quantiser.look_up(codes), context).clamp(0, 1)
 
-    def _decoded(self, values: Tensor, context: Tensor | None) -> Tensor:
+    def decoded(self, values: Tensor, context: Tensor | None = None) -> Tensor:
+        """Codebook entries (B, D, h, w) -> image (B, C, H, W) float32, not clamped."""
         return self.decoder(self._beside(values, context)).float() / 2 + 0.5
 
     def _beside(self, x: Tensor, context: Tensor | None) -> Tensor:

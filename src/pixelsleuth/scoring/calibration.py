@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from scipy import ndimage, stats
 
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
+from pixelsleuth.models.configuration import model_files
 from pixelsleuth.records import Box, Region
 from pixelsleuth.scoring.levelling import Levelling, levelling_from_tree
 from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, fewest, new_source_p
@@ -245,8 +247,14 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "typicality": None if calibration.typicality is None else calibration.typicality.as_tree(),
         "pictures": list(calibration.pictures),
         "levelling": None if calibration.levelling is None else calibration.levelling.as_tree(),
+        "files": model_files(path.parent),
     }
-    write_text(path, json.dumps(tree) + "\n")
+    write_text(path, json.dumps(tree | {"sha256": _digest(tree)}) + "\n")
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a calibration says, but for the digest itself."""
+    return hashlib.sha256(json.dumps({k: v for k, v in tree.items() if k != "sha256"}).encode()).hexdigest()
 
 
 def load_calibration(path: Path, model_sha256: str) -> Calibration:
@@ -271,6 +279,10 @@ def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibrati
             raise ModelError(f"{path}: format version {tree['format']!r}, this program reads {FORMAT}")
         if tuple(tree["levels"]) != LEVELS:
             raise ModelError(f"{path}: key 'levels' does not fit this program; run `pixelsleuth calibrate` again")
+        # Calibrations made before know neither their own digest nor those of the files.
+        if "sha256" in tree and tree["sha256"] != _digest(tree):
+            raise ModelError(f"{path} was changed after it was written; run `pixelsleuth calibrate` again")
+        _check_files(path.parent, tree.get("files", {}))
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
         names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
@@ -291,6 +303,20 @@ def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibrati
         raise ModelError(f"{path}: key {error} is missing") from error
     except ValueError as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _check_files(folder: Path, known: Mapping[str, str]) -> None:
+    """Raises ModelError naming a file that is not what the model was calibrated with."""
+    here = model_files(folder) if known else {}
+    for name in sorted(known.keys() | here.keys()):
+        if known.get(name) != here.get(name):
+            what = "is another than" if name in here else "is missing and was there"
+            if name not in known:
+                what = "was not there"
+            raise ModelError(
+                f"{folder / name} {what} when the model was calibrated; restore the folder, or run `pixelsleuth "
+                "calibrate` again"
+            )
 
 
 def _numbers(path: Path, given: Sequence[int], count: int, sources: int) -> np.ndarray:

@@ -29,6 +29,10 @@ class Corruption:
     severities: tuple[float, ...]
     change: Callable[[np.ndarray, float], np.ndarray]
 
+    def at(self, severity: float) -> Callable[[np.ndarray], np.ndarray]:
+        """The change at one severity."""
+        return lambda pixels: self.change(pixels, severity)
+
 
 def webp_round_trip(pixels: np.ndarray, quality: float) -> np.ndarray:
     """(H, W, 3) uint8 RGB, encoded as lossy WebP of `quality` and decoded again."""

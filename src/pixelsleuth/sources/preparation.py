@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from pixelsleuth.errors import InputError, PixelsleuthError
-from pixelsleuth.files import whole_file
+from pixelsleuth.files import claimed, clear_partials, whole_file
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.faces import Framing
@@ -181,30 +181,38 @@ def _prepared(
 ) -> Summary:  # fmt: skip
     # As it will be read back, or a store would never equal its own settings.
     settings = json.loads(json.dumps(settings))
-    if known := already_made(store, settings):
-        return known
     parts = store.with_name(store.name + ".parts")
-    open_parts(parts, settings)
-    done = 0
-    with get_context("spawn").Pool(workers) if workers > 1 else Serial() as pool:
-        for number, start in enumerate(range(0, len(jobs), part_size)):
-            chunk = jobs[start : start + part_size]
-            part = parts / f"{number:06d}.h5"
-            if not part.exists():
-                rows = []
-                read: Iterable[list[dict[str, Any]]] = pool.imap(
-                    _read, chunk, chunksize=1 if part_size == VIDEO_PART else 8
-                )
-                for count, found in enumerate(read, 1):
-                    rows += found
-                    progress(done + count, len(jobs))
-                _write_part(part, rows, settings["size"], near)
-            done += len(chunk)
-            progress(done, len(jobs))
-    _merge(store, sorted(parts.glob("*.h5")), settings)
-    shutil.rmtree(parts)
-    with Store(store) as made:
-        return made.summary()
+    if known := already_made(store, settings):
+        # A run that was killed at its very end has left them.
+        shutil.rmtree(parts, ignore_errors=True)
+        return known
+    with claimed(parts):
+        # Another process may have ended since.
+        if known := already_made(store, settings):
+            shutil.rmtree(parts)
+            return known
+        clear_partials(store.parent, store.name)
+        open_parts(parts, settings)
+        done = 0
+        with get_context("spawn").Pool(workers) if workers > 1 else Serial() as pool:
+            for number, start in enumerate(range(0, len(jobs), part_size)):
+                chunk = jobs[start : start + part_size]
+                part = parts / f"{number:06d}.h5"
+                if not part.exists():
+                    rows = []
+                    read: Iterable[list[dict[str, Any]]] = pool.imap(
+                        _read, chunk, chunksize=1 if part_size == VIDEO_PART else 8
+                    )
+                    for count, found in enumerate(read, 1):
+                        rows += found
+                        progress(done + count, len(jobs))
+                    _write_part(part, rows, settings["size"], near)
+                done += len(chunk)
+                progress(done, len(jobs))
+        _merge(store, sorted(parts.glob("[0-9]*.h5")), settings)
+        shutil.rmtree(parts, ignore_errors=True)
+        with Store(store) as made:
+            return made.summary()
 
 
 class Serial:
@@ -303,8 +311,9 @@ def open_parts(parts: Path, settings: dict[str, Any]) -> None:
     text = json.dumps(settings)
     if note.exists() and note.read_text(encoding="utf-8") == text:
         return
-    shutil.rmtree(parts, ignore_errors=True)
-    parts.mkdir(parents=True)
+    # The folder itself stays: this process holds it.
+    for old in parts.iterdir():
+        old.unlink()
     with whole_file(note) as partial:
         partial.write_text(text)
 

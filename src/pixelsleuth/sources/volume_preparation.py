@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from pixelsleuth.errors import InputError, PixelsleuthError
-from pixelsleuth.files import whole_file
+from pixelsleuth.files import claimed, clear_partials, whole_file
 from pixelsleuth.sources.dicomfolders import holds_series, series_in
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.preparation import Progress, Serial, already_made, open_parts, roots_of
@@ -119,19 +119,27 @@ def prepare_volumes(
         "format": FORMAT, "crop": "volume", "margin": 0.0, "min_confidence": 0.0, "channels": 1, **asdict(framing),
         "files": [[job.source, job.relative] for job in jobs],
     }))  # fmt: skip
-    if known := already_made(store, settings):
-        return known
     parts = store.with_name(store.name + ".parts")
-    open_parts(parts, settings)
-    missing = [(job, parts / f"{k:06d}.h5") for k, job in enumerate(jobs) if not (parts / f"{k:06d}.h5").exists()]
-    done = len(jobs) - len(missing)
-    with get_context("spawn").Pool(workers) if workers > 1 and len(missing) > 1 else Serial() as pool:
-        for count, _ in enumerate(pool.imap(_write_part, missing), done + 1):
-            progress(count, len(jobs))
-    _merge(store, sorted(parts.glob("*.h5")), settings)
-    shutil.rmtree(parts)
-    with Store(store) as made:
-        return made.summary()
+    if known := already_made(store, settings):
+        # A run that was killed at its very end has left them.
+        shutil.rmtree(parts, ignore_errors=True)
+        return known
+    with claimed(parts):
+        # Another process may have ended since.
+        if known := already_made(store, settings):
+            shutil.rmtree(parts)
+            return known
+        clear_partials(store.parent, store.name)
+        open_parts(parts, settings)
+        missing = [(job, parts / f"{k:06d}.h5") for k, job in enumerate(jobs) if not (parts / f"{k:06d}.h5").exists()]
+        done = len(jobs) - len(missing)
+        with get_context("spawn").Pool(workers) if workers > 1 and len(missing) > 1 else Serial() as pool:
+            for count, _ in enumerate(pool.imap(_write_part, missing), done + 1):
+                progress(count, len(jobs))
+        _merge(store, sorted(parts.glob("[0-9]*.h5")), settings)
+        shutil.rmtree(parts, ignore_errors=True)
+        with Store(store) as made:
+            return made.summary()
 
 
 def _some_calibrate(jobs: list[_Job]) -> list[_Job]:

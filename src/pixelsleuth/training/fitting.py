@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.files import claimed
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.configuration import load_config, save_config
 from pixelsleuth.models.detective import DeepDetective
@@ -254,7 +255,7 @@ def calibrate(
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
-    with Store(places) as store:
+    with claimed(folder), Store(places) as store:
         if store.holds_volumes and dtype != "float32":
             raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
@@ -272,7 +273,7 @@ def calibrate(
         else:
             rows = np.random.default_rng(0).permutation(evened_out(store, np.concatenate(units)))
             calibration = ranked(scorer, _batches(store, rows, scorer, progress))
-    save_calibration(folder / "calibration.json", calibration)
+        save_calibration(folder / "calibration.json", calibration)
     return calibration
 
 

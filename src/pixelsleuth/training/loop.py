@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
+from pixelsleuth.models.precision import has_bf16
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps
 from pixelsleuth.training.pair_dataset import PairDataset
@@ -124,17 +125,7 @@ def fit_deep_detective(
 
 def _precision(stage: Stage) -> Any:
     """bf16 only where the hardware has it; elsewhere it would be emulated and slow."""
-    if "bf16" not in stage.precision:
-        return stage.precision
-    has = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-    return stage.precision if has else "32-true"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") or torch.cpu._is_amx_tile_supported()
-    except (OSError, AttributeError):
-        return False
+    return "32-true" if "bf16" in stage.precision and not has_bf16() else stage.precision
 
 
 class _Keep(Callback):

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import write_text
+from pixelsleuth.files import claimed, write_text
 from pixelsleuth.models.backbone import imagenet_weights
 from pixelsleuth.models.checkpoint import build_prior, load_model, load_network, save_network
 from pixelsleuth.models.configuration import (
@@ -76,8 +77,9 @@ def train(
     Raises:
         PixelsleuthError: settings that do not fit the store, or a folder that holds another run.
     """
-    with Store(places) as store:
+    with Store(places) as store, ExitStack() as held:
         _check(store, settings)
+        held.enter_context(claimed(folder))
         work = folder / "training"
         _claim(folder, work, settings, store, resume)
         rows = store.rows("train")
@@ -306,7 +308,8 @@ def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: b
             raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
         # A model that is trained may be given a detective later.
         write_text(note, text)
-    elif folder.exists() and any(folder.iterdir()):
+    # A run that was killed at its very beginning leaves empty folders.
+    elif any(path.is_file() for path in folder.rglob("*")):
         raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
     else:
         write_text(note, text)

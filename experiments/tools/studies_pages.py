@@ -1,0 +1,224 @@
+"""The tables and figures of docs/results/field.md and docs/results/studies.md, from results/studies/*.json.
+
+    python experiments/tools/studies_pages.py            # fill the marked blocks, draw the figures
+    python experiments/tools/studies_pages.py --check    # change nothing, exit 1 if a page does not match
+
+A block stands between `<!-- results:NAME -->` and `<!-- /results -->`; of a study without a file the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.tools.results_pages import BLOCK, Tree, interval, load
+from pixelsleuth.files import write_text
+from pixelsleuth.reporting.figures import save_figure
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("docs/results/field.md", "docs/results/studies.md")
+DRAWN = "docs/images/studies"
+KINDS = {
+    "swapped": "whole face swapped (DFDC)",
+    "feature_swapped": "feature pasted, colours matched",
+    "copy_move": "copy-move",
+    "drawn": "drawn from the own prior",
+}
+SWEEPS = ("base", "codebook", "resolution", "normals", "sources", "orderings", "balance")
+#: Kinds of the compared sets, in the order of their columns.
+ORDER = ("all", "easy", "mid", "hard", "swap_unmatched", "swap_matched", "copy_move")
+LEVELS = ("all", "easy", "mid", "hard")
+#: The score that a sweep's table shows: NLL - entropy of PixelSNAIL, which complexity confounds least.
+SHOWN = "pixelsnail_nll_minus_entropy"
+METHODS = {
+    "both_tracks": "**this program, both tracks (default)**",
+    "combined": "this program, codes alone",
+    "detective_views": "this program, detective alone",
+    "text_tail_sum": "Marimont & Tarroni's score, our PixelSNAIL",
+    "pixelsnail_mean_nll": "mean NLL, our PixelSNAIL",
+    "masked_mean_nll": "mean NLL, our masked prior",
+    "padim": "PaDiM, ImageNet's features",
+    "padim_detective": "PaDiM, our detective's features",
+    "patchcore": "PatchCore, ImageNet's features",
+    "vae_residual": "plain VAE, residual",
+    "vae_elbo": "plain VAE, bound on the likelihood",
+    "monai_tail_sum": "MONAI's VQ-VAE and transformer, tail sum",
+    "monai_mean_nll": "MONAI's VQ-VAE and transformer, mean NLL",
+    "spectrum_power": "power spectrum",
+    "spectrum_phase": "phase spectrum",
+    "noise_residual": "noise residual",
+    "error_level": "error level analysis",
+    "jpeg_ghost": "JPEG ghosts",
+    "supervised_patches": "*supervised*: patch classifier",
+    "supervised_attention": "*supervised*: attention map",
+    "blur": "blur alone",
+    "jpeg_size": "size as a JPEG alone",
+    "brightness": "brightness alone",
+}
+
+
+def comparison(tree: Tree, name: str) -> str:
+    """One set's table: methods by AUROC over all, and each kind."""
+    found = tree["sets"][name]
+    kinds = [kind for kind in ORDER if kind in found["kinds"]]
+    every = found["kinds"]["all"]
+    lines = [
+        f"{found['n_normal']} untouched, {found['n_anomalous']} altered.",
+        "",
+        "| method | " + " | ".join("AUROC" if k == "all" else k.replace("_", " ") for k in kinds)
+        + " | ours minus it |",
+        "| --- " * (len(kinds) + 2) + "|",
+    ]  # fmt: skip
+    for method in sorted(every, key=lambda m: -every[m]["auroc"][0]):
+        cells = [interval(found["kinds"][kind][method]["auroc"]) for kind in kinds]
+        minus = "" if method == "both_tracks" else interval(every[method].get("ours_minus", [0, 0, 0]))
+        lines.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + f" | {minus} |")
+    return "\n".join(lines)
+
+
+def sweep(tree: Tree) -> str:
+    """One study's table and its sentence."""
+    lines = [
+        "| run | " + " | ".join(KINDS.values()) + " | PSNR, dB | codes in use | CPU s |",
+        "| --- " * (len(KINDS) + 4) + "|",
+    ]
+    told: dict[str, list[str]] = {"better": [], "worse": []}
+    for run, about in tree["runs"].items():
+        cells = []
+        for kind, words in KINDS.items():
+            found = about["auroc"][kind].get(SHOWN)
+            cells.append(interval(found["auroc"]) if found else "")
+            low, high = (found or {}).get("difference", [0, -1, 1])[1:]
+            if low > 0 or high < 0:
+                told["better" if low > 0 else "worse"].append(f"{run} on *{words}* ({interval(found['difference'])})")
+        lines.append(
+            f"| {run} | " + " | ".join(cells)
+            + f" | {about['psnr']:.1f} | {about['codes_used']:.0%} | {about['cpu_seconds']:.0f} |"
+        )  # fmt: skip
+    lines += ["", sentence(told, len(tree["runs"]))]
+    if tree["not_run"]:
+        lines.append(f"Not run: {', '.join(tree['not_run'])}.")
+    return "\n".join([*lines, "", f"Command: `{tree['command']}`"])
+
+
+def sentence(told: dict[str, list[str]], runs: int) -> str:
+    """What differs from the first run by more than its interval."""
+    if runs < 2:
+        return ""
+    parts = [f"{word.capitalize()} than the first run: {'; '.join(those)}." for word, those in told.items() if those]
+    return " ".join([*parts, "Every other difference lies within its interval."])
+
+
+def supervised(tree: Tree) -> str:
+    """Taught kinds in rows, tried kinds in columns."""
+    blocks = []
+    for network, rows in tree["networks"].items():
+        if not rows:
+            continue
+        tried = list(next(iter(rows.values()))["auroc"])
+        lines = [
+            f"**{METHODS[network].replace('*supervised*: ', '').capitalize()}**, taught on one kind a row:",
+            "",
+            "| taught | " + " | ".join(t.replace("_", " ") for t in tried) + " | CPU s |",
+            "| --- " * (len(tried) + 2) + "|",
+        ]
+        for kind, about in rows.items():
+            cells = [("**{}**" if name == kind else "{}").format(interval(about["auroc"][name])) for name in tried]
+            lines.append(f"| {kind.replace('_', ' ')} | " + " | ".join(cells) + f" | {about['cpu_seconds']:.0f} |")
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, "Command: `python experiments/studies/supervised.py NORMALS.h5`"])
+
+
+def nll(tree: Tree) -> str:
+    lines = ["| | precision | GFLOP an image | CPU ms an image | GFLOP/s |", "| --- | --- | --- | --- | --- |"]
+    tails = []
+    for precision, about in tree.items():
+        for name, words in (("encode", "ours, codes"), ("prior", "ours, PixelSNAIL"), ("monai", "MONAI, both")):
+            part = about["parts"][name]
+            lines.append(f"| {words} | {precision} | {part['gflop_per_image']:.2f} | "
+                         f"{1000 * part['cpu_seconds_per_image']:.1f} | {part['gflops']:.0f} |")  # fmt: skip
+        rounds = ", ".join(f"{r:.2f}" for r in about["ratio_by_round"])
+        tails.append(
+            f"{precision}: {about['ratio']:.2f} times as fast as MONAI's (by round {rounds}); at the same operations a "
+            f"second it would be {about['ratio_at_equal_rate']:.2f} times."
+        )
+    return "\n".join([*lines, "", *tails, "", "Command: `python experiments/benchmarks/nll_floor.py`"])
+
+
+def tables(tree: Tree) -> str:
+    rows = tree["auroc"]
+    lines = ["| of the file alone | " + " | ".join(LEVELS) + " |", "| --- " * 5 + "|"]
+    for name, row in rows.items():
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(interval(row[level]) for level in LEVELS) + " |")
+    return "\n".join([*lines, "", "Command: `python experiments/studies/jpeg_tables.py`"])
+
+
+#: A block's name -> the study it needs, and what writes it.
+BLOCKS: dict[str, tuple[str, Callable[[Tree], str]]] = {
+    "compare-dfdc": ("compare", lambda tree: comparison(tree, "dfdc_test")),
+    "compare-ciplab": ("compare", lambda tree: comparison(tree, "ciplab_val")),
+    "compare-edits": ("compare", lambda tree: comparison(tree, "local_edits")),
+    "jpeg-tables": ("jpeg_tables", tables),
+    "nll": ("nll_floor", nll),
+    "supervised": ("supervised", supervised),
+    **{f"sweep-{name}": (name, sweep) for name in SWEEPS},
+}
+
+
+def filled(text: str, results: dict[str, Tree]) -> str:
+    def block(match: re.Match[str]) -> str:
+        needs, make = BLOCKS[match[2]]
+        return f"{match[1]}\n{make(results[needs]) if needs in results else 'Not run yet.'}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def drawn(name: str, tree: Tree) -> Figure:
+    """AUROC with its interval by run, one panel a kind of forgery."""
+    figure = Figure(figsize=(9, 0.5 + 0.32 * len(tree["runs"])), layout="constrained")
+    panels = figure.subplots(1, len(KINDS), sharey=True)
+    runs = list(tree["runs"])
+    for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
+        for place, run in enumerate(runs):
+            found: dict[str, Any] = tree["runs"][run]["auroc"][kind].get(SHOWN, {})
+            if found:
+                value, low, high = found["auroc"]
+                axes.plot([low, high], [place, place], color="0.6", linewidth=2)
+                axes.plot([value], [place], "o", color="tab:blue", markersize=4)
+        axes.axvline(0.5, color="0.3", linewidth=0.7, linestyle=":")
+        axes.set_title(words, fontsize=7)
+        axes.set_yticks(range(len(runs)), runs, fontsize=7)
+        axes.tick_params(axis="x", labelsize=7)
+        axes.invert_yaxis() if axes is panels[0] else None
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page does not match")
+    options = parser.parse_args()
+    results = load(ROOT / "results/studies")
+    stale = []
+    for name in PAGES:
+        page = ROOT / name
+        text = page.read_text(encoding="utf-8")
+        if (new := filled(text, results)) != text:
+            stale.append(name)
+            if not options.check:
+                write_text(page, new)
+    if options.check:
+        sys.exit(f"{', '.join(stale)}: not as results/studies says; run this without --check" if stale else 0)
+    for name in SWEEPS:
+        if name in results and len(results[name]["runs"]) > 1:
+            save_figure(drawn(name, results[name]), ROOT / DRAWN / f"{name}.svg")
+    print("written: " + ", ".join(stale) if stale else "all pages match")
+
+
+if __name__ == "__main__":
+    main()
