@@ -264,15 +264,19 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         ModelError: missing, of another format, incomplete, or made for other weights.
     """
     try:
-        return calibration_from_text(path.read_text(encoding="utf-8"), path, model_sha256)
+        return calibration_from_text(path.read_text(encoding="utf-8"), path, model_sha256, path.parent)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; run `pixelsleuth calibrate` first") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
 
 
-def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibration:
-    """The calibration that `text` holds, of the file at `path`. Raises ModelError as `load_calibration` does."""
+def calibration_from_text(text: str, path: Path, model_sha256: str, folder: Path | None = None) -> Calibration:
+    """The calibration that `text` holds, of the file at `path`. Raises ModelError as `load_calibration` does.
+
+    Args:
+        folder: of the model, whose files must be those that it was made with; a graph holds none.
+    """
     try:
         tree = json.loads(text)
         if tree["format"] != FORMAT:
@@ -282,7 +286,8 @@ def calibration_from_text(text: str, path: Path, model_sha256: str) -> Calibrati
         # Calibrations made before know neither their own digest nor those of the files.
         if "sha256" in tree and tree["sha256"] != _digest(tree):
             raise ModelError(f"{path} was changed after it was written; run `pixelsleuth calibrate` again")
-        _check_files(path.parent, tree.get("files", {}))
+        if folder is not None:
+            _check_files(folder, tree.get("files", {}))
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
         names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
