@@ -18,6 +18,7 @@ from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train
+from tests.shapes import check_shapes
 from tests.volumefiles import head, write
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -26,6 +27,12 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-goldens", action="store_true", help="write tests/goldens anew (see test_goldens.py)")
     parser.addoption("--exact-goldens", action="store_true", help="compare goldens to the last bit")
+    parser.addoption("--skip-shapes", action="store_true", help="do not check shapes and dtypes (see shapes.py)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--skip-shapes"):
+        check_shapes()
 
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
@@ -137,6 +144,11 @@ def detector(model_folder: Path) -> Detector:
 @pytest.fixture(scope="session")
 def faces_detector() -> Detector:
     return Detector.load("faces")
+
+
+@pytest.fixture(scope="session")
+def brain_detector() -> Detector:
+    return Detector.load("brain_t1")
 
 
 @pytest.fixture(scope="session")

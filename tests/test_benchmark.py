@@ -75,11 +75,11 @@ def test_baked_weights_give_the_same_answers() -> None:
     assert torch.allclose(prior.log_prob(codes).nll, before, atol=1e-5)
 
 
-def test_made_up_crops_differ_and_hold_the_face(tmp_path: Path) -> None:
+def test_made_up_crops_differ_and_hold_the_face(tmp_path: Path, faces_detector: Detector) -> None:
     paths = face_crops(tmp_path / "crops", 5)
     pictures = [read_picture(path) for path in paths]
     assert len({picture.sha256 for picture in pictures}) == 5
-    found = list(Detector.load("faces").detect_many(paths, heatmap=False))
+    found = list(faces_detector.detect_many(paths, heatmap=False))
     assert sum(finding.verdict != "not_applicable" for finding in found) >= 4
 
 
@@ -113,9 +113,9 @@ def test_training_steps_are_taken_as_in_training() -> None:
     }
 
 
-def test_without_face_search_the_whole_crop_is_judged(tmp_path: Path) -> None:
+def test_without_face_search_the_whole_crop_is_judged(tmp_path: Path, faces_detector: Detector) -> None:
     (path,) = face_crops(tmp_path / "crops", 1)
-    finding = without_face_search(Detector.load("faces")).detect(path)
+    finding = without_face_search(faces_detector).detect(path)
     assert finding.faces == ()
     assert finding.square is not None
     assert finding.square.as_list() == [0, 0, 224, 224]

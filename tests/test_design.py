@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pixelsleuth
@@ -25,6 +26,7 @@ ORDER = (
     "findings",
     "folders",
     "detector",
+    "walkthrough",
     "mood",
     "baselines",
     "evaluation",
@@ -39,6 +41,7 @@ ORDER = (
 )
 
 
+@cache
 def modules() -> list[tuple[str, Path, ast.Module]]:
     found = []
     for path in sorted(ROOT.rglob("*.py")):
@@ -79,6 +82,16 @@ def test_heavy_or_forbidden_imports() -> None:
         assert not names & ({"pickle", "joblib", "torchvision", "subprocess", "shelve", "marshal"} - alone), path
         if path.parent.name == "sources":
             assert "torch" not in names, path
+
+
+def test_reporting_draws_and_computes_nothing() -> None:
+    """It gets what it draws: no network runs there, no image is scored, no prior drawn from."""
+    computing = ("torch", "pixelsleuth.models.", "pixelsleuth.scoring.networks", "pixelsleuth.scoring.trace")
+    for room, path, tree in modules():
+        # The model card is made of the model's files, the report of what the detector says of itself.
+        if room == "reporting" and path.name not in ("card.py", "report.py"):
+            wrong = {name for name in imported(tree) if name.startswith(computing) or name == "pixelsleuth.detector"}
+            assert not wrong, (path, wrong)
 
 
 def test_nothing_is_unpickled_and_no_shell_is_called() -> None:

@@ -17,13 +17,12 @@ from pixelsleuth.evidence import credentials
 from pixelsleuth.evidence.metadata import read_metadata
 from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
 from pixelsleuth.evidence.statements import picture_statements, statements_of
-from pixelsleuth.evidence.tables import is_standard
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.evidence.traces import BLOCK, blocks_around, error_level, ghost, noise
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import Box, Finding, Statement
 from pixelsleuth.reporting.together import together
-from pixelsleuth.sources.compression import jpeg_quality
+from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import jpeg_round_trip
 from tests.evidencefiles import FILES, OWN_TABLES, exif, jpeg, photo, png, signed, with_thumbnail
 

@@ -19,17 +19,18 @@ from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.curves import precision_recall_curve, roc_curve
+from pixelsleuth.evaluation.phases import phases_of
 from pixelsleuth.evaluation.scored import Scored, read_scored
 from pixelsleuth.models.masked import sampling_steps
 from pixelsleuth.models.prior import Context
 from pixelsleuth.reporting import figures as drawing
 from pixelsleuth.reporting.curves import histogram_figure
-from pixelsleuth.reporting.grids import examples, reconstruction_figure, sampled, squares_of
+from pixelsleuth.reporting.grids import examples, reconstruction_figure
 from pixelsleuth.reporting.heatmaps import SIDE, ends
-from pixelsleuth.reporting.phases import phases_of
-from pixelsleuth.reporting.restorations import steps_figure, story_of
+from pixelsleuth.reporting.restorations import steps_figure
 from pixelsleuth.scoring.restoration import pooled
 from pixelsleuth.scoring.spectrum import checkerboard_energy, mean_phase
+from pixelsleuth.walkthrough import reconstructed, sampled, squares_of, story_of
 from tests.conftest import shape_picture
 from tests.videofiles import face_frames, write_video
 
@@ -178,7 +179,7 @@ def test_reconstructions_carry_their_psnr(detector: Detector, model_folder: Path
     with torch.no_grad():
         made = (detector.model.decode(detector.model.encode(image)) * 255).round()
     psnr = 20 * np.log10(255) - 10 * (made - image * 255).square().mean((1, 2, 3)).log10().numpy()
-    below = reconstruction_figure(detector.model, squares).axes[3:]
+    below = reconstruction_figure(reconstructed(detector.model, squares)).axes[3:]
     assert [axes.get_xlabel().split(" dB")[0] for axes in below] == [f"{value:.1f}" for value in psnr]
     drawn = below[1].images[0].get_array()
     np.testing.assert_array_equal(drawn, made[1].permute(1, 2, 0).numpy())

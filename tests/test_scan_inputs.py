@@ -549,7 +549,7 @@ def test_volumes_in_time_copies_and_holes(tmp_path: Path) -> None:
         assert refusal(folder).code == code
 
 
-def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Path) -> None:
+def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Path, brain_detector: Detector) -> None:
     write_series(tmp_path / "s", scan())
     write_report(tmp_path / "s/re\nport.dcm")
     assert all(note.sentence.isprintable() for note in read_volume(tmp_path / "s").notes)
@@ -557,7 +557,7 @@ def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Pa
     odd.write_bytes(odd.read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.88.11", b"1.2.840.10008.5.1.4.1.1\n88.11"))
     assert refusal(odd).sentence.isprintable()
     (tmp_path / "no\nscan.nii").write_text("text")
-    finding = Detector.load("brain_t1").detect(tmp_path / "no\nscan.nii", max_false_alarm=0.1)
+    finding = brain_detector.detect(tmp_path / "no\nscan.nii", max_false_alarm=0.1)
     assert finding.reason is not None
     assert finding.reason["sentence"].isprintable()
 
@@ -619,26 +619,27 @@ def test_without_the_extra_the_reason_says_what_to_install(
 # --- the whole way ---
 
 
-def test_a_folder_of_two_series_gives_two_records(tmp_path: Path) -> None:
+def test_a_folder_of_two_series_gives_two_records(
+    tmp_path: Path, brain_detector: Detector, faces_detector: Detector
+) -> None:
     # 4-D and thin: refused after reading, so that no network is asked.
     write_series(tmp_path / "s", scan(), How(series="1.2.3"))
     write_series(tmp_path / "s", scan(), How(series="1.2.3"), prefix="again")
     write_series(tmp_path / "s", scan(shape=(12, 12, 6)), How(series="1.2.4"), prefix="small")
     (tmp_path / "s/a.mgz").write_bytes(b"\0\0\0\1")
-    detector = Detector.load("brain_t1")
-    findings = list(detector.detect_many(find_inputs(tmp_path), max_false_alarm=0.1, heatmap=False))
+    findings = list(brain_detector.detect_many(find_inputs(tmp_path), max_false_alarm=0.1, heatmap=False))
     assert [f.reason["code"] for f in findings if f.reason] == ["not_3d", "too_small", "not_a_volume"]
     assert [Path(f.path).name for f in findings] == ["s#1.2.3", "s#1.2.4", "a.mgz"]
     assert {f.kind for f in findings} == {"volume"}
-    findings = list(Detector.load("faces").detect_many(find_inputs(tmp_path), heatmap=False))
+    findings = list(faces_detector.detect_many(find_inputs(tmp_path), heatmap=False))
     assert [f.reason["code"] for f in findings if f.reason] == ["unsupported_kind"] * 3
 
 
 class Judged:
     """Records of the shared inputs; what the networks see alike is judged once."""
 
-    def __init__(self) -> None:
-        self.detector = Detector.load("brain_t1")
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
         self.known: dict[tuple[bytes, bytes], Finding] = {}
 
     def record(self, path: Path) -> dict[str, Any]:
@@ -653,8 +654,8 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def judged() -> Judged:
-    return Judged()
+def judged(brain_detector: Detector) -> Judged:
+    return Judged(brain_detector)
 
 
 def _entries() -> list[Any]:

@@ -515,11 +515,11 @@ def test_a_track_that_comes_unannounced_ends_the_reading(tmp_path: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def shared_findings() -> dict[str, Finding]:
+def shared_findings(faces_detector: Detector) -> dict[str, Finding]:
     if not (INPUTS / "expected.json").is_file():
         pytest.skip(f"{INPUTS} is not there")
     names = sorted(f"videos/{path.name}" for path in (INPUTS / "videos").iterdir())
-    found = Detector.load("faces").detect_many([INPUTS / name for name in names], heatmap=False)
+    found = faces_detector.detect_many([INPUTS / name for name in names], heatmap=False)
     return dict(zip(names, found, strict=True))
 
 

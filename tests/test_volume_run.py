@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,20 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
 from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, evaluate_volumes, lesion_metrics, pieces_of
+from pixelsleuth.evaluation.volumes import (
+    ScoredVolume,
+    VolumeEvaluation,
+    evaluate_volumes,
+    lesion_metrics,
+    pictured_case,
+    pieces_of,
+)
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.restorations import steps_figure, story_of
-from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+from pixelsleuth.reporting.restorations import steps_figure
+from pixelsleuth.reporting.volumes import slices_figure
 from pixelsleuth.sources.tracks import Policy
+from pixelsleuth.walkthrough import story_of
 from tests.volumefiles import bad_volumes, head, write
 
 
@@ -66,6 +75,7 @@ def test_records_and_maps_of_volumes(model: Path, folders: Path, tmp_path: Path)
         if record["regions"]:
             (x0, y0, x1, y1), (z0, z1) = record["regions"][0]["box"], record["regions"][0]["depth"]
             assert mask[x0:x1, y0:y1, z0:z1].any()
+            assert 0 < record["regions"][0]["millilitres"] <= (x1 - x0) * (y1 - y0) * (z1 - z0) / 1000
 
 
 def test_a_volume_on_the_web_page(model: Path, folders: Path) -> None:
@@ -84,7 +94,12 @@ def test_a_volume_on_the_web_page(model: Path, folders: Path) -> None:
         assert told["record"]["kind"] == "volume"
         assert list(told["pictures"]) == ["input", "map", "look"]
         assert "slice" in told["pictures"]["input"]["caption"]
-        assert len(client.get(f"/api/jobs/{number}/report").text) < 1_000_000
+        report = client.get(f"/api/jobs/{number}/report").text
+        assert len(report) < 1_000_000
+        # Three planes through the largest place, the places with their volumes, all slices behind.
+        for name in ("map", "coronal", "sagittal", "slices"):
+            assert f'data-layer="{name}"' in report
+        assert re.search(r"<td>[\d.]+ ml</td>", report)
 
 
 def test_a_finding_is_the_same_alone(model: Path, folders: Path) -> None:
@@ -97,7 +112,7 @@ def test_a_finding_is_the_same_alone(model: Path, folders: Path) -> None:
     assert alone == together[3]
     assert sum(r["verdict"] == "normal" for r in together) >= 4
     with pytest.raises(CalibrationError, match="at least 99 calibration images"):
-        detector.detect(paths[0])
+        detector.detect(paths[0], max_false_alarm=0.01)
 
 
 def test_evaluation_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:

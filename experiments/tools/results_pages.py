@@ -1,4 +1,4 @@
-"""The figures of README.md, docs/results/faces.md and docs/limits.md, from the measurements in results/.
+"""The figures of README.md, docs/results/ and docs/limits.md, from the measurements in results/.
 
     python experiments/tools/results_pages.py collect RUNS    # what the pages need of what was measured, into results/
     python experiments/tools/results_pages.py                 # fill the marked blocks of the pages
@@ -25,8 +25,8 @@ from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    "README.md", "docs/results/faces.md", "docs/limits.md", "docs/protocols.md", "docs/results/evasion.md",
-    "docs/results/reliability.md",
+    "README.md", "docs/results/faces.md", "docs/results/volumes.md", "docs/limits.md", "docs/protocols.md",
+    "docs/results/evasion.md", "docs/results/reliability.md",
 )  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
@@ -50,6 +50,7 @@ COMMANDS = {
         "--text-pairs 0 --out RUNS/ciplab",
     ),
     "left_out": ("", "pixelsleuth info faces"),
+    "levelling": ("levelling/levelling.json", "python experiments/studies/levelling.py --out RUNS/levelling"),
     "protocols": ("", "pixelsleuth evaluate --protocol NAME --data DATA --out RUNS/protocols/NAME"),
     "evasion": (
         "evasion/evasion.json",
@@ -62,15 +63,24 @@ COMMANDS = {
         "--out RUNS/detectives.json",
     ),
     "volumes": ("", "see docs/results/volumes.md"),
+    "foreign_scans": (
+        "foreign_scans.json", "python experiments/studies/foreign_scans.py brain_t1 DATA RUNS"
+    ),
+    "flair_thresholds": (
+        "flair_test.json", "python experiments/studies/flair_thresholds.py DATA/brain_lgg_flair RUNS --split test"
+    ),
 }  # fmt: skip
+#: Measurements of another model than `faces`; "": of none.
+MODELS = {"foreign_scans": "brain_t1", "flair_thresholds": "", "volumes": ""}
 
 #: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
 MOSTLY, PARTLY = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
 #: The score that verdicts of `faces` rest on.
-DEFAULT = "both_tracks"
+DEFAULT = "levelled"
 SCORES = {
-    DEFAULT: "**both tracks (default)**",
+    DEFAULT: "**both tracks, levelled (default)**",
+    "both_tracks": "both tracks as they are",
     "combined": "codes",
     "detective_views": "detective",
     "text_tail_sum": "Marimont & Tarroni's score",
@@ -145,20 +155,29 @@ def collect(runs: Path, results: Path) -> None:
     Raises:
         SystemExit: figures of more than one model, or of another than the bundled one.
     """
-    calibration = json.loads((find_model("faces")[0] / "calibration.json").read_text(encoding="utf-8"))
-    sha256 = calibration["model_sha256"]
-    trees: dict[str, Tree] = {"left_out": calibration}
+    trees: dict[str, Tree] = {"left_out": calibration_of("faces")}
     for name, (file, _) in COMMANDS.items():
         if file and (runs / file).is_file():
             trees[name] = json.loads((runs / file).read_text(encoding="utf-8"))
     for name, tree in trees.items():
-        known = set(_found(tree, "model_sha256"))
+        known, sha256 = set(_found(tree, "model_sha256")), sha256_of(name)
         if known - {sha256}:
             sys.exit(f"{runs / COMMANDS[name][0]}: expected figures of the bundled model {sha256[:12]}, got {known}")
-        kept = {"model_sha256": sha256} | REDUCERS.get(name, lambda whole: whole)(tree)
+        kept = ({"model_sha256": sha256} if sha256 else {}) | REDUCERS.get(name, lambda whole: whole)(tree)
         results.mkdir(exist_ok=True)
         write_text(results / f"{name}.json", _compact(json.dumps(kept, indent=1)) + "\n")
         print(f"{name}: written" + ("" if known or name == "detectives" else ", of which model the run does not say"))
+
+
+def calibration_of(model: str) -> Tree:
+    found: Tree = json.loads((find_model(model)[0] / "calibration.json").read_text(encoding="utf-8"))
+    return found
+
+
+def sha256_of(name: str) -> str:
+    """Of the bundled model that a measurement is of; "" where it is of none."""
+    model = MODELS.get(name, "faces")
+    return str(calibration_of(model)["model_sha256"]) if model else ""
 
 
 def collect_protocols(runs: Path, results: Path) -> None:
@@ -347,6 +366,28 @@ def _sees_volumes(volumes: Tree) -> list[list[str]]:
     ]  # fmt: skip
 
 
+def foreign_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for row in results["foreign_scans"]["rows"]:
+        told = percents([row["told"][0], *row["told"][1:]])
+        counts = [str(row[key]) for key in ("n", "judged", "unsure", "refused")]
+        rows.append([row["name"], row["expected"], *counts, told, "; ".join(row["because"])])
+    head = ["scans", "should be", "n", "judged", "`unsure`", "refused", "not judged, [95%]", "what differs, most often"]
+    return table(head, rows)
+
+
+def flair_table(results: dict[str, Tree]) -> str:
+    found = results["flair_thresholds"]
+    names = {"baseline_brightness": "brightness", "baseline_equalised": "brightness, histogram equalised"}
+    rows = [
+        [names[name], *(interval(row[key]) for key in ("ap", "auroc", "dsc")), number(row["dsc_best"][0])]
+        for name, row in found["pixel"].items()
+    ]
+    less = found["equalised_minus_brightness"]
+    rows.append(["the latter minus the former", *(interval(less[key]) for key in ("ap", "auroc", "dsc")), ""])
+    return table([f"{found['n_patients']} patients", "pixel AP", "pixel AUROC", "DSC", "best DSC"], rows)
+
+
 def alarms_table(results: dict[str, Tree]) -> str:
     alarms = results["away_alarms"]
     rows = []
@@ -453,6 +494,27 @@ def home_table(results: dict[str, Tree]) -> str:
          " to ".join(percent(v) for v in metrics["promised_band"][rate])] for rate in RATES
     ]  # fmt: skip
     return table(["promised", "called anomalous", "where 95% of such measurements would lie"], rows)
+
+
+def levelling_table(results: dict[str, Tree]) -> str:
+    """Scores ranked as they are beside levelled ones."""
+    rows = []
+    for name, row in sorted(results["levelling"]["sets"].items(), key=lambda item: LEVELLED_SETS.index(_kind(item[0]))):
+        kind = _kind(name)
+        told = SOURCES.get(name.removeprefix(kind), name.removeprefix(kind))
+        label = {"left/": "{}, left out", "home/": "{}, calibrated on", "fake/": "{}: **altered, found**"}
+        words = label.get(kind, "**{}**").format(told)
+        cells = [", ".join(percents(triple) for triple in row[which]) for which in ("pooled", "levelled")]
+        rows.append([words, str(row["images"]), *cells])
+    return table(["images", "number", "ranked as they are: at 1%, 5%, 10%", "levelled"], rows)
+
+
+#: Kinds of sets in the table of levelling, in its order.
+LEVELLED_SETS = ("left/", "", "home/", "fake/")
+
+
+def _kind(name: str) -> str:
+    return next((kind for kind in LEVELLED_SETS if kind and name.startswith(kind)), "")
 
 
 def benign_table(results: dict[str, Tree]) -> str:
@@ -602,11 +664,14 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
     "benign": (("away_benign",), benign_table),
+    "levelling": (("levelling",), levelling_table),
     "protocols": (("protocols",), protocols_table),
     "evasion": (("evasion",), evasion_table),
     "attack": (("evasion",), attack_table),
     "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
+    "foreign": (("foreign_scans",), foreign_table),
+    "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),
 }

@@ -19,6 +19,7 @@ from pixelsleuth.commands import (
     figures,
     info,
     mood,
+    phantoms,
     prepare,
     robustness,
     serve,
@@ -40,7 +41,7 @@ app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
 for command in (
     demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, export.export, benchmark.benchmark, info.info,
+    serve.serve, export.export, benchmark.benchmark, info.info, phantoms.phantoms,
 ):  # fmt: skip
     app.command()(command)
 

@@ -12,6 +12,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
@@ -22,12 +24,15 @@ from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.judgement import Judgement, judgement, limit_of, p_values
 from pixelsleuth.scoring.levelling import LEVELLED
 from pixelsleuth.scoring.origins import Promise
+from pixelsleuth.scoring.scanlooks import model_traits
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
 from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import Crop, CropSettings, Sample, read_sample
+from pixelsleuth.sources.scantraits import scan_traits
+from pixelsleuth.sources.slices import SCAN_REENCODINGS, reencoded_slices
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
 
@@ -48,6 +53,8 @@ class Rule:
     rate: float
     promise: Promise = "calibration"
     typicality: bool = True
+    doubt: bool = True
+    raised: bool = False
 
 
 class Detector:
@@ -134,12 +141,13 @@ class Detector:
         """Kind of inputs: `images` (and videos) or `volumes`."""
         return self.crop_settings().takes
 
-    def detect(self, source: Input, *, max_false_alarm: float = MAX_FALSE_ALARM, heatmap: bool = True) -> Finding:
+    def detect(self, source: Input, *, max_false_alarm: float | None = None, heatmap: bool = True) -> Finding:
         """Judges one input.
 
         Args:
             source: a path, a PIL image, or (H, W, 3) uint8 RGB.
-            max_false_alarm: rate in (0, 1); `anomalous` means p <= this.
+            max_false_alarm: rate in (0, 1); `anomalous` means p <= this. Unless given it is `MAX_FALSE_ALARM`, or the
+                lowest rate that a model's few calibration scans can promise.
 
         Raises:
             CalibrationError: the calibration set is too small for the rate.
@@ -150,7 +158,7 @@ class Detector:
         self,
         sources: Iterable[Input],
         *,
-        max_false_alarm: float = MAX_FALSE_ALARM,
+        max_false_alarm: float | None = None,
         heatmap: bool = True,
         restore: bool = True,
         every_score: bool | None = None,
@@ -189,7 +197,8 @@ class Detector:
                 calibrated on; a `face` that is no such choice; of a model for volumes `policy`, `whole_without_face`,
                 `face` or fewer scores than all.
         """
-        self.calibration.check_rate(max_false_alarm, promise)
+        rate = self.calibration.rate_for(max_false_alarm, MAX_FALSE_ALARM)
+        self.calibration.check_rate(rate, promise)
         check_choice(face)
         how = replace(self.crop_settings(policy), face=face)
         if how.takes == "volumes":
@@ -202,7 +211,7 @@ class Detector:
                 if given:
                     raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
-        rule, batch = Rule(max_false_alarm, promise, typicality), batch_size or self._batch(how)
+        rule, batch = Rule(rate, promise, typicality, raised=max_false_alarm is None), batch_size or self._batch(how)
         for began, ready in self._read_ahead(sources, how, whole_without_face, batch):
             yield from self._found(ready, rule, options, batch, began)
 
@@ -239,20 +248,32 @@ class Detector:
     def judge(
         self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int | None = None
     ) -> list[Judgement]:
-        """Verdicts by the p-values of the promise; near the rate both mild re-encodings must agree, of which volumes
-        have none."""
+        """Verdicts by the p-values of the promise; near the rate both mild re-encodings must agree."""
         limits = [self._limits(sample, rule) for sample in samples]
         found = [self._judged(*one, rule) for one in zip(samples, scores, limits, strict=True)]
-        doubtful = [i for i, judged in enumerate(found) if judged.near]
+        found = [self._checked(*one, rule) for one in zip(samples, scores, found, strict=True)]
+        doubtful = [i for i, judged in enumerate(found) if judged.near and rule.doubt]
         near = [samples[i] for i in doubtful]
-        for encoding in REENCODINGS if near and near[0].kind != "volume" else ():
-            views = [view for sample in near for view in sample.reencoded(encoding, self.scorer.sizes)]
-            keys = [crop.key for sample in near for crop in sample.crops]
-            again = self.scorer.score(_batches(views, keys, batch or self.scorer.networks.batch), PLAIN)
-            for i, part in zip(doubtful, _parts(again, near), strict=True):
+        for encoding in self._reencodings(near):
+            for i, part in zip(
+                doubtful, self._scored_again(near, encoding, batch or self.scorer.networks.batch), strict=True
+            ):
                 other = self._judged(samples[i], part, limits[i], rule, encoding)
                 found[i] = found[i].doubted(other, encoding)
         return found
+
+    def _reencodings(self, samples: Sequence[Sample]) -> Sequence[str]:
+        """Those that the calibration was ranked after; a calibration of volumes may be older than theirs."""
+        names = SCAN_REENCODINGS if samples and samples[0].kind == "volume" else REENCODINGS
+        return [name for name in names if samples and name in self.calibration.scores]
+
+    def _scored_again(self, samples: Sequence[Sample], encoding: str, batch: int) -> list[Scores]:
+        """Scores of the re-encoded samples, one each."""
+        if samples[0].kind == "volume":
+            return [self.scorer.score(_batches_of_slices(one, SLICES, encoding), PLAIN) for one in samples]
+        views = [view for sample in samples for view in sample.reencoded(encoding, self.scorer.sizes)]
+        keys = [crop.key for sample in samples for crop in sample.crops]
+        return _parts(self.scorer.score(_batches(views, keys, batch), PLAIN), samples)
 
     def _read_ahead(
         self, sources: Iterable[Input], how: CropSettings, whole_without_face: bool, batch: int
@@ -301,6 +322,8 @@ class Detector:
                 if not options.maps:
                     part = replace(part, maps={}, restoration=None)
                 finding = self.assembler.finding(sample, part, verdict, mapped)
+                if rule.raised and rule.rate > MAX_FALSE_ALARM:
+                    finding = replace(finding, notes=(*finding.notes, self.calibration.raised(MAX_FALSE_ALARM)))
                 if isinstance(sample.source, bytes):
                     finding = replace(finding, evidence=picture_statements(sample.source))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
@@ -321,6 +344,22 @@ class Detector:
     ) -> Judgement:  # fmt: skip
         _, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores, rule.promise, encoding)
         return judgement(p_tracks, rule.rate, limits)
+
+    def _checked(self, sample: Sample, scores: Scores, judged: Judgement, rule: Rule) -> Judgement:
+        """Of a scan that is not prepared like those of calibration no verdict, or at best an unsure one."""
+        usual = self.calibration.typicality
+        if sample.kind != "volume" or usual is None or not rule.typicality:
+            return judged
+        cut = sample.slices
+        of_model = model_traits(
+            cut.pixels, cut.inside, cut.position, self.scorer.networks.atlas, scores.scores["mean_nll"],
+            scores.maps["reconstruction"],
+        )  # fmt: skip
+        traits = np.concatenate([scan_traits(sample.volume, cut), of_model])
+        reason = usual.reason(traits)
+        if reason is None:
+            return judged
+        return judged.overruled("not_applicable" if usual.far(traits) else "unsure", reason)
 
     def _limits(self, sample: Sample, rule: Rule) -> list[dict[str, str] | None]:
         """Of each track why it cannot be judged surely, or None; of images with a face alone."""
@@ -375,11 +414,12 @@ def _batches(views: Sequence[Views], keys: Sequence[str], size: int) -> Iterator
         yield stacked(views[i : i + size], keys[i : i + size])
 
 
-def _batches_of_slices(sample: Sample, size: int) -> Iterator[Crops]:
+def _batches_of_slices(sample: Sample, size: int, encoding: str = "original") -> Iterator[Crops]:
     cut, keys = sample.slices, [crop.key for crop in sample.crops]
+    pixels = reencoded_slices(cut.pixels, encoding)
     for i in range(0, len(keys), size):
         some = slice(i, i + size)
-        yield Crops(cut.pixels[some], keys[some], inside=cut.inside[some], position=cut.position[some])
+        yield Crops(pixels[some], keys[some], inside=cut.inside[some], position=cut.position[some])
 
 
 def _parts(scores: Scores, samples: Sequence[Sample]) -> list[Scores]:

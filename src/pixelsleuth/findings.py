@@ -18,7 +18,7 @@ from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.sources.faces import draw_over, drawn_back
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.volumes import in_file_order
+from pixelsleuth.sources.volumes import in_file_order, voxel_sizes_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Assembler:
         for promise in PROMISES[1:] if self.calibration.sources else ():
             _, p = p_values(self.calibration, sample.kind, sample.rows, scores.scores, promise)
             others[promise] = of_input(p, judged.counted)
+        refused = judged.verdict == "not_applicable"
         plain = Finding(
             path=sample.path,
             sha256=sample.sha256,
@@ -65,7 +66,7 @@ class Assembler:
             model=self.identity,
             verdict=judged.verdict,
             reason=judged.reason,
-            p_value=of_input(p_tracks, judged.counted),
+            p_value=None if refused else of_input(p_tracks, judged.counted),
             p_value_any_source=others.get("any-source"),
             p_value_new_source=others.get("new-source"),
             max_false_alarm=judged.rate,
@@ -155,8 +156,12 @@ class Assembler:
         every = volume_scores(scores.scores)
         finding = replace(
             finding, score=every[self.calibration.score], scores={name: round(v, 6) for name, v in every.items()},
-            slices=tuple(slices), affine=sample.volume.affine,
+            affine=sample.volume.affine,
         )  # fmt: skip
+        if finding.p_value is None:
+            # Of a scan that is not prepared like those of calibration neither slices nor places have a p-value.
+            return finding
+        finding = replace(finding, slices=tuple(slices))
         if not scores.maps:
             return finding
         raw = scores.maps[self.default_map]
@@ -170,7 +175,7 @@ class Assembler:
             finding,
             heatmap=in_file_order(sample.slices.drawn_back(share), sample.volume),
             excess=self.calibration.coloured(over),
-            regions=self._regions_of_volume(over),
+            regions=self._regions_of_volume(over, float(np.prod(voxel_sizes_of(sample.volume)))),
             raw_maps=scores.maps,
             restoration=restoration,
         )
@@ -180,18 +185,21 @@ class Assembler:
         found = self.calibration.regions(excess)
         return tuple(region_of(mask, min(1.0, crops * p), box, (shape[0], shape[1])) for mask, p in found)
 
-    def _regions_of_volume(self, excess: np.ndarray) -> tuple[Region, ...]:
-        """Connected parts of (X, Y, Z) excess that are coloured, in voxels of the file, the most unusual first."""
+    def _regions_of_volume(self, excess: np.ndarray, voxel: float) -> tuple[Region, ...]:
+        """Connected parts of (X, Y, Z) excess that are coloured, in voxels of the file, the most unusual first, of
+        equally unusual ones the largest; `voxel` is one's volume in cubic millimetres."""
         labels, _ = ndimage.label(excess >= self.calibration.colour_from)
         found = []
         for number, (i, j, k) in enumerate(ndimage.find_objects(labels), 1):
             part = labels[i, j, k] == number
-            if part.sum() < MIN_REGION:
+            size = int(part.sum())
+            if size < MIN_REGION:
                 continue
             peak = float(excess[i, j, k][part].max())
             box = Box(i.start, j.start, i.stop, j.stop)
-            found.append(Region(box, conformal_p(self.calibration.largest, peak), (k.start, k.stop)))
-        return tuple(sorted(found, key=lambda r: r.p_value))
+            p_value = conformal_p(self.calibration.largest, peak)
+            found.append(Region(box, p_value, (k.start, k.stop), round(size * voxel / 1000, 4)))
+        return tuple(sorted(found, key=lambda r: (r.p_value, -(r.millilitres or 0.0))))
 
 
 def _means(scores: Scores, rows: Sequence[int]) -> dict[str, float]:

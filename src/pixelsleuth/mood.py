@@ -19,7 +19,7 @@ def write_sample(detector: Detector, path: Path, out: Path) -> str:
     The number is the normal distribution's share below the score, with the calibration scores' mean and spread: ranks
     alone would tie all that lies beyond them.
     """
-    (finding,) = detector.detect_many([path], max_false_alarm=0.5, heatmap=False)
+    (finding,) = detector.detect_many([path], max_false_alarm=0.5, heatmap=False, typicality=False)
     if finding.score is None:
         write_text(out / f"{path.name}.txt", "1.0\n")
         return _reason(path, finding)

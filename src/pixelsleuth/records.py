@@ -130,15 +130,19 @@ class Region:
     Attributes:
         box: in pixels of the input; of a volume in voxels along the first two axes of the file.
         depth: of a volume, its first voxel and the one after its last along the third axis.
+        millilitres: of a volume, how much of it is coloured, by the header's voxel sizes.
     """
 
     box: Box
     p_value: float
     depth: tuple[int, int] | None = None
+    millilitres: float | None = None
 
     def record(self) -> dict[str, Any]:
         found: dict[str, Any] = {"box": self.box.as_list(), "p_value": self.p_value}
-        return found if self.depth is None else found | {"depth": list(self.depth)}
+        if self.depth is None:
+            return found
+        return found | {"depth": list(self.depth), "millilitres": self.millilitres}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelsleuth.models.configuration import PriorConfig
 
@@ -56,5 +56,5 @@ def peer_likelihood(config: PriorConfig, size: int, dimensions: int) -> tuple[Ca
     return likelihood, _count(transformer), _count(vqvae)
 
 
-def _count(network: Any) -> int:
+def _count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelsleuth import __version__
 from pixelsleuth.benchmark.machine import describe
@@ -26,15 +26,21 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import bake, build_prior
 from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
+from pixelsleuth.models.masked import MaskedPrior
+from pixelsleuth.models.pixelsnail import PixelSNAIL
+from pixelsleuth.models.prior import Prior
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.networks import torch_of, torch_scorer
+from pixelsleuth.scoring.networks import TorchNetworks, torch_of
 from pixelsleuth.scoring.restoration import uniforms_of
+from pixelsleuth.scoring.scorer import Scorer
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import PRESETS, Settings, Stage
 from pixelsleuth.training.stages import PriorStage, VQVAEStage
+
+Network = TypeVar("Network", bound=nn.Module)
 
 #: Marimont & Tarroni's S, and the share of codes that their lambda_p flags in the first pass.
 RESTORATIONS = 15
@@ -271,7 +277,7 @@ class Benchmark:
                 name = f"train_prior_{short}" + (f"_{config.kind}" if number else "")
                 self.step(name, PriorStage(prior, stage, 1000, 0), codes, stage)
 
-    def step(self, name: str, module: Any, images: Tensor, stage: Stage) -> None:
+    def step(self, name: str, module: VQVAEStage | PriorStage, images: Tensor, stage: Stage) -> None:
         optimizer = torch.optim.Adam(module.parameters(), lr=1e-4)
         module.log = module.log_dict = lambda *_, **__: None
         module.train()
@@ -294,7 +300,7 @@ class Benchmark:
 
     # --- shared ---
 
-    def ready(self, network: Any) -> Any:
+    def ready(self, network: Network) -> Network:
         bake(network)
         network.eval().requires_grad_(False)
         return network.to(self.device, memory_format=torch.channels_last)
@@ -310,7 +316,7 @@ class Benchmark:
         self.keep(name, with_floor(found, gflops, self.rate))
 
 
-def _likelihood(vqvae: Any, prior: Any) -> Callable[[Tensor], Any]:
+def _likelihood(vqvae: VQVAE, prior: Prior) -> Callable[[Tensor], Any]:
     return lambda images: prior.log_prob(vqvae.encode(images))
 
 
@@ -319,7 +325,7 @@ def _drained(detector: Detector, pictures: list[Path]) -> None:
         pass
 
 
-def restoration_input(prior: Any, images: int, restorations: int) -> tuple[Tensor, Tensor, float]:
+def restoration_input(prior: MaskedPrior | PixelSNAIL, images: int, restorations: int) -> tuple[Tensor, Tensor, float]:
     """Codes (B, h, w), uniforms (B, S, h, w), and the lambda_p above which `FLAGGED` of these codes lie."""
     codes = torch.randint(prior.config.codes, (images, *prior.config.grid), generator=torch.Generator().manual_seed(1))
     uniforms = uniforms_of([f"{number:064x}" for number in range(1, images + 1)], restorations, prior.config.grid)
@@ -327,7 +333,7 @@ def restoration_input(prior: Any, images: int, restorations: int) -> tuple[Tenso
     return codes, uniforms, float(nll.float().quantile(1 - FLAGGED))
 
 
-def awake(prior: Any) -> Any:
+def awake(prior: Network) -> Network:
     """Layers that begin at zero are given weights: else every code would be equally likely."""
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -342,7 +348,8 @@ def without_face_search(detector: Detector) -> Detector:
     config = detector.model.config
     cropped = replace(config, preprocessing={**config.preprocessing, "crop": "none"})
     networks = torch_of(detector.scorer)
-    scorer = torch_scorer(dataclasses.replace(networks.model, config=cropped), networks.settings, networks.dtype)
+    model = dataclasses.replace(networks.model, config=cropped)
+    scorer = Scorer(TorchNetworks(model, networks.settings, networks.dtype), detector.scorer.levelling)
     return Detector(detector.name, scorer, detector.calibration)
 
 
@@ -365,7 +372,7 @@ def face_crops(folder: Path, number: int) -> list[Path]:
     return paths
 
 
-def count(network: Any) -> int:
+def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 

@@ -54,8 +54,13 @@ def detect(
     model: ModelOption = "faces",
     out: OutOption = None,
     max_false_alarm: Annotated[
-        float, typer.Option(help="Share of normal images that may be called anomalous.")
-    ] = MAX_FALSE_ALARM,
+        float | None,
+        typer.Option(
+            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} unless given, of scans the "
+            "lowest that the model can promise where that is more.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
     heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also map what is unusual where.")] = True,
     restore: Annotated[
@@ -128,7 +133,7 @@ def detect(
     check_choice(face)
     if spoken not in LANGUAGES:
         raise PixelsleuthError(f"--language {spoken}: expected one of {', '.join(LANGUAGES)}")
-    if not 0 < max_false_alarm < 1:
+    if max_false_alarm is not None and not 0 < max_false_alarm < 1:
         raise PixelsleuthError(f"--max-false-alarm: expected a rate between 0 and 1, got {max_false_alarm}")
     if format is Format.parquet and out is None:
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
@@ -143,7 +148,10 @@ def detect(
 
     check_discoveries(fdr, promise.value)
     detector = Detector.load(model, runtime=runtime.value if runtime else None)
-    detector.calibration.check_rate(max_false_alarm, promise.value)
+    rate = detector.calibration.rate_for(max_false_alarm, MAX_FALSE_ALARM)
+    detector.calibration.check_rate(rate, promise.value)
+    if max_false_alarm is None and rate > MAX_FALSE_ALARM:
+        say(detector.calibration.raised(MAX_FALSE_ALARM).sentence)
     calibrated = detector.crop_settings().policy
     policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
@@ -157,7 +165,7 @@ def detect(
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
     if resume and path is not None:
-        done = _done_before(path, detector, max_false_alarm, account)
+        done = _done_before(path, detector, rate, account)
     leftovers: list[str] = []
     listed: Iterable[str | Refused] = _listed(inputs, leftovers)
     if "-" not in inputs:
@@ -174,7 +182,7 @@ def detect(
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
-    _together(account, max_false_alarm, fdr, out)
+    _together(account, rate, fdr, out)
     if leftovers:
         say(_left_out(leftovers))
     if path is not None and out is not None:

@@ -110,11 +110,13 @@ def reconstructions(
     dpi: DpiOption = 200,
 ) -> None:
     """Pictures above, their reconstructions below, with PSNR and SSIM."""
-    from pixelsleuth.reporting.grids import reconstruction_figure, spread, squares_of
+    from pixelsleuth.reporting.grids import reconstruction_figure, spread
+    from pixelsleuth.walkthrough import reconstructed, squares_of
 
     def draw() -> Any:
         detector = _detector(model)
-        return reconstruction_figure(detector.model, squares_of(detector, spread(_pictures(inputs), count)))
+        squares = squares_of(detector, spread(_pictures(inputs), count))
+        return reconstruction_figure(reconstructed(detector.model, squares))
 
     _save(draw, out, dpi)
 
@@ -132,10 +134,11 @@ def samples(
 ) -> None:
     """Images drawn from the priors from nothing."""
     from pixelsleuth.reporting.grids import samples_figure
+    from pixelsleuth.walkthrough import sampled
 
     def draw() -> Any:
         networks = _detector(model).model
-        return samples_figure(networks, prior or list(networks.priors), count, seed=seed)
+        return samples_figure({kind: sampled(networks, kind, count, seed) for kind in prior or networks.priors})
 
     _save(draw, out, dpi)
 
@@ -185,7 +188,8 @@ def phase(
     dpi: DpiOption = 200,
 ) -> None:
     """Mean frame and mean phase spectrum of the faces of videos."""
-    from pixelsleuth.reporting.phases import phase_figure, read_phases
+    from pixelsleuth.evaluation.phases import read_phases
+    from pixelsleuth.reporting.phases import phase_figure
 
     _save(lambda: phase_figure(read_phases(videos, size, count, face)), out, dpi)
 
@@ -222,7 +226,8 @@ def restoration(
     dpi: DpiOption = 200,
 ) -> None:
     """Input, codes and their surprise, restoration with and without resampling, residuals, map."""
-    from pixelsleuth.reporting.restorations import steps_figure, story_of
+    from pixelsleuth.reporting.restorations import steps_figure
+    from pixelsleuth.walkthrough import story_of
 
     names = [f"{number:03d}_{source.name.split('.')[0]}.png" for number, source in enumerate(inputs)]
     files = [out] if len(inputs) == 1 else [out / name for name in names]
@@ -245,8 +250,9 @@ def slices(
     dpi: DpiOption = 200,
 ) -> None:
     """Slice, mask, restoration and map of volumes."""
+    from pixelsleuth.evaluation.volumes import pictured_case
     from pixelsleuth.reporting.grids import spread
-    from pixelsleuth.reporting.volumes import pictured_case, slices_figure
+    from pixelsleuth.reporting.volumes import slices_figure
     from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 
     def draw() -> Any:

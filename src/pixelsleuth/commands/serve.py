@@ -19,8 +19,13 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     model: ModelOption = "faces",
     max_false_alarm: Annotated[
-        float, typer.Option(help="Share of normal images that may be called anomalous.")
-    ] = MAX_FALSE_ALARM,
+        float | None,
+        typer.Option(
+            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} unless given, of scans the "
+            "lowest that the model can promise where that is more.",
+            show_default=False,
+        ),
+    ] = None,
     token: Annotated[str, typer.Option(help="What callers of the API must send as a bearer token.")] = "",
     max_upload: Annotated[int, typer.Option(help="Most bytes of one upload.", min=1)] = 100_000_000,
 ) -> None:
@@ -38,6 +43,10 @@ def serve(
         from pixelsleuth.web.app import application
     from pixelsleuth.detector import Detector
 
-    app = application(Detector.load(model), model, rate=max_false_alarm, most_bytes=max_upload, token=token)
+    detector = Detector.load(model)
+    rate = detector.calibration.rate_for(max_false_alarm, MAX_FALSE_ALARM)
+    if max_false_alarm is None and rate > MAX_FALSE_ALARM:
+        console.print(detector.calibration.raised(MAX_FALSE_ALARM).sentence, highlight=False)
+    app = application(detector, model, rate=rate, most_bytes=max_upload, token=token)
     console.print(f"http://{host}:{port}  (Ctrl-C stops it)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)

@@ -18,12 +18,14 @@ FEW = 1000
 
 
 def train(
-    store: Annotated[Path, typer.Argument(metavar="STORE.h5")],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE.h5", help="Of `prepare`; or a folder of scans, which is prepared first.")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="MODEL_DIR")],
     preset: Annotated[
         str,
         typer.Option(
-            help="fast, scans, scans-bright, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
+            help="fast, scans, scans-bright, scans-small, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
             " Of volumes scans unless given."
         ),
     ] = "fast",
@@ -36,6 +38,7 @@ def train(
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
     from pixelsleuth.reporting.card import write_card
+    from pixelsleuth.sources.shards import holds_store
     from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
@@ -43,6 +46,9 @@ def train(
     with needs_extra("train", "train"):
         from pixelsleuth.training.run import train as run
 
+    if store.is_dir() and not holds_store(store):
+        preset = "scans" if preset == "fast" else preset
+        store = _prepared(store, folder, resolve(preset, config, overrides).vqvae.size)
     with Store(store) as opened:
         if opened.holds_volumes and preset == "fast":
             preset = "scans"
@@ -63,6 +69,29 @@ def train(
         raise
     write_card(folder)
     say(f"the model is in {folder}")
+
+
+def _prepared(scans: Path, folder: Path, size: int) -> Path:
+    """The store of a folder of scans, beside the model's folder; one that is there already is gone on with."""
+    from pixelsleuth.sources.slices import SliceFraming
+    from pixelsleuth.sources.volume_preparation import find_volumes, prepare_volumes
+
+    if next(find_volumes(scans), None) is None:
+        raise PixelsleuthError(
+            f"{scans} is a folder without scans; images and videos are prepared first: `pixelsleuth prepare images "
+            f"{scans} STORE.h5`"
+        )
+    store = folder.with_name(f"{folder.name}.h5")
+    with bar() as shown:
+        task = shown.add_task("reading", total=None)
+        made = prepare_volumes(
+            [scans], store, framing=SliceFraming(size=size),
+            progress=lambda done, total: shown.update(task, completed=done, total=total),
+        )  # fmt: skip
+    say(f"{made.volumes:,} scans, {made.stored:,} slices in {store}")
+    for path, code, sentence in made.skipped[:MOST_NAMED]:
+        say(f"left out {printable(path)} ({code}): {sentence}")
+    return store
 
 
 def _calibrated(folder: Path, store: Path, dtype: str) -> None:

@@ -16,8 +16,8 @@ from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.records import Finding
-from pixelsleuth.scoring.maps import within
-from pixelsleuth.scoring.scorer import ScoreOptions, Scores
+from pixelsleuth.scoring.maps import LEAST_PART, within
+from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
@@ -30,8 +30,6 @@ LEVELS = 10
 EDGES = np.concatenate([np.linspace(0.004, 0.95, 240), 1 - np.geomspace(0.05, 1e-5, 272)])
 #: A lesion counts as found where this share of it is marked.
 FOUND = 0.1
-#: Smallest part of a map, in voxels at the networks' size, that counts as one finding.
-LEAST_PART = 10
 #: False findings a volume at which sensitivity is read (FROC).
 FALSE_FINDINGS = (0.5, 1, 2, 4, 8)
 _GRADED = re.compile(rf"__({'|'.join(KINDS)})_({'|'.join(SUBTLETIES)})$")
@@ -161,7 +159,7 @@ def case_of(
         keep: also its slices and their restorations, for figures.
     """
     (scores,) = detector.score([sample], options)
-    (judged,) = detector.judge([sample], [scores], Rule(0.1))
+    (judged,) = detector.judge([sample], [scores], Rule(0.1, typicality=False, doubt=False))
     finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
     restored = scores.restoration if keep else None
@@ -171,6 +169,25 @@ def case_of(
         (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
         None if restored is None else restored[..., 0],
     )  # fmt: skip
+
+
+def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
+    """One volume judged and kept as `slices_figure` draws it.
+
+    Args:
+        mask: of what is anomalous; None: the most unusual slice is drawn.
+
+    Raises:
+        PixelsleuthError: the volume cannot be judged, or its mask does not fit.
+    """
+    sample = detector.read(path)
+    if isinstance(sample, Finding):
+        raise PixelsleuthError(f"{path}: {sample.reason['sentence'] if sample.reason else 'it cannot be judged'}")
+    try:
+        lesion = lesion_of(sample, mask)
+    except InputError as error:
+        raise PixelsleuthError(f"{mask}: {error.sentence}") from error
+    return case_of(detector, path, sample, lesion, bool(lesion.any()), EVERYTHING, keep=True)
 
 
 def _metrics(
@@ -274,6 +291,8 @@ def pixel_metrics(
         edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
         level = thresholds.get(name)
         if level is None and name == default:
+            # The outline of the calibration, so its peak too.
+            peak = detector.calibration.about.get("peak_from") if peak is None else peak
             level = float(detector.calibration.about["marked_from"])
         if level is None and normal and all(name in c.maps for c in normal):
             level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))

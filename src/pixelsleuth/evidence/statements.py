@@ -10,10 +10,9 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
 from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named, source_type_of
-from pixelsleuth.evidence.tables import is_standard
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
-from pixelsleuth.sources.compression import jpeg_quality
+from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import read_bytes
 from pixelsleuth.sources.inputs import Input, kind_of
 

@@ -9,11 +9,14 @@ Ramachandran et al. 2017, "Fast generation for autoregressive models"). The resu
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from pixelsleuth.models.pixelsnail import PixelSNAIL, _Gated
 
 #: Rows that a convolution of the vertical stream spans, and columns of the horizontal one's.
 ROWS, LEFT = 3, 5
@@ -32,7 +35,7 @@ class _Gate(NamedTuple):
     second: _Window
 
 
-def _window(conv: Any) -> _Window:
+def _window(conv: nn.Conv2d) -> _Window:
     """Of a (weight-normed) convolution; columns of a row and channels are one axis, columns first."""
     weight = conv.weight.detach()
     outward = weight.shape[0]
@@ -40,12 +43,12 @@ def _window(conv: Any) -> _Window:
     return _Window(tuple(parts), conv.bias.detach())
 
 
-def _gate(block: Any) -> _Gate:
+def _gate(block: _Gated) -> _Gate:
     beside = None if block.beside is None else _window(block.beside)
     return _Gate(_window(block.first.conv), beside, _window(block.second.conv))
 
 
-def _table(conv: Any, embedded: Tensor) -> Tensor:
+def _table(conv: nn.Conv2d, embedded: Tensor) -> Tensor:
     """(taps (K + 1), C): what each code adds at each tap of the first layer's window; the code K adds nothing."""
     weight = conv.weight.detach()
     taps = torch.einsum("oirc,ki->rcko", weight, embedded).flatten(0, 1)
@@ -58,7 +61,7 @@ class CachedSampler:
     Takes float32 or float64 networks in eval mode; the answers are the prior's own up to rounding.
     """
 
-    def __init__(self, prior: Any) -> None:
+    def __init__(self, prior: PixelSNAIL) -> None:
         config = prior.config
         self.height, self.breadth = config.grid
         self.codes, self.width, self.step = config.codes, config.width, config.attention_stride

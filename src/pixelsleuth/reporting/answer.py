@@ -86,7 +86,7 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
 def _often(finding: Finding, say: Language) -> str:
     rate, things = finding.max_false_alarm, _things(finding, say)
     if finding.verdict == "not_applicable":
-        return say("often.not_applicable")
+        return say("often.not_applicable" if finding.score is None else "often.not_applicable.unlike")
     if finding.verdict == "unsure":
         if (finding.reason or {}).get("code") != "unstable":
             return say("often.unknown")
@@ -121,7 +121,9 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         keys.insert(0, "preview")
     if any(one.says == "ai" for one in finding.evidence):
         keys.insert(0, "ai")
-    if what == "volume" and finding.verdict != "not_applicable":
+    if what == "volume" and code == "unlike_calibration":
+        keys = ["train.volume", "prepare.volume"]
+    elif what == "volume" and finding.verdict != "not_applicable":
         keys = ["expert", "calibrate.volume"] if finding.verdict == "anomalous" else ["expert"]
     return tuple(say(f"next.{key}") for key in keys)
 
@@ -130,12 +132,12 @@ def _things(finding: Finding, say: Language) -> str:
     return say("things.volume" if finding.kind == "volume" else "things.picture" if finding.faces else "things.whole")
 
 
-def reason_in(reason: dict[str, str], say: Language) -> str:
+def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str:
     """A record's reason, English and with its numbers; in another language in general words where there are any."""
-    key = f"reason.{reason['code']}"
-    return reason["sentence"] if say.code == LANGUAGES[0] or key not in say.texts else say(key)
+    keys = [key for key in (f"reason.{reason['code']}.{kind}", f"reason.{reason['code']}") if key in say.texts]
+    return reason["sentence"] if say.code == LANGUAGES[0] or not keys else say(keys[0])
 
 
 def _sentence(finding: Finding, say: Language) -> str:
-    text = (reason_in(finding.reason, say) if finding.reason else "").rstrip(".")
+    text = (reason_in(finding.reason, say, finding.kind) if finding.reason else "").rstrip(".")
     return f"{text[:1].upper()}{text[1:]}." if finding.p_value is None else text

@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
-from pixelsleuth.models.checkpoint import Model
-from pixelsleuth.records import Finding
-from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import find_images, read_picture
 from pixelsleuth.sources.layouts import LEVELS, altered_parts
 from pixelsleuth.sources.shards import holds_store
 from pixelsleuth.sources.store import Store
+from pixelsleuth.walkthrough import Reconstructions
 
 #: Side, in pixels, that example pictures are scaled down to.
 SIDE = 256
@@ -117,65 +112,17 @@ def _readable(paths: Sequence[Path], count: int) -> list[np.ndarray]:
     return row
 
 
-def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
-    """(size, size, 3) uint8, the main square of each picture as the VQ-VAE sees it; unreadable ones are left out.
-
-    Raises:
-        PixelsleuthError: none can be read, or the model is one for volumes.
-    """
-    if detector.takes == "volumes":
-        raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
-    found, reason = [], "there is none"
-    for source in sources:
-        sample = detector.read(source, whole_without_face=True)
-        if isinstance(sample, Finding):
-            reason = sample.reason["sentence"] if sample.reason else reason
-        else:
-            found.append(sample.main.views.square)
-    if not found:
-        raise PixelsleuthError(f"none of {len(sources)} pictures can be read: {reason}")
-    return found
+def reconstruction_figure(found: Reconstructions) -> Figure:
+    """Inputs above, what their codes decode to below, with PSNR in dB and SSIM of each."""
+    captions = [f"{psnr:.1f} dB\n{ssim:.3f}" for psnr, ssim in zip(found.psnr, found.ssim, strict=True)]
+    return grid_figure({"input": found.squares, "reconstruction": found.made}, ([], captions))
 
 
-@torch.no_grad()
-def reconstruction_figure(model: Model, squares: Sequence[np.ndarray]) -> Figure:
-    """Inputs above, what their codes decode to below, with PSNR in dB and SSIM (Wang et al. 2004) of each."""
-    device = next(model.vqvae.parameters()).device
-    image = torch.from_numpy(np.stack(squares)).to(device).permute(0, 3, 1, 2).float().div(255)
-    made = model.decode(model.encode(image)).permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
-    captions = [
-        f"{peak_signal_noise_ratio(a, b):.1f} dB\n{structural_similarity(a, b, channel_axis=2):.3f}"
-        for a, b in zip(squares, made, strict=True)
-    ]
-    return grid_figure({"input": squares, "reconstruction": list(made)}, ([], captions))
-
-
-@torch.no_grad()
-def sampled(model: Model, kind: str, count: int, seed: int = 0) -> np.ndarray:
-    """(count, H, W, C) uint8: codes drawn from a prior from nothing, decoded. Of a model that knows slice positions
-    these run evenly from the lowest to the highest.
-
-    Raises:
-        PixelsleuthError: the model has no prior of this kind.
-    """
-    if kind not in model.priors:
-        raise PixelsleuthError(f"expected one of {', '.join(model.priors)}; got {kind!r}", "prior")
-    device = next(model.vqvae.parameters()).device
-    keys = [f"{seed * 1_000_003 + number:064x}"[::-1] for number in range(count)]
-    uniforms = uniforms_of(keys, 1, model.vqvae.grid())[:, 0].to(device)
-    scalars = None
-    if model.config.vqvae.context or model.priors[kind].config.context:
-        scalars = torch.linspace(-0.5, 0.5, count, device=device)[:, None]
-    codes = model.priors[kind].sample(uniforms, model.context(kind, scalars))
-    return np.asarray(model.decode(codes, scalars).permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy())
-
-
-def samples_figure(model: Model, kinds: Sequence[str], count: int, columns: int = 8, seed: int = 0) -> Figure:
-    """Images drawn from each prior."""
+def samples_figure(drawn: Mapping[str, np.ndarray], columns: int = 8) -> Figure:
+    """Images drawn from each prior, by its kind."""
     rows: dict[str, Sequence[np.ndarray]] = {}
-    for kind in kinds:
-        made = sampled(model, kind, count, seed)
-        for first in range(0, count, columns):
+    for kind, made in drawn.items():
+        for first in range(0, len(made), columns):
             # Invisible characters keep the names of further rows apart.
             rows[kind if not first else "\u200b" * (len(rows) + 1)] = list(made[first : first + columns])
     return grid_figure(rows)

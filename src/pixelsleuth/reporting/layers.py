@@ -18,6 +18,7 @@ from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.drawings import surprise_colours
 from pixelsleuth.reporting.figures import overlay, shrunk, warmth, with_boxes
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts, volume_facts
+from pixelsleuth.reporting.planes import ScanView, planes, scan_view, sheet, ticked
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
 from pixelsleuth.sources.slices import picture_of
@@ -41,6 +42,7 @@ class FindingView:
         finding: of a volume with the maps of the one slice that is shown.
         pixels: (H, W, 3) uint8 RGB; of a volume that slice; None of a video or what could not be read.
         slice_of: of a volume, which slice is shown and of how many, counted from 1 at the bottom.
+        scan: of a volume, all of it.
     """
 
     finding: Finding
@@ -48,6 +50,7 @@ class FindingView:
     facts: FileFacts
     title: str
     slice_of: tuple[int, int] | None = None
+    scan: ScanView | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def view_of(finding: Finding, path: str | os.PathLike[str], title: str) -> Findi
 
 
 def _view_of_volume(finding: Finding, path: str | os.PathLike[str], title: str) -> FindingView:
-    """The slice with most that few normal volumes match; without any the most unusual one."""
+    """The slice with most of the largest place that few normal volumes match; without any the most unusual one."""
     facts = volume_facts(path)
     flat = replace(finding, heatmap=None, excess=None, raw_maps={}, restoration=None)
     if finding.heatmap is None or finding.excess is None:
@@ -87,14 +90,12 @@ def _view_of_volume(finding: Finding, path: str | os.PathLike[str], title: str) 
         volume = read_volume(path)
     except InputError:
         return FindingView(flat, None, facts, title)
-    excess, share = in_ras(finding.excess, volume), in_ras(finding.heatmap, volume)
-    coloured = np.where(excess >= 1, excess, 0).sum((0, 1))
-    shown = int(np.argmax(coloured)) if coloured.any() else max(finding.slices, key=lambda one: one.score).index
-    low, high = np.quantile(volume.values, (0.001, 0.995))
-    grey = np.clip((picture_of(volume.values, shown) - low) * (255 / max(high - low, 1e-12)), 0, 255).astype(np.uint8)
-    flat = replace(flat, heatmap=picture_of(share, shown), excess=picture_of(excess, shown))
-    pixels = np.repeat(grey[..., None], 3, 2)
-    return FindingView(flat, pixels, facts, title, (shown + 1, volume.values.shape[2]))
+    scan = scan_view(finding, volume)
+    shown = scan.at[2]
+    share = picture_of(in_ras(finding.heatmap, volume), shown)
+    flat = replace(flat, heatmap=share, excess=picture_of(scan.excess, shown))
+    pixels = np.repeat(picture_of(scan.grey, shown)[..., None], 3, 2)
+    return FindingView(flat, pixels, facts, title, (shown + 1, volume.values.shape[2]), scan)
 
 
 def layers(view: FindingView, grid: tuple[int, int], say: Language | None = None) -> list[Layer]:
@@ -128,24 +129,22 @@ def layers(view: FindingView, grid: tuple[int, int], say: Language | None = None
 
 
 def _slice_layers(view: FindingView, say: Language) -> list[Layer]:
-    """The slice of a volume: as it is, what is unusual, where to look."""
-    finding = view.finding
-    if view.pixels is None or view.slice_of is None or finding.excess is None:
+    """Three planes of a volume with what is unusual, the axial one also as it is and with where to look; all slices."""
+    if view.scan is None or view.slice_of is None:
         return []
-    # Scans are small: enlarged, their voxels stay where the maps have them.
-    scale = SIDE / max(view.pixels.shape[:2])
-    size = (round(view.pixels.shape[1] * scale), round(view.pixels.shape[0] * scale))
-    pixels, excess = (
-        cv2.resize(np.ascontiguousarray(one), size, interpolation=cv2.INTER_LINEAR)
-        for one in (view.pixels, finding.excess)
-    )
     at, count = view.slice_of
+    shown = planes(view.scan)
+    pixels, excess = shown["axial"]
     made = [
         Layer("input", say("layer.slice", at=str(at), count=str(count)), jpeg_uri(pixels)),
-        Layer("map", say("layer.map.slice"), jpeg_uri(overlay(pixels, excess))),
+        Layer("map", say("layer.map.slice"), jpeg_uri(ticked(overlay(pixels, excess), view.scan, "axial"))),
     ]
-    if finding.verdict != "normal":
+    if view.finding.verdict != "normal":
         made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
+    for name in ("coronal", "sagittal"):
+        drawn = ticked(overlay(*shown[name]), view.scan, name)
+        made.append(Layer(name, say(f"layer.{name}"), jpeg_uri(drawn), False))
+    made.append(Layer("slices", say("layer.slices"), jpeg_uri(sheet(view.scan)), False))
     return made
 
 

@@ -153,7 +153,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
     answer, name = answer_of(finding, calibration, say), Path(finding.path).name
     made = all_layers(view, judge, spoken) if made is None else made
     drawn: dict[str, Markup] = {"histogram": Markup(), "timeline": Markup()}
-    if finding.score is not None:
+    if finding.score is not None and finding.p_value is not None:
         normal = calibration.scores["original"]
         scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
         threshold = float(np.quantile(normal, 1 - finding.max_false_alarm))
@@ -197,8 +197,11 @@ def all_layers(view: FindingView, judge: Judge, spoken: str = LANGUAGES[0]) -> l
 
 
 def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:
-    """The two pictures of the first page: the input, and of an alarm where it is, else the whole picture."""
+    """The pictures of the first page: the input, and of an alarm where it is, else the whole picture; of a scan three
+    planes."""
     by_name = {layer.name: layer for layer in made}
+    if finding.kind == "volume":
+        return [by_name[name] for name in ("map", "coronal", "sagittal") if name in by_name]
     second = "whole" if finding.verdict == "normal" else "map" if places(finding) else "look"
     names = ("input", second if second in by_name else "map")
     return [by_name[name] for name in names if name in by_name]

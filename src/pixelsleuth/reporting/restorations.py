@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pixelsleuth.detector import Detector, Rule
-from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
-from pixelsleuth.scoring.networks import torch_of
-from pixelsleuth.scoring.scorer import Crops, stacked
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
-from pixelsleuth.scoring.trace import Trace, trace
+from pixelsleuth.walkthrough import Story
 
 #: Nats at which the surprise's colours end, the same for every picture.
 SURPRISE = (-2.0, 6.0)
 #: Grey levels at which a residual is white.
 RESIDUAL = 64
-
-
-@dataclass(frozen=True)
-class Story:
-    """One square with all its steps and what came of it.
-
-    Attributes:
-        steps: see `Trace`.
-        map: (H, W) float32 over the square, the default map as it is; of a detective the probability that a place was
-            altered, in [0, 1]. `map_name`: its name.
-        excess: (H, W) float32, the map over its colour threshold, as `Finding.excess`.
-        finding: of the whole input.
-        where: which slice, of a volume; else "".
-    """
-
-    steps: Trace
-    map: np.ndarray
-    map_name: str
-    excess: np.ndarray
-    finding: Finding
-    where: str = ""
-
-
-def story_of(
-    detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float = MAX_FALSE_ALARM, prior: str = "",
-    index: int | None = None,
-) -> Story:  # fmt: skip
-    """Judges an input and keeps the steps of its most unusual square: a face, or a slice of a volume.
-
-    Args:
-        rate: of false alarms, for the verdict.
-        prior: kind of the prior that restores a picture; the model's default unless given.
-        index: of a volume, the slice to show, from the lowest in RAS.
-
-    Raises:
-        PixelsleuthError: the input cannot be judged, the model has no such prior, or the volume no such slice.
-    """
-    networks = torch_of(detector.scorer)
-    if prior and prior not in networks.model.priors:
-        raise PixelsleuthError(f"expected one of {', '.join(networks.model.priors)}; got {prior!r}", "prior")
-    if detector.takes == "images":
-        detector.calibration.check_rate(rate)
-    sample = detector.read(source)
-    if isinstance(sample, Finding) or sample.kind == "video":
-        reason = "expected an image or a volume, got a video"
-        if isinstance(sample, Finding) and sample.reason:
-            reason = sample.reason["sentence"]
-        raise PixelsleuthError(f"{sample.path}: {reason}")
-    (scores,) = detector.score([sample])
-    (judged,) = detector.judge([sample], [scores], Rule(rate))
-    finding = detector.assembler.finding(sample, scores, judged)
-    row = judged.decisive
-    crop = stacked([sample.crops[row].views], [sample.crops[row].key])
-    where, known = "", np.ones(crop.square.shape[1:3])
-    name = detector.scorer.settings.default_map
-    if sample.kind == "volume":
-        numbers = [crop.index for crop in sample.crops]
-        if index is not None and index not in numbers:
-            raise PixelsleuthError(f"expected {numbers[0]} to {numbers[-1]} of {sample.path}, got {index}", "slice")
-        values = scores.scores[detector.calibration.score]
-        row = int(np.argmax(values)) if index is None else numbers.index(index)
-        cut = sample.slices
-        crop = Crops(cut.pixels[[row]], [sample.crops[row].key], inside=cut.inside[[row]], position=cut.position[[row]])
-        # Nothing outside the head counts.
-        where, known = f"slice {numbers[row]}", scores.maps[name][row] > 0
-    values = scores.maps[name][row]
-    excess = detector.calibration.coloured(detector.calibration.excess(values)) * known
-    return Story(trace(networks, crop, prior), values, name, excess, finding, where)
 
 
 def steps_figure(story: Story) -> Figure:

@@ -9,15 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pixelsleuth.detector import Detector
-from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
-from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation, case_of, lesion_of
-from pixelsleuth.records import Finding
+from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation
 from pixelsleuth.reporting.curves import shown
 from pixelsleuth.reporting.figures import save_figure
 from pixelsleuth.reporting.tables import print_table
-from pixelsleuth.scoring.scorer import EVERYTHING
 from pixelsleuth.scoring.settings import MAP_SCORE
 
 
@@ -70,25 +66,6 @@ def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
     cases = [c for c in result.cases if c.pixels is not None and c.lesion.any()]
     if cases:
         save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
-
-
-def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
-    """One volume judged and kept as `slices_figure` draws it.
-
-    Args:
-        mask: of what is anomalous; None: the most unusual slice is drawn.
-
-    Raises:
-        PixelsleuthError: the volume cannot be judged, or its mask does not fit.
-    """
-    sample = detector.read(path)
-    if isinstance(sample, Finding):
-        raise PixelsleuthError(f"{path}: {sample.reason['sentence'] if sample.reason else 'it cannot be judged'}")
-    try:
-        lesion = lesion_of(sample, mask)
-    except InputError as error:
-        raise PixelsleuthError(f"{mask}: {error.sentence}") from error
-    return case_of(detector, path, sample, lesion, bool(lesion.any()), EVERYTHING, keep=True)
 
 
 def slices_figure(cases: list[ScoredVolume], name: str) -> Figure:

@@ -16,7 +16,7 @@ from scipy import ndimage, stats
 from pixelsleuth.errors import CalibrationError, ModelError
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import model_files
-from pixelsleuth.records import Box, Region
+from pixelsleuth.records import Box, Note, Region
 from pixelsleuth.scoring.levelling import Levelling, levelling_from_tree
 from pixelsleuth.scoring.origins import Promise, any_source_p, check_promise, conformal_p, fewest, new_source_p
 from pixelsleuth.scoring.typicality import Typicality, typicality_from_tree
@@ -61,6 +61,11 @@ LEVELS = (
 CELL = 4
 
 
+def slice_name(encoding: str) -> str:
+    """Name of the calibration scores of one slice a volume, after a re-encoding."""
+    return SLICE if encoding == "original" else f"{SLICE}_{encoding}"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What normal pictures look like to a model.
@@ -68,7 +73,7 @@ class Calibration:
     Attributes:
         score: name of the score that is calibrated, higher is more unusual.
         scores: `original` and each of `REENCODINGS` -> (n,) float64 ascending; of volumes `original`, which verdicts
-            rest on, and `slice`.
+            rest on, and `slice`, each also after each of `SCAN_REENCODINGS`.
         quantiles: (len(LEVELS), H / CELL, W / CELL) float64, the map's distribution at each place.
         largest: (n,) float64 ascending, each picture's largest `excess`.
         dtype: floating-point type the scores were computed in.
@@ -128,6 +133,26 @@ class Calibration:
         of_groups = any_source_p if promise == "any-source" else new_source_p
         return lambda score, encoding: of_groups(self.groups(encoding), score)
 
+    @property
+    def lowest_rate(self) -> float:
+        """The lowest rate that can be promised, rounded up to four places."""
+        return math.ceil(1e4 / (self.count + 1)) / 1e4
+
+    def rate_for(self, asked: float | None, default: float) -> float:
+        """The rate that was asked for, else the default; scans are few, and where they cannot promise the default the
+        lowest rate that they can."""
+        if asked is not None:
+            return asked
+        return max(default, self.lowest_rate) if SLICE in self.scores else default
+
+    def raised(self, default: float) -> Note:
+        """What is told where the lowest rate that can be promised took the default's place."""
+        return Note(
+            "rate_raised",
+            f"held against a rate of {self.lowest_rate:g}, the lowest that the model's {self.count} calibration scans "
+            f"can promise; {default:g} needs {fewest(default)}",
+        )
+
     def check_rate(self, rate: float, promise: Promise = "calibration") -> None:
         """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
         calibration sources cannot promise it."""
@@ -137,7 +162,7 @@ class Calibration:
         if self.count < needed:
             raise CalibrationError(
                 f"{rate:g} needs at least {needed} calibration images, this model has {self.count}; calibrate with "
-                f"more, or ask for {math.ceil(1e4 / (self.count + 1)) / 1e4:g} or above",
+                f"more, or ask for {self.lowest_rate:g} or above",
                 "max_false_alarm",
             )
         if promise != "calibration":
@@ -290,7 +315,7 @@ def calibration_from_text(text: str, path: Path, model_sha256: str, folder: Path
             _check_files(folder, tree.get("files", {}))
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
-        names = ("original", SLICE) if SLICE in tree["scores"] else ("original", *REENCODINGS)
+        names = tuple(tree["scores"]) if SLICE in tree["scores"] else ("original", *REENCODINGS)
         sources = tuple(tree.get("sources", ()))
         scores, source_of = {}, {}
         for name in names:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pixelsleuth.records import Face, Verdict
-from pixelsleuth.scoring.calibration import SLICE, Calibration
+from pixelsleuth.scoring.calibration import SLICE, Calibration, slice_name
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.origins import Promise
@@ -50,7 +50,12 @@ class Judgement:
     @property
     def near(self) -> bool:
         """Whether any verdict could turn over under a mild re-encoding."""
-        return any(_near(p, self.rate) for p in (self.p_value, *self.p_tracks))
+        return self.verdict != "not_applicable" and any(_near(p, self.rate) for p in (self.p_value, *self.p_tracks))
+
+    def overruled(self, verdict: Verdict, reason: dict[str, str]) -> Judgement:
+        """This judgement, where the input itself forbids another verdict, of whatever score."""
+        count = len(self.verdicts)
+        return replace(self, verdict=verdict, reason=reason, verdicts=[verdict] * count, reasons=[reason] * count)
 
     def doubted(self, again: Judgement, encoding: str) -> Judgement:
         """This judgement, with what turned over in `again`, the one of the re-encoded input, become `unsure`."""
@@ -89,10 +94,11 @@ def p_values(
     """
     values = scores[calibration.score]
     if kind == "volume":
-        p_crops = [[calibration.p_value(float(values[i]), SLICE) for i in rows] for rows in tracks]
+        of_slices = slice_name(encoding)
+        p_crops = [[calibration.p_value(float(values[i]), of_slices) for i in rows] for rows in tracks]
         if calibration.about["unit"] == SLICE:
             return p_crops, of_tracks(p_crops, kind)
-        return p_crops, [calibration.p_value(volume_scores(scores)[calibration.score])]
+        return p_crops, [calibration.p_value(volume_scores(scores)[calibration.score], encoding)]
     p = calibration.p_by(promise)
     p_crops = [[p(float(values[i]), encoding) for i in rows] for rows in tracks]
     return p_crops, of_tracks(p_crops, kind)
@@ -154,10 +160,15 @@ def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:
 
 
 def _unstable(p: float, again: float, rate: float, encoding: str) -> dict[str, str]:
-    how = {"jpeg_90": "saved again as a JPEG of quality 90", "resize_0.9": "scaled to nine tenths of its size"}
+    how = {
+        "jpeg_90": "the file is saved again as a JPEG of quality 90",
+        "resize_0.9": "the file is scaled to nine tenths of its size",
+        "rescaled_0.9": "the slices are scaled to nine tenths of their size and back",
+        "shifted_0.5": "the slices are moved by half a pixel",
+    }
     return {
         "code": "unstable",
-        "sentence": f"the answer changes once the file is {how[encoding]}: p is {p:.3g} as it is and {again:.3g} then, "
+        "sentence": f"the answer changes once {how[encoding]}: p is {p:.3g} as it is and {again:.3g} then, "
         f"and {rate:g} is the border",
     }
 

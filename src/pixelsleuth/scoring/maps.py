@@ -14,6 +14,8 @@ from pixelsleuth.scoring.settings import DETECTIVE_MAP
 MINIMUM, MEAN = 3, 7
 #: Rim of the head, as a share of its side, in which nothing is counted: partial volumes and scalp.
 RIM = 0.02
+#: Smallest part of a map, in voxels at the networks' size, that counts as one finding.
+LEAST_PART = 10
 #: Of a slice's score `MAP_SCORE`: share of the head's pixels whose mean it is.
 TOP_SHARE = 0.01
 #: Maps that networks or formulas draw smoothly; they need no minimum.
@@ -37,21 +39,31 @@ def volume_maps(raw: Maps, image: np.ndarray, position: np.ndarray, head: np.nda
         sign: see `ScoreSettings`.
         atlas: also make the maps that name no anomaly by learning (`baseline_...`).
     """
-    every = dict(raw) if atlas is None else raw | _baselines(atlas, image, position, sign)
+    every = dict(raw) if atlas is None else raw | _baselines(atlas, image, position, head, sign)
     every |= _products(every, image, sign)
     return {name: smoothed(values, name) * head for name, values in every.items()}
 
 
-def _baselines(atlas: Atlas, image: np.ndarray, position: np.ndarray, sign: int) -> Maps:
+def _baselines(atlas: Atlas, image: np.ndarray, position: np.ndarray, head: np.ndarray, sign: int) -> Maps:
     z = atlas.z(image, position)
     mirrored = image - image[:, :, ::-1]
     return {
         "baseline_brightness": image,
+        "baseline_equalised": equalised(image, head),
         "baseline_atlas": np.abs(z) if sign == 0 else np.maximum(sign * z, 0),
         "baseline_asymmetry": np.abs(mirrored) if sign == 0 else np.maximum(sign * mirrored, 0),
         "baseline_position": np.maximum(atlas.usual_surprise(position, image.shape[1:]), 0) * image,
         "baseline_centre": np.broadcast_to(centre_prior(image.shape[1]), image.shape),
     }
+
+
+def equalised(image: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """(n, H, W) float32 in [0, 1]: of each voxel of one volume the share of its head's voxels that are as dark or
+    darker, 0 outside; the histogram of the whole volume equalised, which Meissen et al. 2021 put a threshold on."""
+    levels = np.rint(image * 255).astype(np.int64)
+    counts = np.bincount(levels[head], minlength=256)
+    share = np.cumsum(counts) / max(1, counts.sum())
+    return np.where(head, share[levels], 0).astype(np.float32)
 
 
 def _products(raw: Maps, image: np.ndarray, sign: int) -> Maps:
@@ -83,6 +95,17 @@ def smoothed(values: np.ndarray, name: str) -> np.ndarray:
         return np.asarray(ndimage.uniform_filter(values, (depth, 1, 1), mode="nearest"), np.float32)
     least = ndimage.minimum_filter(values, (1 if depth == 1 else 3, MINIMUM, MINIMUM), mode="nearest")
     return np.asarray(ndimage.uniform_filter(least, (depth, MEAN, MEAN), mode="nearest"), np.float32)
+
+
+def parts_of(marked: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """Indices of the connected parts of (n, H, W) bool that have at least `LEAST_PART` voxels."""
+    labels, _ = ndimage.label(marked)
+    found = []
+    for number, around in enumerate(ndimage.find_objects(labels), 1):
+        places = np.nonzero(labels[around] == number)
+        if len(places[0]) >= LEAST_PART:
+            found.append(tuple(p + piece.start for p, piece in zip(places, around, strict=True)))
+    return found
 
 
 def _odd(value: float) -> int:

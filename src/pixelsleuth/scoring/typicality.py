@@ -1,18 +1,23 @@
-"""Whether a picture is like those of calibration in what is not content: a p-value says nothing of one that is not.
+"""Whether a picture or a scan is like those of calibration in what is not content: a p-value says nothing of one that
+is not.
 
 Each source of calibration pictures has a range in each trait. A picture lies as far outside a source as in the trait in
-which it lies farthest, and as far outside all as from the source it is nearest to.
+which it lies farthest, and as far outside all as from the source it is nearest to. Of scans there are too few for
+shares of them to be counted: a trait's range is where a normal distribution would have the next scan.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
-from pixelsleuth.sources.traits import TRAITS
+from pixelsleuth.scoring.scanlooks import SCAN_TRAITS
+from pixelsleuth.sources.traits import TRAITS, Trait
 
 #: Share of pictures like those of calibration that may be called unlike them.
 RATE = 0.01
@@ -24,6 +29,12 @@ QUANTILES = (0.05, 0.5, 0.95)
 SHRUNK = 0.25
 #: Parts that calibration pictures are divided into, so that none is measured against ranges it helped to find.
 FOLDS = 5
+#: Fewest scans that a trait's range is taken from; with fewer the trait is not looked at.
+FEWEST_SCANS = 5
+#: Differences of a scan that its sentence names.
+MOST_TOLD = 4
+#: A scan that lies this many times as far out as its range reaches is of another kind altogether.
+FAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -32,9 +43,10 @@ class Typicality:
 
     Attributes:
         sources: k names.
-        middle, below, above: (k, len(TRAITS)) float64, median and half-widths to both sides; not a number where no
+        middle, below, above: (k, T) float64, median and half-widths to both sides; not a number where no
             picture of the source has the trait.
         limit: how many half-widths from the middle a picture may lie.
+        traits: by name, `TRAITS` of pictures or `SCAN_TRAITS`.
     """
 
     sources: tuple[str, ...]
@@ -42,6 +54,11 @@ class Typicality:
     below: np.ndarray
     above: np.ndarray
     limit: float
+    traits: Mapping[str, Trait] = field(default_factory=lambda: TRAITS)
+
+    @property
+    def of_scans(self) -> bool:
+        return self.traits is SCAN_TRAITS
 
     def outside(self, values: np.ndarray) -> np.ndarray:
         """(n, T) traits -> (n, k, T) half-widths from the middle of each source, negative below it; 0 where either is
@@ -54,6 +71,10 @@ class Typicality:
         nearest: np.ndarray = np.abs(self.outside(values)).max(2).min(1)
         return nearest
 
+    def far(self, values: np.ndarray) -> bool:
+        """Whether a scan of (T,) traits is of another kind altogether."""
+        return bool(self.distance(values[None])[0] > FAR * self.limit)
+
     def reason(self, values: np.ndarray) -> dict[str, str] | None:
         """Why a picture of (T,) traits is unlike those of calibration, as a reason (code and sentence); else None."""
         outside = self.outside(values[None])[0]
@@ -62,9 +83,12 @@ class Typicality:
         # The source from which it differs in the fewest traits explains it best.
         differing = (np.abs(outside) > self.limit).sum(1) + np.abs(outside).max(1) / (1 + np.abs(outside).max())
         nearest = int(differing.argmin())
-        far = np.flatnonzero(np.abs(outside[nearest]) > self.limit).tolist()
-        told = [self._told(number, float(values[number]), nearest) for number in far]
+        far = np.flatnonzero(np.abs(outside[nearest]) > self.limit)
+        far = far[np.argsort(-np.abs(outside[nearest][far]), kind="stable")] if self.of_scans else far
+        told = [self._told(number, float(values[number]), nearest) for number in far.tolist()]
         others = f"least unlike those of {self.sources[nearest]}: " if len(self.sources) > 1 else ""
+        if self.of_scans:
+            return {"code": "unlike_calibration", "sentence": _of_a_scan(told)}
         return {
             "code": "unlike_calibration",
             "sentence": "the picture is unlike those that the model was calibrated on, so that p says little of it; "
@@ -73,7 +97,7 @@ class Typicality:
         }
 
     def _told(self, number: int, value: float, source: int) -> str:
-        trait = list(TRAITS.values())[number]
+        trait = list(self.traits.values())[number]
         middle, below, above = (float(part[source, number]) for part in (self.middle, self.below, self.above))
         word = trait.less if value < middle else trait.more
         if trait.told is None:
@@ -81,7 +105,8 @@ class Typicality:
         low, high = middle - self.limit * below, middle + self.limit * above
         # What bounds it: of a value that is too low the lowest that is usual.
         bound = low if value < middle else high
-        return f"{word} ({trait.told(value)}, there up to {trait.told(bound)})"
+        limit = "up to" if not self.of_scans else "at least" if value < middle else "at most"
+        return f"{word} ({trait.told(value)}, there {limit} {trait.told(bound)})"
 
     def as_tree(self) -> dict[str, Any]:
         """As JSON has it: not a number is null."""
@@ -90,7 +115,7 @@ class Typicality:
             return [[None if math.isnan(v) else round(v, 6) for v in row] for row in values.tolist()]
 
         return {
-            "traits": list(TRAITS),
+            "traits": list(self.traits),
             "sources": list(self.sources),
             "middle": listed(self.middle),
             "below": listed(self.below),
@@ -102,10 +127,11 @@ class Typicality:
 def typicality_from_tree(tree: dict[str, Any] | None) -> Typicality | None:
     """The inverse of `Typicality.as_tree`; None where there is none, or it holds other traits than this program
     measures. Raises KeyError naming a key that is missing."""
-    if tree is None or list(tree["traits"]) != list(TRAITS):
+    known = [traits for traits in (TRAITS, SCAN_TRAITS) if tree is not None and list(tree["traits"]) == list(traits)]
+    if tree is None or not known:
         return None
     middle, below, above = (np.array(tree[key], np.float64) for key in ("middle", "below", "above"))
-    return Typicality(tuple(tree["sources"]), middle, below, above, float(tree["limit"]))
+    return Typicality(tuple(tree["sources"]), middle, below, above, float(tree["limit"]), known[0])
 
 
 def fit_typicality(values: np.ndarray, sources: np.ndarray) -> Typicality | None:
@@ -131,6 +157,35 @@ def fit_typicality(values: np.ndarray, sources: np.ndarray) -> Typicality | None
     limit = max(1.0, float(np.sort(distance)[rank - 1]))
     found = _ranges(values, sources)
     return Typicality(found.sources, found.middle, found.below, found.above, limit)
+
+
+def fit_scan_typicality(values: np.ndarray, rate: float = RATE) -> Typicality:
+    """Ranges of (n, T) traits of normal scans, not a number where a scan has no such trait.
+
+    A range is the prediction interval of a normal distribution for one more scan, m +- t s sqrt(1 + 1 / n) (Hahn and
+    Meeker 1991, eq. 4.7), divided among the traits by Bonferroni: at most `rate` of scans like these leave any of
+    them, where traits are normal. With ten scans t is 5, with fifty 3.7: what is less known has more room.
+    """
+    count = np.isfinite(values).sum(0)
+    known = count >= FEWEST_SCANS
+    middle, half = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    n = count[known]
+    middle[known] = np.nanmean(values[:, known], 0)
+    spread = np.nanstd(values[:, known], 0, ddof=1)
+    quantile = stats.t.ppf(1 - rate / (2 * values.shape[1]), n - 1)
+    least = np.array([trait.least for trait in SCAN_TRAITS.values()])
+    half[known] = np.maximum(quantile * spread * np.sqrt(1 + 1 / n), least[known])
+    return Typicality(("",), middle[None], half[None], half[None], 1.0, SCAN_TRAITS)
+
+
+def _of_a_scan(told: list[str]) -> str:
+    """The sentence for a scan, what differs most first."""
+    more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    return (
+        "the scan is not prepared like those that the model was calibrated on, so that its score says nothing of what "
+        f"is in it: {', '.join(told[:MOST_TOLD])}{more}; make a model of your own normal scans (`pixelsleuth train "
+        "SCANS_FOLDER MY_MODEL`)"
+    )
 
 
 def _ranges(values: np.ndarray, sources: np.ndarray) -> Typicality:

@@ -218,17 +218,20 @@ def format_of(head: bytes, name: str = "") -> Format:
     Args:
         name: of the file; decides only where the bytes do not, in upper or lower case alike.
     """
-    claimed = _claimed(name)
     found = _by_content(head, name)
+    if found not in (TEXT, None) and found.name != "ZIP archive":
+        return found
+    claimed = claimed_by(name)
     if found in (TEXT, None) and claimed is not None and not (found is TEXT and _claims_wrongly(name)):
         return claimed
-    if found is not None and found.name == "ZIP archive" and claimed is not None and claimed.plain:
-        # Documents of offices are such archives.
+    if found is not None and found is not TEXT and claimed is not None and claimed.plain:
+        # Documents of offices are archives.
         return claimed
     return found or UNKNOWN
 
 
-def _claimed(name: str) -> Format | None:
+def claimed_by(name: str) -> Format | None:
+    """What a file's name says that it is; None where it says nothing."""
     lower = name.lower()
     for ending in (".nii.gz", ".img.gz", ".hdr.gz"):
         if lower.endswith(ending):
@@ -310,7 +313,7 @@ def _compressed(head: bytes, name: str) -> Format:
     found = _by_content(inner, "") if inner and not inner.startswith(b"\x1f\x8b") else None
     if found in (NIFTI, SVG) or (found is not None and found.kind == "volume"):
         return found
-    claimed = _claimed(name)
+    claimed = claimed_by(name)
     return claimed if claimed is not None and claimed.kind == "volume" else _BY_SUFFIX[".gz"]
 
 

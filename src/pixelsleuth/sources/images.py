@@ -7,22 +7,20 @@ import io
 import os
 import re
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Note
-from pixelsleuth.sources import colour, formats, tiffs
-from pixelsleuth.sources.colour import CodePoints
+from pixelsleuth.sources import formats, tiffs
 from pixelsleuth.sources.depths import alpha_of, to_8_bits, words_of
 from pixelsleuth.sources.formats import IMAGE_SUFFIXES, Format, format_of
+from pixelsleuth.sources.srgb import ORIENTATION, TURNS, in_srgb, png_chunks
 
 #: Decoded pixels; a 12,000 x 8,000 scan passes, a decompression bomb does not.
 MAX_PIXELS = 100_000_000
@@ -42,8 +40,6 @@ _PILLOW = {
 }  # fmt: skip
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 _CUT_OFF = re.compile(r"truncated|incomplete|unexpected end|end.of.file|\beof\b|not enough data|bitstream length", re.I)
-#: EXIF's tag, and TIFF's.
-_ORIENTATION = 0x0112
 _NO_HEADER = "it begins as a picture does, but its header is broken; copy it again from its source"
 
 
@@ -134,12 +130,12 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
         InputError: `unsupported_format`, `not_an_image`, `truncated`, `too_many_pixels`, `too_small` or `corrupt`.
     """
     found = format_of(data[: formats.HEAD])
-    claimed = format_of(b"", name)
     if not found.name:
         # Its bytes say nothing: no reader will take it, but its name may say what it was meant to be.
-        found = formats.UNKNOWN if claimed.readable else claimed
-    elif found is formats.TIFF and claimed is formats.RAW:
-        found = claimed
+        claimed = formats.claimed_by(name)
+        found = formats.UNKNOWN if claimed is None or claimed.readable else claimed
+    elif found is formats.TIFF and formats.claimed_by(name) is formats.RAW:
+        found = formats.RAW
     check_format(found, data)
     notes: list[Note] = []
     with warnings.catch_warnings():
@@ -189,7 +185,7 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
     except UnidentifiedImageError:
         if found is formats.TIFF:
             made = _tiff_beyond_pillow(data, max_pixels, notes)
-            return _in_srgb(made, made, found, data, notes)
+            return in_srgb(made, made, found, data, notes)
         _refuse_rare_jpeg(found, data)
         raise InputError("corrupt", _NO_HEADER) from None
     if found is formats.TIFF:
@@ -197,18 +193,18 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
     _choose_page(image, notes)
     _check_size(image.size, max_pixels)
     if found is formats.TIFF and tiffs.misread(image.tag_v2):  # type: ignore[attr-defined]
-        return _in_srgb(tiffs.picture_of(data, image.tell(), image.tag_v2, notes), image, found, data, notes)  # type: ignore[attr-defined]
-    told = image.tag_v2.get(_ORIENTATION) if found is formats.TIFF else None  # type: ignore[attr-defined]
+        return in_srgb(tiffs.picture_of(data, image.tell(), image.tag_v2, notes), image, found, data, notes)  # type: ignore[attr-defined]
+    told = image.tag_v2.get(ORIENTATION) if found is formats.TIFF else None  # type: ignore[attr-defined]
     image.load()
     # Of a TIFF Pillow turns the pixels as it decodes them, and forgets the tag.
-    turned = isinstance(told, int) and told in _METHODS and image.getexif().get(_ORIENTATION) != told
+    turned = isinstance(told, int) and told in TURNS and image.getexif().get(ORIENTATION) != told
     if image.mode in _DEEP_MODES:
         pixels = _grey_of_many_bits(image, found, data, notes)
-        return _in_srgb(Image.fromarray(pixels), image, found, data, notes, turned)
+        return in_srgb(Image.fromarray(pixels), image, found, data, notes, turned)
     many = _colours_of_many_bits(image, found, data, notes)
     if many is not None and turned:
-        many = many.transpose(_METHODS[told])  # type: ignore[index]
-    return _in_srgb(many if many is not None else image, image, found, data, notes, turned)
+        many = many.transpose(TURNS[told])  # type: ignore[index]
+    return in_srgb(many if many is not None else image, image, found, data, notes, turned)
 
 
 def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> Image.Image:
@@ -225,7 +221,7 @@ def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> Imag
     _check_size(size, max_pixels)
     made = tiffs.picture_of(data, 0, tags, notes)
     made.info["icc_profile"] = tags.get(tiffs.PROFILE)
-    made.getexif()[_ORIENTATION] = tags.get(_ORIENTATION, 1)
+    made.getexif()[ORIENTATION] = tags.get(ORIENTATION, 1)
     return made
 
 
@@ -309,7 +305,7 @@ def _grey_of_many_bits(image: Image.Image, found: Format, data: bytes, notes: li
 def _said_by_png(data: bytes) -> tuple[float, float] | None:
     """From 0 to the highest value of the significant bits; of a file whose values were spread over 16 bits, as they
     should, these contradict it and it does not count."""
-    bits = _png_chunks(data).get(b"sBIT", b"")
+    bits = png_chunks(data).get(b"sBIT", b"")
     return (0.0, float(2 ** bits[0] - 1)) if bits and 8 <= bits[0] < 16 else None
 
 
@@ -357,159 +353,6 @@ def _bits_of_jpeg2000(data: bytes) -> int:
 def _avif_is_deep(data: bytes) -> bool:
     at = data.find(b"av1C", 0, 65536)
     return 0 <= at < len(data) - 7 and bool(data[at + 6] & 0x40)
-
-
-# --- colour ---
-
-
-def _in_srgb(
-    image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note], turned: bool = False
-) -> np.ndarray:
-    """(H, W, 3) uint8: colours converted, transparency laid on white, and then turned upright.
-
-    Args:
-        image: of 8 bits.
-        origin: as it was opened: its tags and profile.
-        turned: upright already.
-    """
-    _note_gain_map(origin, found, data, notes)
-    turned = turned or (found is formats.HEIC and _heic_is_turned(data))
-    info = origin.info
-    alpha = None
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        alpha = rgba.getchannel("A")
-        image = rgba.convert("RGB")
-    elif image.mode not in ("RGB", "L", "CMYK", "LAB"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    profile = info.get("icc_profile") or (colour.lab_profile() if image.mode == "LAB" else None)
-    points = _code_points(origin, found, data)
-    if found is formats.PNG and points is not None:
-        # As PNG's standard has it: code points count before a profile.
-        profile = None
-    elif not profile and _is_adobe_rgb(origin):
-        profile = colour.adobe_rgb()
-    before = image
-    if profile:
-        image = colour.by_profile(image, profile, notes)
-    if image is before:
-        if image.mode == "CMYK":
-            notes.append(Note("colours_converted", "CMYK converted to RGB without a colour profile"))
-        elif image.mode == "LAB":
-            image = colour.by_profile(image, colour.lab_profile(), notes)
-        if points is not None and not profile:
-            image = colour.by_code_points(image.convert("RGB"), points, notes)
-        elif found is formats.PNG and not profile and "srgb" not in info:
-            image = _by_png_gamma(image, info, notes)
-    if alpha is not None and alpha.getextrema() == (0, 0):
-        notes.append(Note("transparency", "every pixel is said to be transparent: read as if none were"))
-    elif alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
-        notes.append(Note("transparency", "transparency laid on white"))
-        rgba = image.convert("RGB")
-        rgba.putalpha(alpha)
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
-    if image.mode != "RGB":
-        # Of an RGB image it would be a copy, a tenth of a second of 12 megapixels.
-        image = image.convert("RGB")
-    return np.ascontiguousarray(np.asarray(_upright(image, origin, turned, notes)))
-
-
-def _code_points(image: Image.Image, found: Format, data: bytes) -> CodePoints | None:
-    """Of HEIC, AVIF and PNG, where the file says them."""
-    if found is formats.HEIC:
-        told = image.info.get("nclx_profile")
-        if isinstance(told, dict):
-            return CodePoints(int(told["color_primaries"]), int(told["transfer_characteristics"]))
-    elif found is formats.AVIF:
-        at = data.find(b"colrnclx", 0, 65536)
-        if 0 <= at <= len(data) - 12:
-            return CodePoints(*struct.unpack(">HH", data[at + 8 : at + 12]))
-    elif found is formats.PNG:
-        chunk = _png_chunks(data).get(b"cICP", b"")
-        if len(chunk) == 4:
-            return CodePoints(chunk[0], chunk[1])
-    return None
-
-
-def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Whether EXIF says so, as cameras do that embed no profile: DCF's interoperability index R03."""
-    if "exif" not in image.info:
-        return False
-    try:
-        exif = image.getexif()
-        space = exif.get_ifd(0x8769).get(0xA001)
-        return space == 2 or (space == 0xFFFF and str(exif.get_ifd(0xA005).get(1, "")).startswith("R03"))
-    except Exception:
-        # A broken block is noted where the orientation is asked for.
-        return False
-
-
-def _by_png_gamma(image: Image.Image, info: dict[Any, Any], notes: list[Note]) -> Image.Image:
-    gamma, marks = info.get("gamma"), info.get("chromaticity")
-    power = 1 / gamma if isinstance(gamma, float) and 0.1 < gamma < 10 else None
-    primaries = None
-    if isinstance(marks, tuple) and len(marks) == 8 and all(0 <= m <= 1 for m in marks):
-        white, *corners = [(marks[i], marks[i + 1]) for i in range(0, 8, 2)]
-        primaries = (*corners, white)
-    if power is None and primaries is None:
-        return image
-    return colour.by_gamma(image.convert("RGB"), power, primaries, notes)
-
-
-def _png_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The small chunks of a PNG before its pixels."""
-    found: dict[bytes, bytes] = {}
-    at = 8
-    while at + 12 <= len(data) and len(found) < 200:
-        length, name = struct.unpack(">I4s", data[at : at + 8])
-        if name in (b"IDAT", b"IEND"):
-            break
-        if length <= 1024:
-            found.setdefault(name, data[at + 8 : at + 8 + length])
-        at += 12 + length
-    return found
-
-
-def _note_gain_map(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> None:
-    """Says where a file holds a second layer for screens of high range: the base picture is judged."""
-    there = False
-    if found is formats.JPEG:
-        there = any(
-            b"hdrgm:Version" in body or body.startswith(b"urn:iso:std:iso:ts:21496")
-            for _, body in getattr(image, "applist", ())
-        )
-    elif found is formats.HEIC:
-        there = any("gainmap" in str(kind) for kind in image.info.get("aux", ())) or b"tmap" in data[:256]
-    elif found is formats.AVIF:
-        there = b"tmap" in data[:256]
-    if there:
-        notes.append(Note("gain_map", "it has a gain map for screens of high range (HDR); the base picture is judged"))
-
-
-def _heic_is_turned(data: bytes) -> bool:
-    """Whether HEIC's own tags turn or mirror the picture; libheif does it, and what EXIF says does not count."""
-    at = data.find(b"irot", 0, 65536)
-    return (0 <= at < len(data) - 4 and data[at + 4] & 3 != 0) or b"imir" in data[:65536]
-
-
-_METHODS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-
-
-def _upright(image: Image.Image, origin: Image.Image, turned: bool, notes: list[Note]) -> Image.Image:
-    """Turned as EXIF says; `turned`: the decoder has done it."""
-    try:
-        told = origin.getexif().get(_ORIENTATION, 1)
-    except Exception:
-        # EXIF is written by all sorts of programs; a broken block costs the turn, not the picture.
-        notes.append(Note("exif_ignored", "its EXIF block is broken; the picture is judged as it is stored"))
-        return image
-    if turned or told in _METHODS:
-        notes.append(Note("rotated_by_exif", "turned upright, or mirrored, as its EXIF orientation says"))
-    return image.transpose(_METHODS[told]) if told in _METHODS else image
 
 
 # --- JPEG beyond Pillow ---

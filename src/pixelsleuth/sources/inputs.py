@@ -13,7 +13,7 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.sources import formats
-from pixelsleuth.sources.dicomfolders import holds_series, series_in
+from pixelsleuth.sources.dicomfolders import MARK, holds_series, series_in
 from pixelsleuth.sources.dicomheaders import is_index
 from pixelsleuth.sources.images import MAX_BYTES, checked_file
 from pixelsleuth.sources.scanfiles import is_companion
@@ -122,7 +122,7 @@ def kind_of(source: Input) -> str:
     if not isinstance(source, str | os.PathLike):
         return "image"
     path = Path(source)
-    if holds_series(path):
+    if (MARK in path.name or path.is_dir()) and holds_series(path):
         return "volume"
     kind = formats.sniffed(path).kind
     return "image" if kind == "other" else kind

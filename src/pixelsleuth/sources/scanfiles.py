@@ -1,4 +1,5 @@
-"""One file of a volume opened by its content, whatever its name: NIfTI-1 and -2, Analyze, MGH, NRRD.
+"""One file of a volume opened by its content, whatever its name: NIfTI-1 and -2, Analyze, MGH; NRRD in a file of its
+own.
 
 Nothing is decoded before the header's promises were held against the limits, and a gzip file counts only once its
 checksum was compared.
@@ -6,7 +7,6 @@ checksum was compared.
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
 import logging
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ MOST_TURN = 5.0
 #: ... or their voxel sizes differ by more than this share.
 MOST_STRETCH = 0.05
 
-_DAMAGED = "copy it again from its source"
+DAMAGED = "copy it again from its source"
 _PACKED = b"\x1f\x8b"
 _HEADERS, _IMAGES = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 
@@ -81,7 +81,9 @@ def open_file(path: Path) -> Opened:
             header = _partner(path, _HEADERS)
             head = head_of(header)
         if head.startswith(b"NRRD"):
-            return _open_nrrd(header, sha256)
+            from pixelsleuth.sources.nrrdfiles import open_nrrd
+
+            return open_nrrd(header, sha256)
         reader = _reader_of(head)
         if reader is None:
             raise _unknown(path, header, head)
@@ -89,7 +91,7 @@ def open_file(path: Path) -> Opened:
     except InputError as error:
         raise InputError(error.code, error.sentence, sha256) from None
     except OSError as error:
-        raise InputError("unreadable", f"the file cannot be read ({_first_line(error)}); check it", sha256) from None
+        raise InputError("unreadable", f"the file cannot be read ({first_line(error)}); check it", sha256) from None
 
 
 def head_of(path: Path) -> bytes:
@@ -101,9 +103,9 @@ def head_of(path: Path) -> bytes:
     try:
         found = zlib.decompressobj(31).decompress(head, HEAD)
     except zlib.error as error:
-        raise InputError("corrupt", f"the compressed file is damaged ({error}); {_DAMAGED}") from None
+        raise InputError("corrupt", f"the compressed file is damaged ({error}); {DAMAGED}") from None
     if not found:
-        raise InputError("truncated", f"the file ends too early; {_DAMAGED}")
+        raise InputError("truncated", f"the file ends too early; {DAMAGED}")
     return found
 
 
@@ -144,14 +146,14 @@ def _hash_of(path: Path) -> str:
         if not stat.S_ISREG(found.st_mode):
             raise InputError("not_a_file", "expected a regular file, got a folder, device, pipe or socket")
         if found.st_size == 0:
-            raise InputError("empty", f"the file has no bytes; {_DAMAGED}")
+            raise InputError("empty", f"the file has no bytes; {DAMAGED}")
         if found.st_size > MAX_BYTES:
             raise InputError("too_large", f"the file has {found.st_size:,} bytes, the limit is {MAX_BYTES:,}")
         return sha256_of(path)
     except FileNotFoundError:
         raise InputError("missing", "no such file; check the path, or it was moved while the run went on") from None
     except (OSError, ValueError) as error:
-        why = _first_line(error)
+        why = first_line(error)
         raise InputError("unreadable", f"the file cannot be read ({why}); check its permissions") from error
 
 
@@ -174,19 +176,19 @@ def _partner(path: Path, suffixes: Sequence[str]) -> Path:
 
 def _unknown(path: Path, header: Path, head: bytes) -> InputError:
     if len(head) < 348 and head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
-        return InputError("truncated", f"the file ends within its header; {_DAMAGED}")
+        return InputError("truncated", f"the file ends within its header; {DAMAGED}")
     known = sniffed(header).name
     if known and known not in ("NIfTI", "NRRD", "FreeSurfer (MGH)", "text"):
         return InputError("unsupported_format", f"expected NIfTI, MGH, NRRD or DICOM, got {known}; convert it to NIfTI")
     return InputError("not_a_volume", f"expected a NIfTI, MGH, NRRD or DICOM file, got something else ({path.name})")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Readers warn of headers that they mend; what matters of it becomes a note."""
     from nibabel.imageglobals import logger
 
@@ -225,7 +227,7 @@ def _open_nibabel(path: Path, header: Path, head: bytes, reader: Any, sha256: st
     from nibabel.wrapstruct import WrapStructError
 
     try:
-        with _quiet():
+        with quiet():
             raw = _raw_header(reader, head)
             shape = check_shape(raw.get_data_shape(), raw.get_data_dtype())
             paired = len(reader.files_types) > 1
@@ -241,19 +243,19 @@ def _open_nibabel(path: Path, header: Path, head: bytes, reader: Any, sha256: st
     except InputError:
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _broken(error) from None
+        raise broken(error) from None
     except (ImageFileError, HeaderDataError, WrapStructError, MGHError, ValueError, ArithmeticError, LookupError,
             TypeError) as error:  # fmt: skip
-        why = _first_line(error)
+        why = first_line(error)
         raise InputError("not_a_volume", f"expected a NIfTI, Analyze or MGH file, got something else ({why})") from None
 
     def load() -> np.ndarray:
         try:
-            with _quiet():
+            with quiet():
                 values = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
-                _verify(streams["image"])
+                verify(streams["image"])
         except (EOFError, gzip.BadGzipFile, zlib.error, OSError, ValueError) as error:
-            raise _broken(error) from None
+            raise broken(error) from None
         finally:
             for stream in streams.values():
                 stream.close()
@@ -279,7 +281,7 @@ def _check_length(data: Path, raw: Any, shape: tuple[int, ...], paired: bool) ->
     wanted = offset + math.prod(shape) * raw.get_data_dtype().itemsize
     got = data.stat().st_size
     if got < wanted:
-        raise InputError("truncated", f"expected {wanted:,} bytes, got {got:,}: the file ends too early; {_DAMAGED}")
+        raise InputError("truncated", f"expected {wanted:,} bytes, got {got:,}: the file ends too early; {DAMAGED}")
 
 
 def _stream(path: Path) -> Any:
@@ -291,7 +293,7 @@ def _stream(path: Path) -> Any:
     return gzip.open(path, "rb")
 
 
-def _verify(stream: Any) -> None:
+def verify(stream: Any) -> None:
     """Reads a gzip file to its end, where its checksum stands."""
     if not isinstance(stream, gzip.GzipFile):
         return
@@ -310,11 +312,11 @@ def _verify(stream: Any) -> None:
     raise InputError("corrupt", "the file unpacks to far more than its header says; its header is damaged")
 
 
-def _broken(error: BaseException) -> InputError:
-    why = _first_line(error)
+def broken(error: BaseException) -> InputError:
+    why = first_line(error)
     if isinstance(error, gzip.BadGzipFile | zlib.error):
-        return InputError("corrupt", f"the compressed file is damaged ({why}); {_DAMAGED}")
-    return InputError("truncated", f"the file ends too early or is damaged ({why}); {_DAMAGED}")
+        return InputError("corrupt", f"the compressed file is damaged ({why}); {DAMAGED}")
+    return InputError("truncated", f"the file ends too early or is damaged ({why}); {DAMAGED}")
 
 
 def _affine_of(image: Any, raw: Any) -> np.ndarray:
@@ -374,135 +376,3 @@ def _disagreement(raw: Any) -> str | None:
     if turn <= MOST_TURN:
         what = f"voxel sizes differ by {stretch:.0%}"
     return f"sform and qform disagree ({what}); sform was taken, and left and right may be swapped"
-
-
-def _open_nrrd(path: Path, sha256: str) -> Opened:
-    import nrrd
-
-    with open(path, "rb") as file:
-        start = file.read(MAX_HEADER)
-    end = min((at + len(gap) for gap in (b"\n\n", b"\r\n\r\n") if (at := start.find(gap)) >= 0), default=0)
-    if not end:
-        if b"data file" in start or b"datafile" in start:
-            end = len(start)
-        else:
-            raise InputError("truncated", f"the file ends within its header; {_DAMAGED}")
-    try:
-        with _quiet():
-            header = nrrd.read_header(start[:end].splitlines())
-            if {"data file", "datafile"} & set(header):
-                # Its voxels could be any file on this machine.
-                raise InputError("unsupported_format", "expected voxels in the file, got a header that names other "
-                                 "files (detached NRRD); save it as one .nrrd")  # fmt: skip
-            dtype = nrrd.reader._determine_datatype(header)
-            shape = _nrrd_shape(header, dtype)
-            affine, notes = _nrrd_space(header)
-    except InputError:
-        raise
-    except (nrrd.NRRDError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-        raise InputError(
-            "not_a_volume", f"its NRRD header is damaged ({_first_line(error)}); export it again"
-        ) from None
-    sides = tuple(int(n) for n in header["sizes"])
-
-    def load() -> np.ndarray:
-        return _nrrd_values(path, end, header, dtype, sides).reshape(shape)
-
-    return Opened(sha256, shape, dtype, affine, load, notes)
-
-
-def _nrrd_shape(header: Any, dtype: np.dtype) -> tuple[int, ...]:
-    """The volume's sides; an axis of colours, vectors or times is refused unless it has one entry."""
-    sides = [int(n) for n in header["sizes"]]
-    if int(header["dimension"]) != len(sides):
-        raise ValueError(f"dimension {header['dimension']} of {len(sides)} sizes")
-    spatial = _spatial_axes(header)
-    others = [n for axis, n in enumerate(sides) if axis not in spatial]
-    if any(n != 1 for n in others):
-        if len(spatial) == 3 and spatial[0] == 1:
-            raise InputError("not_scalar", f"expected one number a voxel, got {others[0]} (sizes {sides})")
-        raise InputError("not_3d", f"expected one 3-D volume, got sizes {sides}; split a series into its volumes")
-    return check_shape([sides[axis] for axis in spatial], dtype)
-
-
-def _spatial_axes(header: Any) -> list[int]:
-    count = len(header["sizes"])
-    directions = header.get("space directions")
-    if directions is not None:
-        rows = [np.atleast_1d(np.asarray(np.nan if row is None else row, np.float64)) for row in directions]
-        found = [axis for axis, row in enumerate(rows) if not np.isnan(row).all()]
-        if len(found) == 3:
-            return found
-    kinds = header.get("kinds")
-    if kinds is not None:
-        found = [axis for axis, kind in enumerate(kinds) if kind in ("domain", "space")]
-        if len(found) == 3:
-            return found
-    return list(range(count))
-
-
-def _nrrd_space(header: Any) -> tuple[np.ndarray, tuple[Note, ...]]:
-    """(4, 4) to RAS, and what is not known of it."""
-    spatial = _spatial_axes(header)
-    affine = np.eye(4)
-    directions = header.get("space directions")
-    space = str(header.get("space", "")).lower()
-    short = {"ras": "right-anterior-superior", "las": "left-anterior-superior", "lps": "left-posterior-superior"}
-    axes = short.get(space, space).removesuffix("-time").split("-")
-    known = len(axes) == 3 and {axes[0]} <= {"left", "right"} and {axes[1]} <= {"anterior", "posterior"}
-    known = known and axes[2] in ("superior", "inferior")
-    if directions is None:
-        sizes = np.asarray(header.get("spacings", np.ones(len(header["sizes"]))), np.float64)[spatial]
-        odd = not (np.isfinite(sizes).all() and (sizes > 0).all())
-        affine[:3, :3] = np.diag(np.where(np.isfinite(sizes) & (sizes != 0), np.abs(sizes), 1.0))
-        note = Note("voxel_size", "the header gives voxel sizes that none can have; they count as 1 mm")
-        return affine, (unknown_side("the header gives no orientation"), *((note,) if odd else ()))
-    rows = np.array([np.asarray(directions[axis], np.float64) for axis in spatial])
-    affine[:3, :3] = rows.T
-    origin = header.get("space origin")
-    if origin is not None:
-        affine[:3, 3] = np.asarray(origin, np.float64)
-    if not known:
-        return affine, (unknown_side(f"the header's space is {space or 'not given'}"),)
-    signs = [-1.0 if name in ("left", "posterior", "inferior") else 1.0 for name in axes]
-    return np.diag([*signs, 1.0]) @ affine, ()
-
-
-def _nrrd_values(path: Path, start: int, header: Any, dtype: np.dtype, sides: tuple[int, ...]) -> np.ndarray:
-    """The voxels, first axis fastest; never more is unpacked than the header promises."""
-    wanted = math.prod(sides) * dtype.itemsize
-    coding = str(header["encoding"]).lower()
-    skip = int(header.get("byte skip", header.get("byteskip", 0)))
-    lines = int(header.get("line skip", header.get("lineskip", 0)))
-    try:
-        with open(path, "rb") as file:
-            file.seek(start)
-            for _ in range(min(lines, 1000)):
-                file.readline(MAX_HEADER)
-            if coding == "raw":
-                file.seek(-wanted if skip == -1 else max(0, skip), os.SEEK_END if skip == -1 else os.SEEK_CUR)
-                data = file.read(wanted)
-            elif coding in ("gzip", "gz"):
-                packed = gzip.GzipFile(fileobj=file)
-                data = packed.read(wanted)
-                _verify(packed)
-            elif coding in ("bzip2", "bz2"):
-                data = bz2.BZ2File(file).read(wanted)
-            elif coding in ("ascii", "text", "txt"):
-                return _from_text(file, dtype, sides)
-            else:
-                raise InputError("unsupported_format", f"expected raw, gzip, bzip2 or ascii voxels, got {coding!r}; "
-                                 "save it as gzip")  # fmt: skip
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise _broken(error) from None
-    if len(data) < wanted:
-        raise InputError("truncated", f"expected {wanted:,} bytes of voxels, got {len(data):,}; {_DAMAGED}")
-    return np.frombuffer(data, dtype, math.prod(sides)).reshape(sides, order="F")
-
-
-def _from_text(file: BinaryIO, dtype: np.dtype, sides: tuple[int, ...]) -> np.ndarray:
-    # A number of text takes at most 25 characters.
-    words = file.read(math.prod(sides) * 26 + MAX_HEADER).split()
-    if len(words) < math.prod(sides):
-        raise InputError("truncated", f"expected {math.prod(sides):,} voxels, got {len(words):,}; {_DAMAGED}")
-    return np.array(words[: math.prod(sides)], np.float64).astype(dtype).reshape(sides, order="F")

@@ -24,6 +24,9 @@ LOWEST, HIGHEST = -3.0, 5.0
 EMPTY = 0.02
 #: Share of the head's box that is added around it.
 MARGIN = 0.04
+#: What happens to a scan on its way that leaves its content as it is: each of its slices is scaled down to nine tenths
+#: and back, or moved by half a pixel, as registration does.
+SCAN_REENCODINGS = ("rescaled_0.9", "shifted_0.5")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,28 @@ def slices_of(volume: Volume, how: SliceFraming) -> Slices:
     position = (kept / max(1, len(numbers) - 1) - 0.5).astype(np.float32)
     pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)[..., None]
     return Slices(pixels, inside, kept, position, box, (values.shape[0], values.shape[1], values.shape[2]))
+
+
+def reencoded_slices(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """(n, H, W, 1) uint8 slices after one of `SCAN_REENCODINGS`, or as they are for `original`.
+
+    Raises:
+        ValueError: an unknown encoding.
+    """
+    if encoding == "original":
+        return pixels
+    if encoding not in SCAN_REENCODINGS:
+        raise ValueError(f"encoding: expected one of original, {', '.join(SCAN_REENCODINGS)}; got {encoding!r}")
+    height, width = pixels.shape[1:3]
+    made = []
+    for one in pixels[..., 0]:
+        if encoding == "shifted_0.5":
+            half = np.array([[1, 0, 0.5], [0, 1, 0.5]])
+            made.append(cv2.warpAffine(one, half, (width, height), borderMode=cv2.BORDER_REPLICATE))
+            continue
+        small = cv2.resize(one, (round(0.9 * width), round(0.9 * height)), interpolation=cv2.INTER_AREA)
+        made.append(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+    return np.stack(made)[..., None]
 
 
 def _range(values: np.ndarray) -> tuple[float, float]:

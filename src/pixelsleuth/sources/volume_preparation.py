@@ -1,7 +1,8 @@
 """Folders of volumes into one HDF5 store: normalised once, a slice read with one seek, stopped runs gone on with.
 
 Beside what a store of pictures has (see sources.store; `pixels` is (N, size, size, 1)), `inside` (N, size, size) bool
-is the head, `lesion` (N, size, size) bool what a mask marks, `table/slice` and `table/position` where a slice lies.
+is the head, `lesion` (N, size, size) bool what a mask marks, `table/slice` and `table/position` where a slice lies,
+`table/traits` (N, T) float64 what its volume shows beside its content (see sources.scantraits).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pixelsleuth.sources.dicomfolders import holds_series, series_in
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.preparation import Progress, Serial, already_made, open_parts, roots_of
 from pixelsleuth.sources.scanfiles import is_companion
+from pixelsleuth.sources.scantraits import scan_traits
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
 from pixelsleuth.sources.volumes import VOLUME_SUFFIXES, is_volume, key_of, read_mask, read_volume, stem_of
@@ -177,6 +179,7 @@ def _write_part(item: tuple[_Job, Path]) -> None:
             "group": [job.origin.group] * count,
             "slice": found.index.astype(np.int32),
             "position": found.position,
+            "traits": np.tile(scan_traits(volume, found), (count, 1)),
         }
     except InputError as error:
         skipped.append((job.relative, error.code, error.sentence))

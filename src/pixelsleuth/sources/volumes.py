@@ -122,6 +122,14 @@ def _checked(path: str, opened: Opened) -> Volume:
     return Volume(path, opened.sha256, values, orientation, affine, tuple(notes))
 
 
+def voxel_sizes_of(volume: Volume) -> tuple[float, float, float]:
+    """Millimetres of a voxel along x, y and z of RAS."""
+    from nibabel.affines import voxel_sizes
+
+    x, y, z = voxel_sizes(volume.affine)[np.argsort(volume.orientation[:, 0])].tolist()
+    return x, y, z
+
+
 def _lie(affine: np.ndarray, orientation: np.ndarray) -> list[Note]:
     """What is told of a scan that does not lie as its slices are cut: turned, thick, or of voxels that are oblong."""
     from nibabel.affines import obliquity, voxel_sizes
@@ -166,6 +174,20 @@ def in_file_order(values: np.ndarray, like: Volume) -> np.ndarray:
         np.array([[0, 1], [1, 1], [2, 1]], float), np.asarray(like.orientation, float)
     )
     return np.ascontiguousarray(nibabel.orientations.apply_orientation(values.astype(np.float32), back))
+
+
+def in_ras_shares(
+    voxel: tuple[float, float, float], affine: np.ndarray, shape: tuple[int, ...]
+) -> tuple[float, float, float]:
+    """Where a place of a file, in voxels of its own axes, lies from left to right, back to front and bottom to top, 0
+    to 1; `shape` is the volume's in RAS."""
+    import nibabel
+
+    found = [0.0, 0.0, 0.0]
+    for at, (axis, direction) in zip(voxel, nibabel.orientations.io_orientation(affine).tolist(), strict=True):
+        share = at / shape[int(axis)]
+        found[int(axis)] = share if direction > 0 else 1 - share
+    return found[0], found[1], found[2]
 
 
 def in_ras(values: np.ndarray, like: Volume) -> np.ndarray:

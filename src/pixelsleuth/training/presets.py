@@ -186,6 +186,20 @@ PRESETS: dict[str, Settings] = {
 }
 
 
+# Small and quick: slices of 96 px and one prior, for phantoms and for a first look at scans of one's own.
+PRESETS["scans-small"] = Settings(
+    "scans-small",
+    0,
+    VQVAEConfig(size=96, channels=1, codes=128, widths=(32, 64)),
+    LossWeights(),
+    Stage(epochs=10, augment="scans", warmup_steps=50),
+    (PriorConfig(codes=128, grid=(12, 12), width=48, blocks=4),),
+    Stage(epochs=8, augment="scans", warmup_steps=50),
+    DetectiveConfig(width=16, channels=1, detail=True, mirror=True, atlas=True),
+    Stage(epochs=3, batch=24, warmup_steps=50),
+    PRESETS["scans"].forgeries,
+    2000,
+)
 # Sequences on which lesions are bright, such as FLAIR: what is learnt from is brighter, or foreign.
 PRESETS["scans-bright"] = replace(
     PRESETS["scans"],

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles
+from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles, slice_name
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.levelling import LEVELLED, can_level, cross_levelled
-from pixelsleuth.scoring.maps import within
+from pixelsleuth.scoring.maps import parts_of, within
 from pixelsleuth.scoring.origins import conformal_p
-from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer
-from pixelsleuth.scoring.typicality import fit_typicality
+from pixelsleuth.scoring.scanlooks import MODEL_TRAITS, SCAN_TRAITS, model_traits
+from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores
+from pixelsleuth.scoring.typicality import Typicality, fit_scan_typicality, fit_typicality
 from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.slices import SCAN_REENCODINGS, reencoded_slices
 from pixelsleuth.sources.store import Store
 
 #: Calibration pictures that maps are made of: restorations are what calibration spends its time on.
@@ -25,6 +27,8 @@ MOST_MAPS = 1000
 SLICES = 16
 #: Share of healthy pixels above the threshold by which a map becomes a segmentation.
 MARKED = 0.005
+#: Findings a volume that healthy calibration volumes may have, of the peak that makes a finding.
+FALSE_FINDINGS = 0.5
 #: Rates that are looked at for sources left out.
 RATES = (0.01, 0.05, 0.1)
 
@@ -107,39 +111,83 @@ def ranked_volumes(
     """
     settings, label = scorer.settings, store.table["label"]
     healthy = all((label[rows] != "anomalous").all() for rows in units)
-    scores: dict[str, list[float]] = {"original": [], SLICE: []}
-    maps, inside = [], []
+    scores: dict[str, list[float]] = {name: [] for e in ("original", *SCAN_REENCODINGS) for name in (e, slice_name(e))}
+    maps, inside, traits, peaks = [], [], [], []
     for number, rows in enumerate(units, 1):
         # The whole volume is scored, for its maps are pooled; what is anomalous in it is then left out.
         found = scorer.score(_slices(store, rows), PLAIN)
         normal = np.flatnonzero(label[rows] != "anomalous")
         one = normal[int(np.argmin(store.table.at("sha256", rows)[normal]))]
-        of_slice = float(found.scores[settings.default][one])
-        scores[SLICE].append(of_slice)
-        scores["original"].append(volume_scores(found.scores)[settings.default] if healthy else of_slice)
+        for encoding in ("original", *SCAN_REENCODINGS):
+            again = found if encoding == "original" else scorer.score(_slices(store, rows, encoding), PLAIN)
+            of_slice = float(again.scores[settings.default][one])
+            scores[slice_name(encoding)].append(of_slice)
+            scores[encoding].append(volume_scores(again.scores)[settings.default] if healthy else of_slice)
         maps.append(found.maps[settings.default_map][normal])
-        inside.append(maps[-1][within(store.inside(rows[normal]))])
+        heads = within(store.inside(rows[normal]))
+        inside.append(maps[-1][heads])
+        peaks.append((maps[-1], heads))
+        traits.append(_traits(scorer, store, rows, found))
         progress(number, len(units))
     sources = [Path(source) for source in store.table["source"][np.concatenate(units)]]
+    marked_from = float(np.quantile(np.concatenate(inside), 1 - MARKED))
     about = {
         "images": len(units), "unit": "volume" if healthy else SLICE,
         "sources": dict(Counter(f"{source.parent.name}/{source.name}" for source in sources)),
-        "maps": sum(map(len, maps)), "marked_from": float(np.quantile(np.concatenate(inside), 1 - MARKED)),
+        "maps": sum(map(len, maps)), "marked_from": marked_from, "peak_from": peak_from(peaks, marked_from),
     }  # fmt: skip
     ascending = {name: np.sort(values) for name, values in scores.items()}
     quantiles = map_quantiles(np.concatenate(maps))
-    sha256 = scorer.model.sha256
-    return _with_largest(
-        Calibration(settings.default, ascending, quantiles, np.zeros(0), scorer.dtype, sha256, about), maps
+    made = Calibration(
+        settings.default, ascending, quantiles, np.zeros(0), scorer.dtype, scorer.model.sha256, about,
+        typicality=_typicality(store, traits),
+    )  # fmt: skip
+    return _with_largest(made, maps)
+
+
+def peak_from(maps: Sequence[tuple[np.ndarray, np.ndarray]], level: float) -> float:
+    """The peak that `FALSE_FINDINGS` findings a volume reach in the healthy slices (n, H, W) of calibration volumes,
+    each with where its head is: findings are connected parts above `level`."""
+    peaks: list[float] = []
+    for values, head in maps:
+        peaks += [float(values[part].max()) for part in parts_of((values >= level) & head)]
+    allowed = round(FALSE_FINDINGS * len(maps))
+    reached = sorted(peaks)[: max(0, len(peaks) - allowed)]
+    return float(np.nextafter(np.float32(reached[-1]), np.float32(np.inf))) if reached else level
+
+
+def _traits(scorer: Scorer, store: Store, rows: np.ndarray, found: Scores) -> np.ndarray | None:
+    """What one stored volume shows beside its content; None of a store that does not say."""
+    if "traits" not in store.table:
+        return None
+    of_model = model_traits(
+        store.pixels(rows), store.inside(rows), store.table["position"][rows], scorer.networks.atlas,
+        found.scores["mean_nll"], found.maps["reconstruction"],
+    )  # fmt: skip
+    return np.concatenate([store.table["traits"][rows[0]], of_model])
+
+
+def _typicality(store: Store, traits: Sequence[np.ndarray | None]) -> Typicality | None:
+    """Ranges of the traits of calibration volumes; those of the file alone also of training volumes, which no network
+    was taught to reproduce in these."""
+    known = [one for one in traits if one is not None]
+    if not known or known[0].shape != (len(SCAN_TRAITS),):
+        return None
+    rows, group = store.rows("train", normal_only=False), store.table["group"]
+    first = [rows[group[rows] == name][0] for name in dict.fromkeys(group[rows].tolist())]
+    unknown = np.full(len(MODEL_TRAITS), np.nan)
+    return fit_scan_typicality(
+        np.stack([*known, *(np.concatenate([store.table["traits"][row], unknown]) for row in first)])
     )
 
 
-def _slices(store: Store, rows: np.ndarray) -> Iterator[Crops]:
+def _slices(store: Store, rows: np.ndarray, encoding: str = "original") -> Iterator[Crops]:
     """The slices of one stored volume, batch by batch."""
     keys, position = store.table.at("sha256", rows).tolist(), store.table["position"][rows]
     for start in range(0, len(rows), SLICES):
         some = slice(start, start + SLICES)
-        yield Crops(store.pixels(rows[some]), keys[some], inside=store.inside(rows[some]), position=position[some])
+        pixels = reencoded_slices(store.pixels(rows[some]), encoding)
+        yield Crops(pixels, keys[some], inside=store.inside(rows[some]), position=position[some])
 
 
 def _with_largest(calibration: Calibration, maps: Iterable[np.ndarray]) -> Calibration:
