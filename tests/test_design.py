@@ -16,6 +16,7 @@ ROOT = Path(pixelsleuth.__file__).parent
 ORDER = (
     "language",
     "records",
+    "progress",
     "errors",
     "files",
     "sources",
@@ -31,6 +32,8 @@ ORDER = (
     "baselines",
     "evaluation",
     "reporting",
+    "cluster",
+    "hub",
     "demo",
     "export",
     "benchmark",

@@ -13,6 +13,7 @@ from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Context, draw
 from pixelsleuth.models.quantiser import Quantiser, perplexity
+from pixelsleuth.models.share import Share
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.training.presets import PRESETS
 
@@ -156,7 +157,7 @@ def test_lattices_are_complementary_and_never_hide_neighbours() -> None:
     assert sorted(partition.unique().tolist()) == [0, 1, 2, 3]
     assert (partition[:, 1:] != partition[:, :-1]).all()
     assert (partition[1:] != partition[:-1]).all()
-    masks = random_masks(200, (8, 8))
+    masks = random_masks(Share.whole(200), (8, 8))
     assert masks.flatten(1).any(1).all()
 
 

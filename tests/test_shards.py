@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,29 @@ def test_several_files_read_as_one(shards: Path) -> None:
     with Store(shards / "[ac].h5") as some, Store(pair) as same, Store(shards) as whole:
         assert some.files == same.files
         assert some.sha256() == same.sha256() != whole.sha256()
+
+
+def test_shards_are_written_at_the_same_time_and_read_as_one_file(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "in/train/real", 12, 0)
+    (folder / "00011.png").write_bytes((folder / "00000.png").read_bytes())
+    (folder / "00007.png").write_bytes(b"no picture")
+    settings: dict[str, Any] = {"size": 64, "crop": "none", "workers": 1}
+    one = prepare_images([tmp_path / "in"], tmp_path / "one.h5", **settings)
+    several = prepare_images([tmp_path / "in"], tmp_path / "several", shards=3, **settings)
+    assert one == several
+    assert several.duplicates == 1, "across files, too"
+    names = sorted(path.name for path in (tmp_path / "several").iterdir())
+    assert names == [f"shard-{k:05d}-of-00003.h5" for k in range(3)]
+    assert not (tmp_path / "several.parts").exists()
+    with Store(tmp_path / "one.h5") as whole, Store(tmp_path / "several") as shards:
+        assert np.array_equal(whole.pixels(range(10)), shards.pixels(range(10)))
+        assert [whole.encoded(row) for row in range(10)] == [shards.encoded(row) for row in range(10)]
+        for name in whole.table:
+            np.testing.assert_array_equal(whole.table[name], shards.table[name])
+        assert whole.table.made_of() == shards.table.made_of()
+    # It is known again, and so is not read again.
+    (folder / "00001.png").write_bytes(b"changed")
+    assert prepare_images([tmp_path / "in"], tmp_path / "several", shards=3, **settings) == several
 
 
 def test_what_is_no_store_of_several_files_is_named(shards: Path, tmp_path: Path) -> None:

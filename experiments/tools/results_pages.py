@@ -25,7 +25,8 @@ from pixelsleuth.models.configuration import find_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    "README.md", "docs/results/faces.md", "docs/results/volumes.md", "docs/limits.md", "docs/protocols.md",
+    "README.md", "docs/results/faces.md", "docs/results/field.md", "docs/results/volumes.md", "docs/limits.md",
+    "docs/protocols.md",
     "docs/results/evasion.md", "docs/results/reliability.md",
 )  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
@@ -486,6 +487,20 @@ def dfdc_table(results: dict[str, Tree]) -> str:
     return text
 
 
+def field_table(results: dict[str, Tree]) -> str:
+    """Our figures that docs/results/field.md sets beside others', and Marimont & Tarroni's score on the same images."""
+    dfdc, ciplab, volumes = (results[name] for name in ("dfdc", "ciplab", "volumes"))
+    text = [interval(tree["scores"]["text_tail_sum"]["auroc"]) for tree in (ciplab, dfdc)]
+    levels = ", ".join(interval(ciplab["levels"][level]["auroc"]) for level in LEVELS)
+    rows = [
+        ["CIPLAB's portraits, validation half, 30 a level, equal JPEG tables: easy, mid, hard", f"AUROC {levels}",
+         f"{text[0]} over all levels"],
+        ["DFDC, one frame a video, 1,000 pairs", f"AUROC {interval(dfdc['scores']['both_tracks']['auroc'])}", text[1]],
+    ] + [[row["what"], f"pixel AP {interval(row['ap'])}, DSC {interval(row['dsc'])}",
+          "[brain scans](volumes.md)"] for row in (volumes["flair"], volumes["t1"])]  # fmt: skip
+    return table(["images", "this program, default", "Marimont & Tarroni's score, our networks: AUROC"], rows)
+
+
 def home_table(results: dict[str, Tree]) -> str:
     """False alarms on DFDC's real faces, a source that calibration knows."""
     metrics = results["dfdc"]
@@ -663,6 +678,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "ciplab": (("ciplab",), ciplab_table),
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
+    "field-ours": (("ciplab", "dfdc", "volumes"), field_table),
     "benign": (("away_benign",), benign_table),
     "levelling": (("levelling",), levelling_table),
     "protocols": (("protocols",), protocols_table),

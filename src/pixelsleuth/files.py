@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import glob
 import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixelsleuth.errors import PixelsleuthError
 
+if sys.platform != "win32":
+    import fcntl
+
 #: What a full disk, a full quota and a limit on the size of files are called.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: The same where a library tells it in words of its own: HDF5, safetensors, torch.
-_FULL_WORDS = re.compile(r"No space left on device|File too large|StorageFull|FileTooLarge|PytorchStreamWriter failed")
+#: The same where a library tells it in words of its own: HDF5, safetensors, torch, NumPy.
+_FULL_WORDS = re.compile(
+    r"No space left on device|File too large|StorageFull|FileTooLarge|PytorchStreamWriter failed"
+    r"|\d+ requested and \d+ written"
+)
 
 
 @contextmanager
@@ -82,6 +88,9 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         while True:
             folder.mkdir(parents=True, exist_ok=True)
+            if sys.platform == "win32":
+                # Folders cannot be held there: that nobody else writes is for the user to see to.
+                break
             handle = os.open(folder, os.O_RDONLY)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

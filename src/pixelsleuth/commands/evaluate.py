@@ -11,18 +11,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import OutOption, bar, hold
+from pixelsleuth.commands.terminal import OutOption, bar, check_there, hold
 from pixelsleuth.errors import PixelsleuthError
 
 
 def evaluate(
     context: typer.Context,
     anomalous: Annotated[
-        Path | None, typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV.")
+        Path | None,
+        typer.Option(help="Folder of anomalous images, videos or volumes, or a CSV."),
     ] = None,
     normal: Annotated[
         Path | None,
-        typer.Option(help="The same, normal; a CSV has columns file,label. Of volumes with masks it may be left out."),
+        typer.Option(
+            help="The same, normal; a CSV has columns file,label. With masks of volumes it may be left out.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -35,7 +38,7 @@ def evaluate(
     thresholds: Annotated[
         Path | None,
         typer.Option(
-            metavar="METRICS.json", help="Of volumes: an evaluation whose best thresholds give DSC and F1 here."
+            metavar="METRICS.json", help="For volumes: an evaluation whose best thresholds give DSC and F1 here."
         ),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
@@ -88,10 +91,11 @@ def evaluate(
         return
     if anomalous is None:
         raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
-    from pixelsleuth.detector import Detector
-
     if more and not compare:
         raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
+    check_there(normal=normal, anomalous=anomalous, masks=masks, pairs=pairs, not_near=not_near)
+    from pixelsleuth.detector import Detector
+
     detector = Detector.load(model or "faces")
     if compare and detector.takes == "volumes":
         raise PixelsleuthError("baselines judge images; volumes have theirs among their maps", "compare")

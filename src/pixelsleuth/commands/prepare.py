@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixelsleuth.commands.terminal import Pick, bar, console
+from pixelsleuth.commands.terminal import Pick, bar, console, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.scoring.calibration import FEWEST
@@ -51,9 +51,15 @@ EdgeOption = Annotated[
 AlignOption = Annotated[bool, typer.Option("--align", help="Turn and scale faces by their five landmarks.")]
 LevelOption = Annotated[bool, typer.Option("--level/--no-level", help="Turn tilted faces until the eyes lie level.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that read.", min=1)]
+ShardsOption = Annotated[
+    int,
+    typer.Option(
+        help="Write a folder of so many files, at the same time, which read as one store; 0: one file.", min=0
+    ),
+]
 
 
-@app.command("images")
+@app.command("images", epilog=example_of("prepare images my_photos/ photos.h5"))
 def prepare_images(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
     size: SizeOption = 128,
@@ -72,6 +78,7 @@ def prepare_images(
         ),
     ] = None,
     workers: WorkersOption = 2,
+    shards: ShardsOption = 0,
 ) -> None:
     """Read folders of images into one store. Resumes where it was stopped."""
     from pixelsleuth.sources.faces import Framing
@@ -80,11 +87,11 @@ def prepare_images(
     framing = Framing(min_confidence, edge.value, align, level)
     _prepared(paths, "images", partial(
         run, size=size, crop=crop.value, framing=framing, group_by_folder=group_by_folder, not_near=not_near,
-        workers=workers,
+        workers=workers, shards=shards,
     ))  # fmt: skip
 
 
-@app.command("videos")
+@app.command("videos", epilog=example_of("prepare videos my_clips/ clips.h5"))
 def prepare_videos(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of videos, then the store.")],
     size: SizeOption = 128,
@@ -106,6 +113,7 @@ def prepare_videos(
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for frames per video and sample faces.")] = None,
     workers: WorkersOption = 2,
+    shards: ShardsOption = 0,
 ) -> None:
     """Read the faces of videos into one store. Knows FaceForensics++, DFDC, Celeb-DF. Resumes where it was stopped."""
     from pixelsleuth.sources.faces import Framing
@@ -115,6 +123,7 @@ def prepare_videos(
     store = _prepared(paths, "videos", partial(
         run, size=size, framing=Framing(min_confidence, edge.value, align, level),
         policy=Policy(frames, every, keep, pick.value), every_fake=every_fake, labels=labels, workers=workers,
+        shards=shards,
     ))  # fmt: skip
     if figures is not None:
         from pixelsleuth.reporting.figures import save_figure, save_picture
@@ -127,7 +136,7 @@ def prepare_videos(
                 save_picture(sheet(opened), figures / "faces.png")
 
 
-@app.command("volumes")
+@app.command("volumes", epilog=example_of("prepare volumes healthy_scans/ scans.h5"))
 def prepare_volumes(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders, then the store.")],
     size: SizeOption = 160,
@@ -146,13 +155,14 @@ def prepare_volumes(
         Path | None, typer.Option(help="Folder of masks; a folder named mask beside the volumes' unless given.")
     ] = None,
     workers: WorkersOption = 2,
+    shards: ShardsOption = 0,
 ) -> None:
     """Read NIfTI volumes (and DICOM series) into one store of slices. Knows MOOD. Resumes where it was stopped."""
     from pixelsleuth.sources.slices import SliceFraming
     from pixelsleuth.sources.volume_preparation import prepare_volumes as run
 
     framing = SliceFraming(size, standard.value, frame.value, trim, keep_empty)
-    _prepared(paths, "volumes", partial(run, framing=framing, masks=masks, workers=workers))
+    _prepared(paths, "volumes", partial(run, framing=framing, masks=masks, workers=workers, shards=shards))
 
 
 def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
@@ -160,7 +170,9 @@ def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
     if len(paths) < 2:
         raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
     *sources, store = paths
-    if store.is_dir():
+    from pixelsleuth.sources.shards import holds_store
+
+    if store.is_dir() and not holds_store(store):
         raise PixelsleuthError(f"prepare {what}: the last path names the store to write; {store} is a folder")
     with bar() as shown:
         task = shown.add_task("reading", total=None)

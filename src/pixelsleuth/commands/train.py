@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,15 @@ from pixelsleuth.errors import PixelsleuthError, needs_extra
 
 if TYPE_CHECKING:
     from pixelsleuth.scoring.calibration import Calibration
+
+
+class Precision(str, Enum):
+    """Lightning's names."""
+
+    full = "32-true"
+    bf16 = "bf16-mixed"
+    fp16 = "16-mixed"
+
 
 #: Pictures to train on, below which a word is said.
 FEW = 1000
@@ -26,15 +36,25 @@ def train(
         str,
         typer.Option(
             help="fast, scans, scans-bright, scans-small, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
-            " Of volumes scans unless given."
+            " For volumes scans unless given."
         ),
     ] = "fast",
     config: Annotated[Path | None, typer.Option(help="YAML with settings over the preset's.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, dotted.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run stopped, on as many devices as there are now.")
+    ] = False,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+    devices: Annotated[
+        int,
+        typer.Option(help="GPUs of this machine, or processes on its CPU, that share each batch.", min=1),
+    ] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; the command is started on each (docs/scale.md).", min=1)] = 1,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of all stages in place of the preset's; bf16 only where there is any.")
+    ] = None,
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
     from pixelsleuth.reporting.card import write_card
@@ -44,8 +64,12 @@ def train(
     from pixelsleuth.training.presets import resolve
 
     with needs_extra("train", "train"):
+        from pixelsleuth.training.ranks import Ranks
         from pixelsleuth.training.run import train as run
 
+    if precision is not None:
+        stages = ("vqvae_stage", "prior_stage", "detective_stage", "vae_stage")
+        overrides = [*(overrides or []), *(f"{stage}.precision={precision.value}" for stage in stages)]
     if store.is_dir() and not holds_store(store):
         preset = "scans" if preset == "fast" else preset
         store = _prepared(store, folder, resolve(preset, config, overrides).vqvae.size)
@@ -56,16 +80,21 @@ def train(
         # Better told now than after an hour of training.
         calibration_units(opened)
         volumes, images = opened.holds_volumes, len(opened.rows("train"))
+    ranks = Ranks.launched(devices, nodes)
+    tell = say if ranks.first else (lambda text: None)
     if images < FEW and not volumes:
-        say(
+        tell(
             f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
         )
     try:
-        run(store, folder, settings, resume=resume, progress=progress, say=say)
+        run(store, folder, settings, resume=resume, progress=progress, say=tell, ranks=ranks)
+        ranks.part()
+        if not ranks.first:
+            return
         _calibrated(folder, store, "float32")
     except (KeyboardInterrupt, SystemExit):
-        say("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
+        tell("stopped; the same command with --resume goes on from the last checkpoint, with the same losses")
         raise
     write_card(folder)
     say(f"the model is in {folder}")
@@ -111,7 +140,8 @@ def calibrate(
         str, typer.Argument(metavar="MODEL", help="A model folder; with --normal also a bundled name or a Hub id.")
     ],
     store: Annotated[
-        Path | None, typer.Argument(metavar="STORE.h5", help="Of `prepare`; its calibration images rank anew.")
+        Path | None,
+        typer.Argument(metavar="STORE.h5", help="What `prepare` wrote; its calibration images are ranked anew."),
     ] = None,
     normal: Annotated[
         Path | None,
@@ -127,9 +157,9 @@ def calibrate(
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
 ) -> None:
-    """Rank normal images that no network learned from: new p-values, no training.
+    """Calibrate on normal images that no network learned from: new p-values, no training.
 
-    With a store the model itself is calibrated on the store's calibration images. With --normal a copy of the model is,
+    With a store the model itself is calibrated on the store's calibration images; with --normal a copy of the model,
     on your own untouched images.
     """
     from pixelsleuth.reporting.card import write_card
@@ -139,6 +169,8 @@ def calibrate(
     if normal is not None:
         if out is None:
             raise PixelsleuthError("--normal needs --out: the folder of the new model; the one given stays as it is")
+        if not normal.is_dir():
+            raise PixelsleuthError(f"expected a folder of untouched images, got {normal}", "normal")
         _calibrated_at_home(model, normal, out, dtype)
         return
     if out is not None:

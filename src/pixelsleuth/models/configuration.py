@@ -17,6 +17,8 @@ from pixelsleuth.files import sha256_of, write_text
 FORMAT = 1
 #: Standard scores against the atlas beyond this tell no more.
 MOST_Z = 6.0
+#: Files of a model's folder that travel.
+MODEL_FILES = ("config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS")
 DETECTIVE_FILE = "detective.safetensors"
 VAE_FILE = "vae.safetensors"
 #: What travels of a store's settings where it has them: pictures and videos have some, volumes others.
@@ -228,8 +230,12 @@ def save_config(folder: Path, config: ModelConfig) -> None:
     write_text(folder / "config.json", json.dumps(tree, indent=2) + "\n")
 
 
-def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
+def find_model(model: str | os.PathLike[str], **where: Any) -> tuple[Path, str]:
     """Folder and name of a bundled model, a local folder, or a Hugging Face Hub repository.
+
+    Args:
+        model: of the Hub `user/name`, or `user/name@REVISION`: a branch, a tag or the hash of a commit.
+        where: of the Hub, what `huggingface_hub.snapshot_download` takes beside the revision.
 
     Raises:
         ModelError: none of these.
@@ -246,9 +252,10 @@ def find_model(model: str | os.PathLike[str]) -> tuple[Path, str]:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-        patterns = ["config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS"]
+        name, _, revision = text.partition("@")
         try:
-            return Path(snapshot_download(text, allow_patterns=patterns)), text
+            found = snapshot_download(name, revision=revision or None, allow_patterns=list(MODEL_FILES), **where)
+            return Path(found), text
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{text}: no such folder, and the Hub did not give it ({reason})", "model") from error

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.prior import Context, check_context, draw, of_images, repeated, surprise_of
+from pixelsleuth.models.share import Share, processes, summed
 from pixelsleuth.records import Surprise
 
 #: Lattices of spacing 2 that a grid falls into.
@@ -91,11 +92,12 @@ class MaskedPrior(nn.Module):
             x = x + self.classes(context.classes)[:, :, None, None]
         return self.head(self.layers(x.contiguous(memory_format=torch.channels_last)))
 
-    def loss(self, codes: Tensor, context: Context | None = None) -> Tensor:
-        hidden = random_masks(len(codes), self.config.grid, codes.device)
+    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
+        hidden = random_masks(share or Share.whole(len(codes)), self.config.grid, codes.device)
         logits = self(codes, hidden, context)
         nll = F.cross_entropy(logits.float(), codes, reduction="none")
-        return (nll * hidden).sum() / hidden.sum()
+        # Hidden places, of which every process has another number, weigh alike.
+        return (nll * hidden).sum() * processes() / summed(hidden.sum())
 
     @torch.no_grad()
     def log_prob(
@@ -208,19 +210,19 @@ def sampling_steps(grid: tuple[int, int], device: torch.device | str = "cpu") ->
     return [(order >= a) & (order < b) for a, b in itertools.pairwise(ends) if b > a]
 
 
-def random_masks(batch: int, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+def random_masks(share: Share, grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
     """(B, h, w) bool, what training hides: half lattices, a quarter random shares, a quarter rectangles."""
     height, breadth = grid
-    kind = torch.rand(batch, device=device)
+    kind = share.rand(device=device)
     partition = lattices(grid, device)
-    number = torch.randint(4, (batch, 1, 1), device=device)
+    number = share.randint(0, 4, 1, 1, device=device)
     lattice = partition[None] == number
     # The arc-cosine law of MaskGIT (Chang et al. 2022) favours large shares, as when a restoration begins.
-    share = torch.rand(batch, 1, 1, device=device).mul(torch.pi / 2).cos()
-    scattered = torch.rand(batch, height, breadth, device=device) < share
+    hidden = share.rand(1, 1, device=device).mul(torch.pi / 2).cos()
+    scattered = share.rand(height, breadth, device=device) < hidden
     scattered[:, 0, 0] |= ~scattered.flatten(1).any(1)
-    size = torch.randint(min(grid) // 4, min(grid), (batch, 2), device=device)
-    corner = (torch.rand(batch, 2, device=device) * (torch.tensor(grid, device=device) - size + 1)).long()
+    size = share.randint(min(grid) // 4, min(grid), 2, device=device)
+    corner = (share.rand(2, device=device) * (torch.tensor(grid, device=device) - size + 1)).long()
     rows = torch.arange(height, device=device)[None, :, None] - corner[:, 0, None, None]
     columns = torch.arange(breadth, device=device)[None, None, :] - corner[:, 1, None, None]
     rectangle = (rows >= 0) & (rows < size[:, 0, None, None]) & (columns >= 0) & (columns < size[:, 1, None, None])

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.pixelsnail_cached import CachedSampler
 from pixelsleuth.models.prior import Context, check_context, draw, repeated, surprise_of
+from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
 #: Copies of grids that are walked together: enough to keep matrix products busy; at the paper's size each copy keeps
@@ -142,8 +143,8 @@ class PixelSNAIL(nn.Module):
             vertical, horizontal = block(vertical, horizontal, beside)
         return self.head(horizontal)
 
-    def loss(self, codes: Tensor, context: Context | None = None) -> Tensor:
-        return F.cross_entropy(self(codes, context).float(), codes)
+    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
+        return F.cross_entropy(self(codes, context).float(), codes) * (share or Share.whole(len(codes))).weight
 
     @torch.no_grad()
     def log_prob(self, codes: Tensor, context: Context | None = None) -> Surprise:

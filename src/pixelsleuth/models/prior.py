@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelsleuth.models.configuration import PriorConfig
+from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
 
@@ -33,8 +34,12 @@ class Prior(Protocol):
 
     config: PriorConfig
 
-    def loss(self, codes: Tensor, context: Context | None = None) -> Tensor:
-        """Mean NLL in nats a code over the codes that this step predicts, a scalar."""
+    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
+        """Mean NLL in nats a code over the codes that this step predicts, a scalar.
+
+        Args:
+            share: which part of a batch these are; the mean of the losses over processes is that of the batch.
+        """
         ...
 
     def log_prob(self, codes: Tensor, context: Context | None = None) -> Surprise:

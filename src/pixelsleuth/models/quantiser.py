@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelsleuth.models.share import drawn_rows, summed
+
 
 class Quantised(NamedTuple):
     """Attributes:
@@ -28,7 +30,8 @@ class Quantiser(nn.Module):
 
     With `decay` None the codebook learns by gradient (the three-term loss of van den Oord et al. 2017); otherwise by an
     exponential moving average of the encoder's outputs (van den Oord et al. 2017, appendix A.1), starts
-    from k-means of the first batch, and entries that fell out of use are replaced by current outputs.
+    from k-means of the first batch, and entries that fell out of use are replaced by current outputs. Of processes that
+    train together each follows the outputs of all, so that they keep one codebook.
     """
 
     #: A code used less often than this share of the mean use is taken for dead.
@@ -80,32 +83,34 @@ class Quantiser(nn.Module):
     @torch.no_grad()
     def _start(self, vectors: Tensor, rounds: int = 10) -> None:
         """k-means of the first batch."""
-        picks = torch.randint(len(vectors), (self.codes,), device=vectors.device)
-        self.codebook.copy_(vectors[picks])
+        self.codebook.copy_(drawn_rows(vectors, self.codes))
         for _ in range(rounds):
-            nearest = self.nearest(vectors)
-            count = torch.bincount(nearest, minlength=self.codes).to(vectors.dtype)
-            total = torch.zeros_like(self.codebook).index_add_(0, nearest, vectors)
+            count, total = self._sums(vectors, self.nearest(vectors))
             used = count > 0
             self.codebook[used] = total[used] / count[used, None]
-        self.use.fill_(len(vectors) / self.codes)
+        self.use.fill_(float(count.sum()) / self.codes)
         self.total.copy_(self.codebook * self.use[:, None])
         self.started.fill_(True)
 
     @torch.no_grad()
     def _follow(self, vectors: Tensor, nearest: Tensor) -> None:
         """One step of the moving average, then new entries for dead ones."""
-        count = torch.bincount(nearest, minlength=self.codes).to(vectors.dtype)
-        total = torch.zeros_like(self.total).index_add_(0, nearest, vectors)
+        count, total = self._sums(vectors, nearest)
         step = 1 - (self.decay or 0.0)
         self.use.lerp_(count, step)
         self.total.lerp_(total, step)
         dead = self.use < self.DEAD * self.use.mean()
         if bool(dead.any()):
-            picks = torch.randint(len(vectors), (int(dead.sum()),), device=vectors.device)
+            fresh = drawn_rows(vectors, int(dead.sum()))
             self.use[dead] = self.use.mean()
-            self.total[dead] = vectors[picks] * self.use.mean()
+            self.total[dead] = fresh * self.use.mean()
         self.codebook.copy_(self.total / self.use[:, None])
+
+    def _sums(self, vectors: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
+        """(K,) how many vectors of all processes each entry is nearest to, and (K, D) their sums."""
+        count = torch.bincount(nearest, minlength=self.codes).to(vectors.dtype)
+        total = torch.zeros_like(self.total).index_add_(0, nearest, vectors)
+        return summed(count), summed(total)
 
 
 def perplexity(codes: Tensor, size: int) -> tuple[float, float]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.configuration import VAEConfig
+from pixelsleuth.models.share import Share
 
 #: Standard deviation of the reconstruction, in [0, 1], that weighs it against the prior.
 NOISE = 0.1
@@ -37,13 +37,14 @@ class VAE(nn.Module):
         self.start = nn.Linear(config.latents, flat)
         self.up = nn.Sequential(*up, nn.Conv2d(widths[0], config.channels, 3, padding=1))
 
-    def loss(self, image: Tensor) -> Tensor:
+    def loss(self, image: Tensor, share: Share | None = None) -> Tensor:
         """Negative evidence lower bound in nats an image, with a Gaussian likelihood of deviation `NOISE`; image (B, C,
-        H, W) float32 in [0, 1]."""
+        H, W) float32 in [0, 1]; `share` as of `Prior.loss`."""
+        share = share or Share.whole(len(image))
         mean, log_variance = self.code(self.down(image * 2 - 1).flatten(1)).float().chunk(2, 1)
-        drawn = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        drawn = mean + share.randn(mean.shape[1], device=mean.device) * (log_variance / 2).exp()
         squared = F.mse_loss(self._decoded(drawn), image, reduction="none").sum((1, 2, 3))
-        return (squared / (2 * NOISE**2) + _divergence(mean, log_variance)).mean()
+        return (squared / (2 * NOISE**2) + _divergence(mean, log_variance)).mean() * share.weight
 
     def posterior(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) in [0, 1] -> the decoded mean of its posterior, not clamped, and (B,) the divergence of the

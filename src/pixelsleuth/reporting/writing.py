@@ -20,6 +20,8 @@ from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 from pixelsleuth.sources.volumes import save_volume
 
 FORMATS = ("jsonl", "csv", "parquet")
+#: Fields of a record that are numbers or null.
+NUMBERS = {"p_value", "p_value_any_source", "p_value_new_source", "score", "max_false_alarm", "seconds"}
 
 
 def name_of(finding: Finding, number: int) -> str:
@@ -109,9 +111,11 @@ class RecordWriter:
             import pyarrow as pa
             import pyarrow.parquet as pq
 
+            # Named, not inferred: a column without a value would be of another type in each file.
+            schema = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in RECORD_FIELDS])
             columns = {name: [row[name] for row in self._rows] for name in RECORD_FIELDS}
             with whole_file(self._path) as partial:
-                pq.write_table(pa.table(columns), partial)
+                pq.write_table(pa.table(columns, schema), partial)
         if self._path is not None and self.kind != "parquet":
             self._stream.close()
 

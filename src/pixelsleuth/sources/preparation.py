@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +22,8 @@ from pixelsleuth.sources import faces
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
+from pixelsleuth.sources.sharding import Shard, write_store
+from pixelsleuth.sources.shards import LONG_SETTINGS
 from pixelsleuth.sources.store import FORMAT, NEAR, TEXT_COLUMNS, Store, Summary, distances, perceptual_hash
 from pixelsleuth.sources.tracks import Policy, Sighting, tracks_of
 from pixelsleuth.sources.video_layouts import origins_of
@@ -66,6 +69,7 @@ def prepare_images(
     group_by_folder: bool = False,
     not_near: Path | None = None,
     workers: int = 2,
+    shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Reads every picture below `sources` into one HDF5 store at `store`.
@@ -77,6 +81,7 @@ def prepare_images(
         size: side of the stored square in pixels.
         crop: `face` (MTCNN, largest face) or `none` (largest centred square).
         group_by_folder: a picture's folder is its group (a person, a video), kept within one split.
+        shards: write a folder of so many files at the same time, which read as one store; 0: one file.
         not_near: a store whose near-duplicates are left out and counted: of a training picture those in its other
             splits, of any other picture those among its training pictures.
 
@@ -101,7 +106,7 @@ def prepare_images(
             phash, learned = other.table["phash"], other.table["split"] == "train"
             near = Apart(phash[learned], phash[~learned])
         settings |= {"not_near": str(not_near), "not_near_count": len(phash)}
-    return _prepared(jobs, store, settings, PART, workers, progress, near)
+    return _prepared(jobs, store, settings, PART, workers, progress, near, shards)
 
 
 def prepare_videos(
@@ -114,6 +119,7 @@ def prepare_videos(
     every_fake: int = 10,
     labels: Path | None = None,
     workers: int = 2,
+    shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Reads the faces of every video below `sources` into one HDF5 store at `store`, as `prepare_images` does.
@@ -126,6 +132,7 @@ def prepare_videos(
         policy: which frames; every 4th, at most 32 a track, unless given.
         every_fake: in place of `policy.every` for anomalous videos, where that is set.
         labels: CSV with columns file,label[,split,group,method].
+        shards: as of `prepare_images`.
 
     Raises:
         PixelsleuthError: no video found, labels that cannot be read, or the store was made with other settings.
@@ -144,7 +151,7 @@ def prepare_videos(
     settings = _settings(jobs, size, "face", framing)
     settings |= {"pick": policy.pick, "policy": asdict(policy), "every_fake": every_fake}
     settings |= {"origins": [list(asdict(job.origin).values()) for job in jobs]}
-    return _prepared(jobs, store, settings, VIDEO_PART, workers, progress, Apart())
+    return _prepared(jobs, store, settings, VIDEO_PART, workers, progress, Apart(), shards)
 
 
 def roots_of(sources: Sequence[Path], what: str) -> Iterator[tuple[Path, Path]]:
@@ -177,7 +184,7 @@ def _settings(jobs: Sequence[_Job], size: int, crop: str, framing: Framing) -> d
 
 def _prepared(
     jobs: Sequence[_Job], store: Path, settings: dict[str, Any], part_size: int, workers: int, progress: Progress,
-    near: Apart,
+    near: Apart, shards: int,
 ) -> Summary:  # fmt: skip
     # As it will be read back, or a store would never equal its own settings.
     settings = json.loads(json.dumps(settings))
@@ -192,7 +199,9 @@ def _prepared(
             shutil.rmtree(parts)
             return known
         clear_partials(store.parent, store.name)
-        open_parts(parts, settings)
+        if shards:
+            part_size = min(part_size, math.ceil(len(jobs) / shards))
+        open_parts(parts, settings | {"part_size": part_size})
         done = 0
         with get_context("spawn").Pool(workers) if workers > 1 else Serial() as pool:
             for number, start in enumerate(range(0, len(jobs), part_size)):
@@ -209,7 +218,9 @@ def _prepared(
                     _write_part(part, rows, settings["size"], near)
                 done += len(chunk)
                 progress(done, len(jobs))
-        _merge(store, sorted(parts.glob("[0-9]*.h5")), settings)
+            whole = sorted(parts.glob("[0-9]*.h5"))
+            keep = _first_of_each(whole)
+            write_store(store, whole, keep, settings, per_part=part_size, shards=shards, write=_merge, pool=pool)
         shutil.rmtree(parts, ignore_errors=True)
         with Store(store) as made:
             return made.summary()
@@ -315,7 +326,7 @@ def open_parts(parts: Path, settings: dict[str, Any]) -> None:
     for old in parts.iterdir():
         old.unlink()
     with whole_file(note) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 _NUMBERS = {
@@ -371,25 +382,34 @@ def _write_part(path: Path, rows: list[dict[str, Any]], size: int, apart: Apart)
         file.attrs["skipped"] = json.dumps(skipped)
 
 
-def _merge(store: Path, parts: list[Path], settings: dict[str, Any]) -> None:
-    """Writes the parts as one store, byte-identical pictures once."""
+def _first_of_each(parts: list[Path]) -> list[np.ndarray]:
+    """Of each part the rows that are kept: byte-identical pictures once."""
     seen: set[str] = set()
-    keep: list[np.ndarray] = []
-    total_bytes = duplicates = 0
-    skipped: list[list[str]] = []
+    keep = []
     for part in parts:
         with h5py.File(part) as file:
             shas = file["table/sha256"].asstr()[:]
-            fresh = np.zeros(len(shas), bool)
-            for i, sha in enumerate(shas):
-                fresh[i] = sha not in seen
-                seen.add(sha)
-            duplicates += int((~fresh).sum())
-            keep.append(np.flatnonzero(fresh))
-            total_bytes += int(np.diff(file["offset"][:])[fresh].sum())
+        fresh = np.zeros(len(shas), bool)
+        for i, sha in enumerate(shas):
+            fresh[i] = sha not in seen
+            seen.add(sha)
+        keep.append(np.flatnonzero(fresh))
+    return keep
+
+
+def _merge(shard: Shard) -> None:
+    """Writes parts as one file."""
+    assert shard.keep is not None, "pictures are stored once"
+    total_bytes = duplicates = 0
+    skipped: list[list[str]] = []
+    for part, rows in zip(shard.parts, shard.keep, strict=True):
+        with h5py.File(part) as file:
+            lengths_here = np.diff(file["offset"][:])
+            duplicates += len(lengths_here) - len(rows)
+            total_bytes += int(lengths_here[rows].sum())
             skipped += json.loads(file.attrs["skipped"])
-    count, size = sum(map(len, keep)), settings["size"]
-    with whole_file(store) as partial, h5py.File(partial, "w") as out:
+    count, size = sum(map(len, shard.keep)), shard.settings["size"]
+    with whole_file(shard.path) as partial, h5py.File(partial, "w") as out:
         pixels = out.create_dataset(
             "pixels", (count, size, size, 3), np.uint8, chunks=(1, size, size, 3) if count else None
         )
@@ -397,7 +417,7 @@ def _merge(store: Path, parts: list[Path], settings: dict[str, Any]) -> None:
         lengths: list[int] = []
         columns: dict[str, list[Any]] = {}
         at = byte = 0
-        for part, rows in zip(parts, keep, strict=True):
+        for part, rows in zip(shard.parts, shard.keep, strict=True):
             with h5py.File(part) as file:
                 offset, blob, block = file["offset"][:], file["encoded"][:], file["pixels"][:]
                 pixels[at : at + len(rows)] = block[rows]
@@ -417,9 +437,8 @@ def _merge(store: Path, parts: list[Path], settings: dict[str, Any]) -> None:
             out[f"table/{name}"] = values.astype(h5py.string_dtype()) if name in TEXT_COLUMNS else values
         out.attrs["duplicates"] = duplicates
         # Attributes are limited to 64 KiB; these can be longer.
-        long = ("files", "origins")
-        out.attrs["settings"] = json.dumps({k: v for k, v in settings.items() if k not in long})
-        for name in long:
-            if name in settings:
-                out[name] = json.dumps(settings[name])
+        out.attrs["settings"] = json.dumps({k: v for k, v in shard.settings.items() if k not in LONG_SETTINGS})
+        for name in LONG_SETTINGS:
+            if name in shard.settings:
+                out[name] = json.dumps(shard.settings[name])
         out["skipped"] = json.dumps(skipped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,14 @@ class Sample:
         return [cut_reencoded(pixels, crop.face.box, sizes, encoding) for crop in self.crops]
 
 
-def read_sample(source: Input, kind: str, how: CropSettings, whole_without_face: bool = False) -> Sample:
+#: Gets how many frames of a video have been looked at, of how many.
+Told = Callable[[int, int], None]
+
+
+def read_sample(
+    source: Input, kind: str, how: CropSettings, whole_without_face: bool = False,
+    told: Told = lambda done, total: None,
+) -> Sample:  # fmt: skip
     """Reads one input and cuts its crops.
 
     Args:
@@ -159,7 +166,7 @@ def read_sample(source: Input, kind: str, how: CropSettings, whole_without_face:
         return _image(source, how, whole_without_face)
     assert isinstance(source, str | os.PathLike)
     try:
-        return _volume(source, how) if kind == "volume" else _video(open_video(source), how, whole_without_face)
+        return _volume(source, how) if kind == "volume" else _video(open_video(source), how, whole_without_face, told)
     except InputError:
         raise
     except Exception as error:
@@ -191,11 +198,11 @@ def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample
     return Sample(path, picture.sha256, "image", kept, (height, width), tuple((crop,) for crop in crops), tuple(notes))
 
 
-def _video(video: Video, how: CropSettings, whole_without_face: bool) -> Sample:
+def _video(video: Video, how: CropSettings, whole_without_face: bool, told: Told) -> Sample:
     if how.crop != "face":
         return _whole_frames(video, how, how.policy.keep, 1.0)
     try:
-        tracks, seen = tracks_of(video, how.policy, how.framing or Framing())
+        tracks, seen = tracks_of(video, how.policy, how.framing or Framing(), told=told)
     except InputError as error:
         if not whole_without_face or error.code not in ("no_face", "face_too_small"):
             raise

@@ -28,6 +28,7 @@ from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.preparation import Progress, Serial, already_made, open_parts, roots_of
 from pixelsleuth.sources.scanfiles import is_companion
 from pixelsleuth.sources.scantraits import scan_traits
+from pixelsleuth.sources.sharding import Shard, write_store
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
 from pixelsleuth.sources.volumes import VOLUME_SUFFIXES, is_volume, key_of, read_mask, read_volume, stem_of
@@ -90,6 +91,7 @@ def prepare_volumes(
     framing: SliceFraming | None = None,
     masks: Path | None = None,
     workers: int = 2,
+    shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Reads every volume below `sources` into one HDF5 store at `store`, normalised, as slices.
@@ -138,7 +140,8 @@ def prepare_volumes(
         with get_context("spawn").Pool(workers) if workers > 1 and len(missing) > 1 else Serial() as pool:
             for count, _ in enumerate(pool.imap(_write_part, missing), done + 1):
                 progress(count, len(jobs))
-        _merge(store, sorted(parts.glob("[0-9]*.h5")), settings)
+            whole = sorted(parts.glob("[0-9]*.h5"))
+            write_store(store, whole, None, settings, per_part=1, shards=shards, write=_merge, pool=pool)
         shutil.rmtree(parts, ignore_errors=True)
         with Store(store) as made:
             return made.summary()
@@ -191,8 +194,9 @@ def _write_part(item: tuple[_Job, Path]) -> None:
         file.attrs["skipped"] = json.dumps(skipped)
 
 
-def _merge(store: Path, parts: list[Path], settings: dict[str, Any]) -> None:
-    """Writes the parts as one store, one slice a chunk."""
+def _merge(shard: Shard) -> None:
+    """Writes parts as one file, one slice a chunk."""
+    settings, parts = shard.settings, shard.parts
     skipped: list[list[str]] = []
     counts = []
     for part in parts:
@@ -201,7 +205,7 @@ def _merge(store: Path, parts: list[Path], settings: dict[str, Any]) -> None:
             skipped += json.loads(file.attrs["skipped"])
     total, size = sum(counts), settings["size"]
     columns: dict[str, list[np.ndarray]] = {}
-    with whole_file(store) as partial, h5py.File(partial, "w") as out:
+    with whole_file(shard.path) as partial, h5py.File(partial, "w") as out:
         shapes = {"pixels": ((size, size, 1), np.uint8), "inside": ((size, size), bool), "lesion": ((size, size), bool)}
         for name, (shape, kind) in shapes.items():
             out.create_dataset(name, (total, *shape), kind, chunks=(1, *shape) if total else None)

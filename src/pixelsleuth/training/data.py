@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.models.share import Share, part_of
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import Stage
 
@@ -76,24 +77,47 @@ def balanced(sources: Sequence[str], power: float) -> np.ndarray:
     return weights / weights.sum()
 
 
+class Viewed:
+    """A sampler whose batches say of each row also which of its `views` is seen, by its place in the batch, so that no
+    random state is carried; (B, 2) int64."""
+
+    def __init__(self, sampler: Sampler, views: int) -> None:
+        self.sampler, self.views, self.batch, self.steps_per_epoch = (
+            sampler, views, sampler.batch, sampler.steps_per_epoch,
+        )  # fmt: skip
+
+    def rows(self, step: int) -> np.ndarray:
+        rows = self.sampler.rows(step)
+        return np.stack([rows, (rows + np.arange(len(rows))) % self.views], 1)
+
+
 class Steps(Dataset):
-    """A data set whose items are whole batches, numbered by step.
+    """A data set whose items are a process's part of whole batches, numbered by step.
 
     Args:
         source: anything that gives the rows asked for as an array, or as several (a store's `pixels`, cached codes,
             each perhaps with its context).
+        sampler: of the rows of a batch, the same in every process.
+        rank, world: number of the process, and how many there are.
     """
 
-    def __init__(self, source: Any, sampler: Sampler, first: int, count: int) -> None:
+    def __init__(self, source: Any, sampler: Any, first: int, count: int, rank: int = 0, world: int = 1) -> None:
         self.source, self.sampler, self.first, self.count = source, sampler, first, count
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return self.count
 
+    def after(self, step: int, most: int) -> Steps:
+        """At most `most` of these steps, and at least one, from `step` on."""
+        count = max(1, min(most, self.first + self.count - step))
+        return Steps(self.source, self.sampler, step, count, self.rank, self.world)
+
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, ...]:
         if index >= self.count:
             raise IndexError(index)
-        found = self.source(self.sampler.rows(self.first + index))
+        rows = self.sampler.rows(self.first + index)
+        found = self.source(rows[part_of(len(rows), self.rank, self.world)])
         if isinstance(found, tuple):
             return tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in found)
         return torch.from_numpy(np.ascontiguousarray(found))
@@ -111,50 +135,52 @@ def scalars_of(store: Store, rows: np.ndarray, count: int) -> np.ndarray:
     return store.table["position"][rows].astype(np.float32)[:, None]
 
 
-def augmented(image: Tensor, kind: str) -> Tensor:
-    """(B, C, H, W) float32 in [0, 1], changed at random as `Stage.augment` says; random state is torch's own."""
+def augmented(image: Tensor, kind: str, share: Share | None = None) -> Tensor:
+    """(B, C, H, W) float32 in [0, 1], changed at random as `Stage.augment` says; random state is the share's, else
+    torch's own."""
     if kind == "none":
         return image
-    flip = torch.rand(len(image), 1, 1, 1, device=image.device) < 0.5
+    share, device = share or Share.whole(len(image)), image.device
+    flip = share.rand(1, 1, 1, device=device) < 0.5
     image = torch.where(flip, image.flip(3), image)
     if kind == "flip":
         return image
-    count = len(image)
     if kind == "scans":
-        return _another_scan(image)
+        return _another_scan(image, share)
     if kind != "faces":
         raise PixelsleuthError(f"augment: expected 'none', 'flip', 'faces' or 'scans', got {kind!r}")
-    image = image * (1 + (torch.rand(count, 1, 1, 1, device=image.device) * 2 - 1) * 0.3)
-    angle = (torch.rand(count, device=image.device) * 2 - 1) * 0.2 * 2 * math.pi
+    image = image * (1 + (share.rand(1, 1, 1, device=device) * 2 - 1) * 0.3)
+    angle = (share.rand(device=device) * 2 - 1) * 0.2 * 2 * math.pi
     image = torch.einsum("bij,bjhw->bihw", _hue_rotation(angle), image).clamp(0, 1)
-    turn = (torch.rand(count, device=image.device) * 2 - 1) * math.radians(10)
+    turn = (share.rand(device=device) * 2 - 1) * math.radians(10)
     zero = torch.zeros_like(turn)
-    theta = torch.stack([turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero], 1).view(count, 2, 3)
+    theta = torch.stack([turn.cos(), -turn.sin(), zero, turn.sin(), turn.cos(), zero], 1).view(len(image), 2, 3)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _another_scan(image: Tensor) -> Tensor:
+def _another_scan(image: Tensor, share: Share) -> Tensor:
     """(B, C, H, W) as another head might be scanned: turned by up to 5 degrees, scaled by up to 6%, bent a little,
     contrast and brightness by up to 8%, a little noise (the recipe of Marimont & Tarroni 2021)."""
     count, device = len(image), image.device
 
     def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, device=device) * 2 - 1
+        return share.rand(*shape, device=device) * 2 - 1
 
-    turn, scale = uniform(count) * math.radians(5), 1 + 0.06 * uniform(count)
-    move = 0.03 * uniform(count, 2)
+    turn, scale = uniform() * math.radians(5), 1 + 0.06 * uniform()
+    move = 0.03 * uniform(2)
     theta = torch.stack(
         [scale * turn.cos(), -scale * turn.sin(), move[:, 0], scale * turn.sin(), scale * turn.cos(), move[:, 1]], 1
     ).view(count, 2, 3)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
-    bends = F.interpolate(0.015 * uniform(count, 2, 5, 5), image.shape[2:], mode="bicubic", align_corners=False)
+    bends = F.interpolate(0.015 * uniform(2, 5, 5), image.shape[2:], mode="bicubic", align_corners=False)
     moved = F.grid_sample(
         image, grid + bends.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False
     )
     middle = moved.mean((2, 3), keepdim=True)
-    lit = (moved - middle) * (1 + 0.08 * uniform(count, 1, 1, 1)) + middle + 0.02 * uniform(count, 1, 1, 1)
-    return (lit + 0.01 * torch.rand(count, 1, 1, 1, device=device) * torch.randn_like(lit)).clamp(0, 1)
+    lit = (moved - middle) * (1 + 0.08 * uniform(1, 1, 1)) + middle + 0.02 * uniform(1, 1, 1)
+    grain = share.rand(1, 1, 1, device=device) * share.randn(*lit.shape[1:], device=device)
+    return (lit + 0.01 * grain).clamp(0, 1)
 
 
 def _hue_rotation(angle: Tensor) -> Tensor:

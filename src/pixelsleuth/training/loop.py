@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -16,8 +15,10 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
 from pixelsleuth.models.precision import has_bf16
@@ -27,10 +28,13 @@ from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
 from pixelsleuth.training.progress import StepBar
+from pixelsleuth.training.ranks import PATIENCE, Ranks, quiet
 from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
 #: Steps between checkpoints: what a kill can cost.
 CHECKPOINT_EVERY = 200
+#: One process, which trains by itself.
+ALONE = Ranks()
 
 
 def steps_of(sampler: Sampler | Numbered, stage: Stage) -> int:
@@ -39,22 +43,38 @@ def steps_of(sampler: Sampler | Numbered, stage: Stage) -> int:
 
 
 def fit(
-    module: L.LightningModule, source: Any, sampler: Any, steps: int, work: Path, progress: bool, workers: int = 0
-) -> dict[str, float]:
-    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed.
+    module: Any, source: Any, sampler: Any, steps: int, work: Path, progress: bool, workers: int = 0,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:  # fmt: skip
+    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed of all processes together.
 
     Args:
         sampler: a `Sampler`, or what has its `rows` and `batch`.
         workers: processes that make batches ahead; 0: they are made in between.
+        ranks: the processes that share each batch. A checkpoint may be gone on with by another number of them.
+
+    Raises:
+        PixelsleuthError: batches smaller than the number of processes.
     """
+    if sampler.batch < ranks.world:
+        raise PixelsleuthError(f"a batch of {sampler.batch} cannot be shared by {ranks.world} processes; take fewer")
     work.mkdir(parents=True, exist_ok=True)
     # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
     last = work / "last.ckpt"
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
+    progress = progress and ranks.first
+    shared = torch.cuda.is_available() and ranks.world > 1
+    module.sampler = sampler
     trainer = L.Trainer(
         accelerator="auto",
-        devices=1,
+        devices=ranks.devices,
+        num_nodes=ranks.nodes,
+        # What is kept beside the weights is kept equal by what computes it (models.share).
+        strategy="auto" if ranks.world == 1 else DDPStrategy(broadcast_buffers=False, timeout=PATIENCE),
+        # Torch has it on GPUs alone: on CPUs each process norms its own part.
+        sync_batchnorm=shared,
+        # Each process takes its part of a batch by itself.
+        use_distributed_sampler=False,
         max_steps=steps,
         max_epochs=-1,
         precision=_precision(module.stage),
@@ -68,7 +88,7 @@ def fit(
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
     )
-    loader = _Chunks(source, sampler, steps, trainer, workers)
+    loader = _Chunks(Steps(source, sampler, 0, steps, ranks.rank, ranks.world), trainer, workers)
     began, started_at = time.perf_counter(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,6 +98,7 @@ def fit(
             trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
         else:
             module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
+    ranks.compared(module.model)
     module.cpu()
     seconds = time.perf_counter() - began
     done = max(1, steps - started_at)
@@ -91,19 +112,21 @@ def _name_of(module: L.LightningModule) -> str:
 
 
 def fit_detective(
-    network: Detective, dataset: PairDataset, stage: Stage, work: Path, seed: int, progress: bool = False
-) -> dict[str, float]:
+    network: Detective, dataset: PairDataset, stage: Stage, work: Path, seed: int, progress: bool = False,
+    ranks: Ranks = ALONE,
+) -> dict[str, float]:  # fmt: skip
     """Teaches a detective, from its last checkpoint in `work` if there is one; gives the speed, in images."""
     sampler = Sampler([""] * len(dataset), stage, seed)
     steps = steps_of(sampler, stage)
-    speed = fit(DetectiveStage(network, dataset, stage, steps, seed), lambda r: r, sampler, steps, work, progress)
+    module = DetectiveStage(network, dataset, stage, steps, seed)
+    speed = fit(module, lambda rows: rows, sampler, steps, work, progress, ranks=ranks)
     # A pair is two images.
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 
 
 def fit_deep_detective(
     network: DeepDetective, store: Store, rows: np.ndarray, stage: Stage, shares: Mapping[str, float], work: Path,
-    seed: int, progress: bool = False,
+    seed: int, progress: bool = False, ranks: Ranks = ALONE,
 ) -> dict[str, float]:  # fmt: skip
     """Teaches a deep detective on pairs forged as they are needed, an epoch being as many pairs as there are `rows`,
     from its last checkpoint in `work` if there is one; the network gets the averaged weights.
@@ -117,8 +140,8 @@ def fit_deep_detective(
     steps = steps_of(sampler, stage)
     module = DeepDetectiveStage(network, stage, steps, seed)
     # Beside a GPU every core forges; without one the network needs the others.
-    workers = max(1, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 1
-    speed = fit(module, source, sampler, steps, work, progress, workers)
+    workers = max(1, ((os.cpu_count() or 1) - 1) // ranks.devices) if torch.cuda.is_available() else 1
+    speed = fit(module, source, sampler, steps, work, progress, workers, ranks)
     network.load_state_dict(module.averaged.module.state_dict())
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 
@@ -135,20 +158,22 @@ class _Keep(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            # Takes part; only the first process writes.
+            trainer.save_checkpoint(self.path)
+            return
         with whole_file(self.path) as partial:
             trainer.save_checkpoint(partial)
 
 
 class _Chunks(L.LightningDataModule):
-    """Hands Lightning the steps from where the trainer stands to the next checkpoint."""
+    """Hands Lightning the steps from where the trainer stands to the next checkpoint, of all there are."""
 
-    def __init__(self, source: Any, sampler: Any, steps: int, trainer: L.Trainer, workers: int) -> None:
+    def __init__(self, steps: Steps, trainer: L.Trainer, workers: int) -> None:
         super().__init__()
-        self.source, self.sampler, self.steps, self.owner, self.workers = source, sampler, steps, trainer, workers
+        self.steps, self.owner, self.workers = steps, trainer, workers
 
     def train_dataloader(self) -> Any:
-        first = self.owner.global_step
-        count = max(1, min(CHECKPOINT_EVERY, self.steps - first))
         ahead = {"prefetch_factor": 4} if self.workers else {}
-        data = Steps(self.source, self.sampler, first, count)
-        return DataLoader(data, batch_size=None, num_workers=self.workers, **ahead)
+        chunk = self.steps.after(self.owner.global_step, CHECKPOINT_EVERY)
+        return DataLoader(chunk, batch_size=None, num_workers=self.workers, **ahead)

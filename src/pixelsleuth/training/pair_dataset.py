@@ -49,17 +49,15 @@ class PairDataset:
         """What a detective is given of n pairs, and what it should say.
 
         Args:
-            picked: (n,) numbers of pairs; flips: (n,) bool, those to be mirrored.
+            picked: (n,) numbers of pairs; flips: (n,) bool, which of them to mirror.
 
         Returns:
             What `Detective.forward` is given, of the n pictures, then of their forgeries; and the mask (n, size / 4,
             size / 4).
         """
-        order = np.sort(picked)
-        flips = flips[: len(order)]
 
         def turned(values: np.ndarray, axis: int) -> np.ndarray:
-            taken = np.array(values[order])
+            taken = np.array(values[picked])
             taken[flips] = np.flip(taken[flips], axis)
             return taken
 

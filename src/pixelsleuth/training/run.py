@@ -1,12 +1,14 @@
-"""A training run from store to model folder: VQ-VAE, codes, priors. Every part resumes where it stopped."""
+"""A training run from store to model folder: VQ-VAE, codes, priors, detective. Every part resumes where it stopped, and
+may be shared by several processes."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +36,20 @@ from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.atlas import Atlas, save_atlas
+from pixelsleuth.scoring.atlas import Atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.data import Sampler, augmented, scalars_of, to_float
+from pixelsleuth.training.data import Sampler, Viewed, augmented, scalars_of, to_float
 from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
-from pixelsleuth.training.loop import fit, fit_deep_detective, fit_detective, steps_of
+from pixelsleuth.training.loop import ALONE, fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.presets import Settings, Stage, as_tree
+from pixelsleuth.training.ranks import Ranks
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
@@ -67,102 +70,307 @@ def train(
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Trains on the normal pictures of split `train` and writes a model folder, not yet calibrated.
 
     Args:
         places: of the store (see sources.store.Store).
-        resume: go on where a run of the same settings stopped; without it a folder in use is an error.
+        resume: go on where a run of the same settings stopped, with as many processes as there are now; without it a
+            folder in use is an error.
+        ranks: the processes that train together. All of them call this, and see the store and the folder; the first
+            writes.
 
     Raises:
         PixelsleuthError: settings that do not fit the store, or a folder that holds another run.
     """
     with Store(places) as store, ExitStack() as held:
         _check(store, settings)
-        held.enter_context(claimed(folder))
-        work = folder / "training"
-        _claim(folder, work, settings, store, resume)
-        rows = store.rows("train")
-        figures: dict[str, Any] = {"train_images": len(rows)}
+        run = _Run(store, folder, settings, progress, say if ranks.first else _unsaid, ranks)
 
+        def claim() -> None:
+            # The first process holds the folder for all of them.
+            held.enter_context(claimed(folder))
+            _claim(folder, run.work, settings, store, resume)
+
+        ranks.once(claim)
+        vqvae = run.vqvae()
+        if settings.vae_stage.epochs:
+            run.vae()
+        run.priors(vqvae)
+        atlas = run.described()
+        if settings.detective_stage.epochs:
+            run.detective(atlas)
+        ranks.once(run.fitted)
+
+
+def _unsaid(text: str) -> None:
+    """What is said by all processes but the first."""
+
+
+@dataclass
+class _Run:
+    """A run as its parts share it: each trains in all processes, then the first one measures and writes.
+
+    Attributes:
+        figures: what is told of each part, for the model card; of the first process.
+    """
+
+    store: Store
+    folder: Path
+    settings: Settings
+    progress: bool
+    say: Callable[[str], None]
+    ranks: Ranks
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "training"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the store."""
+        return self.store.sha256()
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Rows that are trained on."""
+        return self.store.rows("train")
+
+    @property
+    def learned(self) -> np.ndarray:
+        """Rows that priors are trained on."""
+        return self.rows[: self.settings.prior_stage.most_images or None]
+
+    def vqvae(self) -> VQVAE:
+        """The VQ-VAE, trained here or before."""
+        settings, stage, rows = self.settings, self.settings.vqvae_stage, self.rows
+        self.figures["train_images"] = len(rows)
         torch.manual_seed(settings.seed)
         vqvae = VQVAE(settings.vqvae).to(memory_format=torch.channels_last)
-        stage = settings.vqvae_stage
-        chosen = rows[: stage.most_images] if stage.most_images else rows
-        sampler = Sampler(store.table["group"][chosen].tolist(), stage, settings.seed, store.sources(chosen))
-        steps = steps_of(sampler, stage)
-        module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
-        vqvae_path = folder / "vqvae.safetensors"
-        if vqvae_path.exists():
-            load_network(vqvae, vqvae_path)
+        path = self.folder / "vqvae.safetensors"
+        if self._made(path):
+            load_network(vqvae, path)
         else:
-            kept = _begun(vqvae, settings.init, vqvae_path.name) and not stage.epochs
-            say(f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}")
-            scalars = settings.vqvae.context
+            chosen = rows[: stage.most_images] if stage.most_images else rows
+            sampler = Sampler(
+                self.store.table["group"][chosen].tolist(), stage, settings.seed, self.store.sources(chosen)
+            )
+            steps = steps_of(sampler, stage)
+            module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
+            kept = _begun(vqvae, settings.init, path.name) and not stage.epochs
+            self.say(
+                f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}"
+            )
+            speed = {} if kept else self.fit(module, self._pixels(chosen, settings.vqvae.context), sampler, steps)
 
-            def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-                return store.pixels(chosen[picked]), scalars_of(store, chosen[picked], scalars)
+            def measured() -> None:
+                self._note("vqvae", speed | _validated(vqvae, self.store, self.work / "vqvae"))
+                save_network(vqvae, path)
 
-            speed = {} if kept else fit(module, source, sampler, steps, work / "vqvae", progress)
-            figures["vqvae"] = speed | _validated(vqvae, store, work / "vqvae")
-            write_text(work / "vqvae.json", json.dumps(figures["vqvae"]))
-            save_network(vqvae, vqvae_path)
-        figures["vqvae"] = json.loads((work / "vqvae.json").read_text(encoding="utf-8"))
-        say("VQ-VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vqvae"].items()))
+            self.ranks.once(measured)
+        self._tell("vqvae", "VQ-VAE")
+        return vqvae
 
-        if settings.vae_stage.epochs:
-            figures["vae"] = _fit_vae(folder, store, rows, settings, work, progress)
-            say("VAE: " + ", ".join(f"{k} {v:.4g}" for k, v in figures["vae"].items()))
-        learned = rows[: settings.prior_stage.most_images or None]
-        codes = _cached_codes(vqvae, store, learned, settings.prior_stage, work / "codes.npy", say)
-        held_out = _held_out(store)
+    def vae(self) -> None:
+        """The plain VAE that `evaluate` compares with."""
+        settings, stage, path = self.settings, self.settings.vae_stage, self.folder / VAE_FILE
+        torch.manual_seed(settings.seed)
+        vae = VAE(settings.vae)
+        if not self._made(path):
+            sampler = Sampler(self.store.table["group"][self.rows].tolist(), stage, settings.seed)
+            steps = steps_of(sampler, stage)
+            module = VAEStage(vae, stage, steps, settings.seed)
+            speed = self.fit(module, self._pixels(self.rows, 0), sampler, steps)
+
+            def measured() -> None:
+                self._note("vae", speed)
+                save_network(vae, path)
+
+            self.ranks.once(measured)
+        self._tell("vae", "VAE")
+
+    def priors(self, vqvae: VQVAE) -> None:
+        """The priors, on codes that are computed once."""
+        settings, learned, cached = self.settings, self.learned, self.work / "codes.npy"
+        self.ranks.once(lambda: _cache_codes(vqvae, self.store, learned, settings.prior_stage, cached, self.say))
+        held_out = _held_out(self.store)
         for number, config in enumerate(settings.priors):
-            path = folder / prior_file(number, config.kind)
+            path = self.folder / prior_file(number, config.kind)
             torch.manual_seed(settings.seed + 1 + number)
             prior = build_prior(config).to(memory_format=torch.channels_last)
-            if not path.exists():
+            if not self._made(path):
                 begun = _begun(prior, settings.init, path.name)
-                figures[config.kind] = {}
-                if settings.prior_stage.epochs or not begun:
-                    figures[config.kind] = _fit_prior(
-                        prior, codes, store, learned, settings, number, work, progress, say
-                    )
-                figures[config.kind]["held_out_nll"] = _prior_nll(prior, vqvae, store, held_out)
-                write_text(work / f"{config.kind}.json", json.dumps(figures[config.kind]))
-                save_network(prior, path)
-            figures[config.kind] = json.loads((work / f"{config.kind}.json").read_text(encoding="utf-8"))
-            say(f"{config.kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures[config.kind].items()))
+                taught = settings.prior_stage.epochs or not begun
+                speed = self._fit_prior(prior, np.load(cached, allow_pickle=False), number) if taught else {}
 
+                def measured(
+                    prior: Any = prior, kind: str = config.kind, path: Path = path, speed: dict[str, float] = speed
+                ) -> None:
+                    self._note(kind, speed | {"held_out_nll": _prior_nll(prior, vqvae, self.store, held_out)})
+                    save_network(prior, path)
+
+                self.ranks.once(measured)
+            self._tell(config.kind, config.kind)
+
+    def _fit_prior(self, prior: nn.Module, codes: np.ndarray, number: int) -> dict[str, float]:
+        settings, stage, rows = self.settings, self.settings.prior_stage, self.learned
+        seed, config = settings.seed + 1 + number, settings.priors[number]
+        sampler = Sampler(self.store.table["group"][rows].tolist(), stage, seed, self.store.sources(rows))
+        steps = steps_of(sampler, stage)
+        self.say(f"{config.kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
+
+        def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            row, view = picked.T
+            return codes[view, row], scalars_of(self.store, rows[row], config.context)
+
+        module = PriorStage(prior, stage, steps, seed)
+        return self.fit(module, source, Viewed(sampler, len(codes)), steps, config.kind)
+
+    def described(self) -> Atlas | None:
+        """Writes the configuration of what is trained so far; of volumes also fits the atlas, which a detective may
+        see, and its scores."""
+        self.ranks.once(lambda: save_config(self.folder, self._config()))
+        if not self.store.holds_volumes:
+            return None
+
+        def fit_atlas() -> None:
+            taught = bool(self.settings.detective_stage.epochs)
+            fitted, atlas = fit_slices(load_model(self.folder), self.store, self.learned, self.settings.sign, taught)
+            save_atlas(self.folder, atlas)
+            save_scores(self.folder, fitted)
+
+        self.ranks.once(fit_atlas)
+        return load_atlas(self.folder)
+
+    def _config(self) -> ModelConfig:
+        store, settings = self.store, self.settings
         preprocessing = {k: store.settings[k] for k in PREPROCESSING if k in store.settings}
+        sources = [Path(source) for source in sorted(set(store.table["source"].tolist()))]
         data = {
-            "store_sha256": store.sha256(),
-            "sources": sorted(set(store.table["source"].tolist())),
+            "store_sha256": self.sha256,
+            "sources": [path.parent.name + "/" + path.name for path in sources],
             "splits": store.by_split(),
         }
-        data["sources"] = [Path(source).parent.name + "/" + Path(source).name for source in data["sources"]]
         if settings.detective.kind == "deep" and settings.detective_stage.epochs:
-            data["detective"] = dict(sorted(Counter(store.sources(rows)).items()))
+            data["detective"] = dict(sorted(Counter(store.sources(self.rows)).items()))
         training = {
             "settings": as_tree(settings),
-            "figures": figures,
+            "figures": self.figures,
             "data": data,
             "torch": torch.__version__,
         }
-        unfitted = ScoreSettings().as_tree()
         vae = settings.vae if settings.vae_stage.epochs else None
-        whole = ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
-        save_config(folder, whole)
-        taught = bool(settings.detective_stage.epochs)
-        atlas = None
+        unfitted = ScoreSettings().as_tree()
+        return ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
+
+    def detective(self, atlas: Atlas | None) -> None:
+        """Forges pairs with the networks that are trained, once, and teaches the detective."""
+        settings, path = self.settings, self.folder / DETECTIVE_FILE
+        torch.manual_seed(settings.seed)
+        detective = build_detective(settings.detective).to(memory_format=torch.channels_last)
+        if not self._made(path):
+            if isinstance(detective, DeepDetective):
+                speed = self._taught_deep(detective)
+            else:
+                speed = self._taught_light(detective, atlas)
+
+            def measured() -> None:
+                self._note("detective", speed)
+                save_network(detective, path)
+
+            self.ranks.once(measured)
+        self._tell("detective", "detective")
+
+    def _taught_light(self, detective: Detective, atlas: Atlas | None) -> dict[str, float]:
+        settings, place = self.settings, self.work / "dataset"
+        if not self._made(place / "mask.npy"):
+            self.ranks.once(lambda: self._forged(atlas).save(place))
+        dataset = PairDataset.load(place)
+        self.say(f"detective: {_count(detective):,} parameters, {len(dataset):,} pairs")
+        return fit_detective(
+            detective, dataset, settings.detective_stage, self.work / "detective", settings.seed, self.progress,
+            self.ranks,
+        )  # fmt: skip
+
+    def _forged(self, atlas: Atlas | None) -> PairDataset:
+        """Pairs, and what the networks see in them."""
+        store, settings, rows, model = self.store, self.settings, self.rows, load_model(self.folder)
+        self.say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
         if store.holds_volumes:
-            fitted, atlas = fit_slices(load_model(folder), store, learned, settings.sign, taught)
-            save_atlas(folder, atlas)
-        if taught:
-            figures["detective"] = _teach(folder, store, settings, atlas, work, progress, say)
-            save_config(folder, dataclasses.replace(whole, detective=settings.detective))
-        if not store.holds_volumes:
-            fitted = fit_scores(load_model(folder), store, learned, lambda done, total: None)
-        save_scores(folder, fitted)
+            seen = atlas if settings.detective.atlas else None
+            forged = forge_slices(
+                store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign, seen
+            )
+        else:
+            rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
+            forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
+        return pair_dataset_of(model, forged)
+
+    def _taught_deep(self, detective: DeepDetective) -> dict[str, float]:
+        """Teaches a deep detective on the training faces whose landmarks are known; gives its figures."""
+        store, settings, rows = self.store, self.settings, self.rows
+        rows = rows[[store.landmarks(int(row)) is not None for row in rows]]
+        if len(rows) < 2:
+            raise PixelsleuthError(
+                f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; "
+                "prepare it again, or take the preset fast"
+            )
+        begun = find_model(settings.init)[0] if settings.init else None
+        config = load_config(begun).detective if begun else None
+        if begun is not None and config is not None and config.kind == "deep":
+            load_network(detective, begun / DETECTIVE_FILE)
+        elif settings.detective.pretrained:
+            detective.trunk.load_state_dict(imagenet_weights())
+        stage = settings.detective_stage
+        self.say(
+            f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces"
+        )
+        shares = {kind: SHARES[kind] for kind in settings.forgeries}
+        return fit_deep_detective(
+            detective, store, rows, stage, shares, self.work / "detective", settings.seed, self.progress, self.ranks
+        )
+
+    def fitted(self) -> None:
+        """Writes the whole configuration, with what is fitted after the networks."""
+        whole = self._config()
+        if self.store.holds_volumes:
+            # Fitted before the detective was taught.
+            whole = replace(whole, scoring=load_config(self.folder).scoring)
+        if self.settings.detective_stage.epochs:
+            whole = replace(whole, detective=self.settings.detective)
+        save_config(self.folder, whole)
+        if not self.store.holds_volumes:
+            save_scores(
+                self.folder,
+                fit_scores(load_model(self.folder), self.store, self.learned, lambda done, total: None),
+            )
+
+    def fit(self, module: Any, source: Any, sampler: Any, steps: int, name: str = "") -> dict[str, float]:
+        """Trains in all processes, from the last checkpoint in the folder of this part."""
+        name = name or type(module).__name__.removesuffix("Stage").lower()
+        return fit(module, source, sampler, steps, self.work / name, self.progress, ranks=self.ranks)
+
+    def _pixels(self, rows: np.ndarray, scalars: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Gives pictures, and as many scalars of their context, by their place among `rows`."""
+        return lambda picked: (
+            self.store.pixels(rows[picked]), scalars_of(self.store, rows[picked], scalars)
+        )  # fmt: skip
+
+    def _made(self, path: Path) -> bool:
+        """Whether an earlier run made this file."""
+        return self.ranks.agreed(path.exists())
+
+    def _note(self, name: str, figures: dict[str, float]) -> None:
+        """Writes down the figures of a part, for a run that goes on."""
+        write_text(self.work / f"{name}.json", json.dumps(figures))
+
+    def _tell(self, name: str, title: str) -> None:
+        """Reads the figures of a part, made here or before, and says them."""
+        found = json.loads((self.work / f"{name}.json").read_text(encoding="utf-8"))
+        self.figures[name] = found
+        self.say(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
@@ -170,86 +378,6 @@ def _begun(network: nn.Module, init: str, file: str) -> bool:
     if init:
         load_network(network, find_model(init)[0] / file)
     return bool(init)
-
-
-def _fit_vae(
-    folder: Path, store: Store, rows: np.ndarray, settings: Settings, work: Path, progress: bool
-) -> dict[str, float]:
-    """Trains the plain VAE that `evaluate` compares with."""
-    torch.manual_seed(settings.seed)
-    vae = VAE(settings.vae)
-    if not (folder / VAE_FILE).exists():
-        stage = settings.vae_stage
-        sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed)
-        steps = steps_of(sampler, stage)
-
-        def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return store.pixels(rows[picked]), scalars_of(store, rows[picked], 0)
-
-        made = fit(VAEStage(vae, stage, steps, settings.seed), source, sampler, steps, work / "vae", progress)
-        write_text(work / "vae.json", json.dumps(made))
-        save_network(vae, folder / VAE_FILE)
-    found: dict[str, float] = json.loads((work / "vae.json").read_text(encoding="utf-8"))
-    return found
-
-
-def _teach(
-    folder: Path, store: Store, settings: Settings, atlas: Atlas | None, work: Path, progress: bool,
-    say: Callable[[str], None],
-) -> dict[str, float]:  # fmt: skip
-    """Forges pairs with the networks that are trained, once, and teaches the detective; gives its figures."""
-    torch.manual_seed(settings.seed)
-    detective = build_detective(settings.detective).to(memory_format=torch.channels_last)
-    if isinstance(detective, DeepDetective) and not (folder / DETECTIVE_FILE).exists():
-        figures = _taught_deep(detective, store, settings, work, progress, say)
-        write_text(work / "detective.json", json.dumps(figures))
-        save_network(detective, folder / DETECTIVE_FILE)
-    elif isinstance(detective, Detective) and not (folder / DETECTIVE_FILE).exists():
-        if not (work / "dataset/mask.npy").exists():
-            model = load_model(folder)
-            rows = store.rows("train")
-            say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
-            if store.holds_volumes:
-                seen = atlas if settings.detective.atlas else None
-                forged = forge_slices(
-                    store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign, seen
-                )
-            else:
-                rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
-                forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
-            pair_dataset_of(model, forged).save(work / "dataset")
-        dataset = PairDataset.load(work / "dataset")
-        say(f"detective: {_count(detective):,} parameters, {len(dataset):,} pairs")
-        stage = settings.detective_stage
-        figures = fit_detective(detective, dataset, stage, work / "detective", settings.seed, progress)
-        write_text(work / "detective.json", json.dumps(figures))
-        save_network(detective, folder / DETECTIVE_FILE)
-    found: dict[str, float] = json.loads((work / "detective.json").read_text(encoding="utf-8"))
-    say("detective: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
-    return found
-
-
-def _taught_deep(
-    detective: DeepDetective, store: Store, settings: Settings, work: Path, progress: bool, say: Callable[[str], None]
-) -> dict[str, float]:
-    """Teaches a deep detective on the training faces whose landmarks are known; gives its figures."""
-    rows = store.rows("train")
-    rows = rows[[store.landmarks(int(row)) is not None for row in rows]]
-    if len(rows) < 2:
-        raise PixelsleuthError(
-            f"{store.path}: a deep detective needs faces whose landmarks are known, the store has {len(rows)}; prepare "
-            "it again, or take the preset fast"
-        )
-    begun = find_model(settings.init)[0] if settings.init else None
-    config = load_config(begun).detective if begun else None
-    if begun is not None and config is not None and config.kind == "deep":
-        load_network(detective, begun / DETECTIVE_FILE)
-    elif settings.detective.pretrained:
-        detective.trunk.load_state_dict(imagenet_weights())
-    stage = settings.detective_stage
-    say(f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces")
-    shares = {kind: SHARES[kind] for kind in settings.forgeries}
-    return fit_deep_detective(detective, store, rows, stage, shares, work / "detective", settings.seed, progress)
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -353,13 +481,13 @@ def _validated(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _cached_codes(
+def _cache_codes(
     vqvae: VQVAE, store: Store, rows: np.ndarray, stage: Stage, path: Path, say: Callable[[str], None]
-) -> np.ndarray:
-    """(V, N, h, w) int16 codes of the training pictures; where they are augmented, of their mirror images too, and of
-    scans, which are few, of `SCAN_VIEWS` random views."""
+) -> None:
+    """Writes (V, N, h, w) int16 codes of the training pictures; where they are augmented, of their mirror images too,
+    and of scans, which are few, of `SCAN_VIEWS` random views. Nothing is done where they are written."""
     if path.exists():
-        return np.load(path, allow_pickle=False)
+        return
     # A GPU encodes them in seconds.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vqvae.eval().to(device)
@@ -380,25 +508,6 @@ def _cached_codes(
     partial = path.with_suffix(".partial.npy")
     np.save(partial, codes)
     partial.replace(path)
-    return codes
-
-
-def _fit_prior(
-    prior: nn.Module, codes: np.ndarray, store: Store, rows: np.ndarray, settings: Settings, number: int,
-    work: Path, progress: bool, say: Callable[[str], None],
-) -> dict[str, float]:  # fmt: skip
-    stage, kind = settings.prior_stage, settings.priors[number].kind
-    sampler = Sampler(store.table["group"][rows].tolist(), stage, settings.seed + 1 + number, store.sources(rows))
-    steps = steps_of(sampler, stage)
-    module = PriorStage(prior, stage, steps, settings.seed + 1 + number)
-    say(f"{kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
-
-    def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # The view of a picture is drawn by its place in the batch: no random state to carry.
-        view = (picked + np.arange(len(picked))) % len(codes)
-        return codes[view, picked], scalars_of(store, rows[picked], settings.priors[number].context)
-
-    return fit(module, source, sampler, steps, work / kind, progress)
 
 
 def _context(store: Store, rows: np.ndarray, count: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The two stages as Lightning modules: the VQ-VAE on pictures, a prior on cached codes."""
+"""The stages as Lightning modules: the VQ-VAE on pictures, a prior on cached codes, a detective on pairs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from pixelsleuth.models.detective import DeepDetective, Detective
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
+from pixelsleuth.models.share import Share, part_of
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.records import Surprise
@@ -29,15 +30,37 @@ def log_every(steps: int) -> int:
 
 
 class _Taught(L.LightningModule):
-    """What both stages need of Lightning: random numbers by step, the optimizer, clipping."""
+    """What all stages need of Lightning: random numbers by step, the optimizer, clipping.
+
+    Attributes:
+        sampler: gives the rows of a step's whole batch, of which this process computes a part; set by whoever runs the
+            stage.
+    """
+
+    sampler: Any = None
 
     def __init__(self, stage: Stage, steps: int, seed: int) -> None:
         super().__init__()
         self.stage, self.steps, self.seed = stage, steps, seed
+        self._generator: torch.Generator | None = None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Keyed by the step, so that a resumed run draws what an unbroken one would.
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        # Keyed by the step, so that a resumed run draws what an unbroken one would. Dropout is each process's own.
+        seed = self.seed * 1_000_003 + self.global_step
+        torch.manual_seed(seed + 7_919 * self.global_rank)
+        self._generator = torch.Generator(self.device).manual_seed(seed)
+
+    def share(self, count: int) -> Share:
+        """Which part of the batch this process's `count` pictures are."""
+        if self.sampler is None:
+            return Share(0, count, count, self._generator)
+        total = len(self.sampler.rows(self.global_step))
+        part = part_of(total, self.global_rank, self.trainer.world_size)
+        return Share(part.start, part.stop - part.start, total, self._generator)
+
+    def tell(self, name: str, value: Tensor) -> None:
+        """Logs a loss, the mean over processes."""
+        self.log(name, value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         stage = self.stage
@@ -70,9 +93,11 @@ class VQVAEStage(_Taught):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         pixels, scalars = batch
-        image = augmented(to_float(pixels), self.stage.augment)
+        share = self.share(len(pixels))
+        image = augmented(to_float(pixels), self.stage.augment, share)
         loss, parts, codes = vqvae_loss(self.model, image, self.weights, scalars if scalars.shape[1] else None)
-        self.log("loss", loss, prog_bar=True)
+        loss = loss * share.weight
+        self.tell("loss", loss)
         if self.global_step % log_every(self.steps) == 0:
             size = self.model.config.codes
             complexity, usage = perplexity(codes, size)
@@ -89,8 +114,9 @@ class VAEStage(_Taught):
         self.model = model
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss = self.model.loss(augmented(to_float(batch[0]), self.stage.augment))
-        self.log("loss", loss, prog_bar=True)
+        share = self.share(len(batch[0]))
+        loss = self.model.loss(augmented(to_float(batch[0]), self.stage.augment, share), share)
+        self.tell("loss", loss)
         return loss
 
 
@@ -103,26 +129,29 @@ class PriorStage(_Taught):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         codes, scalars = batch
-        loss = self.model.loss(codes.long(), Context(scalars) if scalars.shape[1] else None)
-        self.log("nll", loss, prog_bar=True)
+        share = self.share(len(codes))
+        loss = self.model.loss(codes.long(), Context(scalars) if scalars.shape[1] else None, share)
+        self.tell("nll", loss)
         return loss
 
 
 class DetectiveStage(_Taught):
-    """Batches are (B,) numbers of pairs; the dataset hold what they stand for."""
+    """Batches are (B,) numbers of pairs; the dataset holds what they stand for."""
 
     def __init__(self, model: Detective, dataset: PairDataset, stage: Stage, steps: int, seed: int) -> None:
         super().__init__(stage, steps, seed)
         self.model, self.dataset = model, dataset
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        flips = (torch.rand(len(batch)) < 0.5).numpy() & (self.stage.augment != "none")
+        share = self.share(len(batch))
+        flips = (share.rand(device=self.device) < 0.5).cpu().numpy() & (self.stage.augment != "none")
         (image, made, felt, *more), mask = self.dataset.batch(batch.cpu().numpy(), flips)
         surprise = Surprise(felt.nll.to(self.device), felt.entropy.to(self.device))
         close, usual = (None if planes is None else planes.to(self.device) for planes in more)
         places, whole = self.model(image.to(self.device), made.to(self.device), surprise, close, usual)
         loss, parts = detective_loss(places, whole, mask.to(self.device))
-        self.log("loss", loss, prog_bar=True)
+        loss = loss * share.weight
+        self.tell("loss", loss)
         self.log_dict({f"train/{k}": v for k, v in parts.items()})
         return loss
 
@@ -145,7 +174,8 @@ class DeepDetectiveStage(_Taught):
         image = to_float(pixels).contiguous(memory_format=torch.channels_last)
         places, whole = self.model(image)
         loss, parts = deep_detective_loss(places, whole, mask)
-        self.log("loss", loss, prog_bar=True)
+        loss = loss * self.share(len(mask)).weight
+        self.tell("loss", loss)
         self.log_dict({f"train/{k}": v for k, v in parts.items()})
         return loss
 
