@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image, PngImagePlugin
 from skimage import data
@@ -152,16 +153,67 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
 }  # fmt: skip
 
 
+def video(
+    tags: dict[str, str], stream: dict[str, str] | None = None, suffix: str = "mp4", by_ffmpeg: bool = False
+) -> bytes:
+    """A clip of a few grey frames whose container says `tags`, its video track `stream`; FFmpeg names itself as its
+    writer where `by_ffmpeg`."""
+    buffer = io.BytesIO()
+    options = {"movflags": "use_metadata_tags"} | ({} if by_ffmpeg else {"fflags": "+bitexact"})
+    with av.open(buffer, "w", {"mp4": "mp4", "mov": "mov"}[suffix], options=options) as container:
+        track = container.add_stream("mpeg4", 25)
+        track.width, track.height = 64, 48
+        container.metadata.update(tags)
+        track.metadata.update(stream or {})
+        for level in range(4):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * level, np.uint8), "rgb24")
+            container.mux(track.encode(frame))
+        container.mux(track.encode())
+    return buffer.getvalue()
+
+
+def with_xmp_box(data: bytes, packet: bytes) -> bytes:
+    """An MP4 with Adobe's box of XMP behind it."""
+    body = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + packet
+    return data + (8 + len(body)).to_bytes(4, "big") + b"uuid" + body
+
+
+APPLE = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.model": "iPhone 15"}
+#: As `FILES`, of videos.
+VIDEOS: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
+    "phone.mov": (
+        lambda: video({**APPLE, "com.apple.quicktime.creationdate": "2024-05-01T10:00:00+0000",
+                       "creation_time": "2024-05-01T10:00:03Z"}, suffix="mov"),
+        {"camera", "c2pa_none"}, {"converted", "changed_later", "no_video_metadata"}),
+    "phone_cut_later.mov": (
+        lambda: video({**APPLE, "com.apple.quicktime.creationdate": "2024-05-01T12:00:00+0200",
+                       "creation_time": "2024-05-03T10:00:00Z"}, suffix="mov", by_ffmpeg=True),
+        {"camera", "changed_later", "converted"}, {"no_video_metadata", "changed_before_taken"}),
+    "premiere.mp4": (
+        lambda: with_xmp_box(video({}), xmp(
+            'xmp:CreatorTool="Adobe Premiere Pro 2024.0"', "<xmpMM:History><rdf:Seq>" + _STEP.format("saved", 3)
+            + "</rdf:Seq></xmpMM:History>")),
+        {"video_editor", "history"}, {"camera", "no_video_metadata"}),
+    "capcut.mp4": (lambda: video({"comment": "made with CapCut"}), {"video_editor"}, {"converted"}),
+    "youtube.mp4": (lambda: video({}, {"handler_name": "ISO Media file produced by Google Inc."}), {"video_site"},
+                    {"video_editor", "no_video_metadata"}),
+    "ffmpeg.mp4": (lambda: video({}, by_ffmpeg=True), {"converted"}, {"video_editor", "camera"}),
+    "generated.mp4": (lambda: video({"comment": '{"prompt": {}, "workflow": {}}'}), {"generator_settings"},
+                      {"no_video_metadata"}),
+    "stripped.mp4": (lambda: video({}), {"no_video_metadata", "c2pa_none"}, {"converted", "camera"}),
+}  # fmt: skip
+
+
 def write_evidence_files(folder: Path) -> dict[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {name: folder / name for name in FILES}
-    for name, (made, _, _) in FILES.items():
+    paths = {name: folder / name for name in (*FILES, *VIDEOS)}
+    for name, (made, _, _) in (FILES | VIDEOS).items():
         paths[name].write_bytes(made())
     return paths
 
 
-def signed(data: bytes, actions: list[dict[str, str]]) -> bytes:
-    """A JPEG with a C2PA manifest, signed by somebody whom nobody was told to trust."""
+def signed(data: bytes, actions: list[dict[str, str]], mime: str = "image/jpeg") -> bytes:
+    """A file with a C2PA manifest, signed by somebody whom nobody was told to trust."""
     import c2pa
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -206,11 +258,11 @@ def signed(data: bytes, actions: list[dict[str, str]]) -> bytes:
     info = c2pa.C2paSignerInfo(b"es256", chain, private, None)
     manifest = {
         "claim_generator_info": [{"name": "a test", "version": "1"}],
-        "format": "image/jpeg",
+        "format": mime,
         "title": "a",
         "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
     }
     result = io.BytesIO()
     with c2pa.Builder(manifest) as builder_, c2pa.Signer.from_info(info) as signer:
-        builder_.sign(signer, "image/jpeg", io.BytesIO(data), result)
+        builder_.sign(signer, mime, io.BytesIO(data), result)
     return result.getvalue()

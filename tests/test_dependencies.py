@@ -113,4 +113,4 @@ def test_judges_without_extras(tmp_path: Path) -> None:
 def test_names_the_extra_that_is_missing(command: str, store: Path, tmp_path: Path) -> None:
     done = call(command, *([str(store), str(tmp_path / "model")] if command == "train" else []))
     assert done.returncode == 2
-    assert "pip install 'pixelsleuth[train]'" in done.stderr, done.stderr
+    assert "pip install '.[train]'" in done.stderr, done.stderr

@@ -34,7 +34,7 @@ def address(model_folder: Path) -> Iterator[str]:
 
 
 def test_what_is_described_holds(address: str) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install 'pixelsleuth[dev]'")
+    schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis: pip install '.[dev]'")
     checks = pytest.importorskip("schemathesis.specs.openapi.checks")
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis.errors import Unsatisfiable

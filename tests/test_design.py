@@ -16,6 +16,7 @@ ROOT = Path(pixelsleuth.__file__).parent
 ORDER = (
     "language",
     "records",
+    "progress",
     "errors",
     "files",
     "sources",

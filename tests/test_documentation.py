@@ -108,6 +108,21 @@ def problem_of(words: list[str]) -> str:
     return ""
 
 
+def test_every_command_has_an_example_that_parses() -> None:
+    def leaves(command: Any) -> Iterator[Any]:
+        below = list(getattr(command, "commands", {}).values())
+        for sub in below:
+            yield from leaves(sub)
+        if not below:
+            yield command
+
+    found = [command.epilog or "" for command in leaves(typer.main.get_command(app))]
+    assert len(found) > 20
+    for example in found:
+        assert example.startswith("Example: pixelsleuth ")
+        assert problem_of(shlex.split(example)[2:]) == ""
+
+
 def look_at(call: list[str], block: Block) -> None:
     """Checks what can be checked of a line that is not run."""
     program, *words = call
@@ -136,6 +151,8 @@ def stand_ins(tmp_path_factory: pytest.TempPathFactory, heads: Path, shapes: Pat
     root = tmp_path_factory.mktemp("stand_ins")
     pictures = write_pictures(root / "photos")
     (root / "photo.jpg").write_bytes(pictures[1].read_bytes())
+    (root / "suspect.jpg").write_bytes(pictures[1].read_bytes())
+    (root / "original.jpg").write_bytes(pictures[0].read_bytes())
     write_video(root / "clip.mp4", face_frames(48))
     write(root / "patient.nii.gz", head(300, lesion=True)[0])
     write_shapes(root / "normals", 3, 3000)
@@ -255,7 +272,7 @@ def test_the_citation_says_what_the_package_says() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mkdocs", "material", "mkdocstrings", "latex2mathml"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"{name} is not installed; pip install 'pixelsleuth[docs]'")
+            pytest.skip(f"{name} is not installed; pip install '.[docs]'")
     folder = tmp_path_factory.mktemp("site")
     # Not --quiet: warnings that are not shown do not count as failures.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pixelsleuth.evidence import credentials
+from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.metadata import read_metadata
 from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
 from pixelsleuth.evidence.statements import picture_statements, statements_of
@@ -24,7 +25,7 @@ from pixelsleuth.records import Box, Finding, Statement
 from pixelsleuth.reporting.together import together
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import jpeg_round_trip
-from tests.evidencefiles import FILES, OWN_TABLES, exif, jpeg, photo, png, signed, with_thumbnail
+from tests.evidencefiles import FILES, OWN_TABLES, VIDEOS, exif, jpeg, photo, png, signed, video, with_thumbnail
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
@@ -35,6 +36,41 @@ def test_what_is_said_of_a_file(name: str) -> None:
     said = {one.code for one in picture_statements(made())}
     assert wanted <= said
     assert not unwanted & said
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_what_is_said_of_a_video(name: str, tmp_path: Path) -> None:
+    made, wanted, unwanted = VIDEOS[name]
+    (tmp_path / name).write_bytes(made())
+    told = statements_of(tmp_path / name)
+    said = {one.code for one in told}
+    assert wanted <= said
+    assert not unwanted & said
+    assert all("{" not in one.sentence(language(code)) for one in told for code in LANGUAGES)
+
+
+def test_dates_and_manifests_of_videos(tmp_path: Path) -> None:
+    path = tmp_path / "a.mov"
+    taken = {"com.apple.quicktime.creationdate": "2024-05-03T10:00:00+0000", "creation_time": "2024-05-01T10:00:00Z"}
+    path.write_bytes(video(taken, suffix="mov"))
+    assert "changed_before_taken" in {one.code for one in statements_of(path)}
+    path.write_bytes(video({"creation_time": "1970-01-01T00:00:00Z"}, suffix="mov"))
+    assert "no_video_metadata" in {one.code for one in statements_of(path)}
+    path.write_bytes(b"no video")
+    assert video_statements(path) == ()
+    pytest.importorskip("c2pa", reason="needs c2pa-python")
+    data = signed(video({}), [{"action": "c2pa.created", "digitalSourceType": SOURCE + "trainedAlgorithmicMedia"}],
+                  "video/mp4")  # fmt: skip
+    (tmp_path / "b.mp4").write_bytes(data)
+    assert {"c2pa_untrusted", "c2pa_ai"} <= {one.code for one in statements_of(tmp_path / "b.mp4")}
+
+
+def test_the_table_of_evidence_is_what_the_program_says(tmp_path: Path) -> None:
+    """docs/evidence.md says what is said of each file that is made here."""
+    from experiments.tools.evidence_table import table
+
+    written = (Path(__file__).parents[1] / "docs/evidence.md").read_text(encoding="utf-8")
+    assert table(tmp_path) in written, "run experiments/tools/evidence_table.py docs/evidence.md"
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

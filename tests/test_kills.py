@@ -79,6 +79,7 @@ def test_a_folder_in_the_making_is_refused_to_others_and_starts_anew_after_a_kil
     [
         OSError(errno.ENOSPC, "No space left on device"),
         OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
+        OSError("6144 requested and 512 written"),
         RuntimeError("[enforce fail at inline_container.cc:863] . PytorchStreamWriter failed writing file data/0"),
         RuntimeError('Error while serializing: I/O error: Os { code: 28, kind: StorageFull, message: "..." }'),
     ],

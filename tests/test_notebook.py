@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-nbformat = pytest.importorskip("nbformat", reason="needs nbclient: pip install 'pixelsleuth[dev]'")
-nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install 'pixelsleuth[dev]'")
-pytest.importorskip("ipykernel", reason="needs ipykernel: pip install 'pixelsleuth[dev]'")
+nbformat = pytest.importorskip("nbformat", reason="needs nbclient: pip install '.[dev]'")
+nbclient = pytest.importorskip("nbclient", reason="needs nbclient: pip install '.[dev]'")
+pytest.importorskip("ipykernel", reason="needs ipykernel: pip install '.[dev]'")
 
 NOTEBOOK = Path(__file__).parents[1] / "examples/demo.ipynb"
 BRAIN = Path(str(resources.files("pixelsleuth"))) / "assets/brain_t1/config.json"

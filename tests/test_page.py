@@ -113,13 +113,13 @@ def judged(page: Any, path: Path) -> None:
 
 
 def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path) -> None:
-    assert "compares with 120 normal ones" in page.text_content("#model")
+    assert "calibrated on 120 normal inputs" in page.text_content("#model")
     assert "up to 100 MB" in page.text_content("#limit")
     judged(page, picture(tmp_path))
     assert page.text_content("#words") in ("Unusual: look closer", "No clear answer")
     answer = page.inner_text("#answer")
     assert "Content Credentials" in page.text_content("#evidence")
-    for part in ("What was found", "How often", "What this does not mean", "What to do next", "in 100"):
+    for part in ("What was found", "How often", "What to keep in mind", "What to do next", "in 100"):
         assert part in answer
     assert page.text_content("#progress") == ""
     assert page.evaluate("document.activeElement.id") == "words"
@@ -192,9 +192,22 @@ def test_several_files_have_a_table_and_one_report(page: Any, tmp_path: Path) ->
 
 
 def test_an_earlier_copy_is_laid_over_the_file(page: Any, tmp_path: Path) -> None:
-    judged(page, picture(tmp_path))
-    page.set_input_files("#original", picture(tmp_path, False, "earlier.png"))
+    # Without the chance noise of the shapes, which would differ everywhere.
+    pixels = shape_picture(9_000)
+    Image.fromarray(pixels).resize((512, 512)).save(tmp_path / "earlier.png")
+    pixels[20:34, 24:40] = (30, 90, 200)
+    Image.fromarray(pixels).resize((512, 512)).save(tmp_path / "suspect.jpg", quality=85)
+    judged(page, tmp_path / "suspect.jpg")
+    page.set_input_files("#original", tmp_path / "earlier.png")
     page.wait_for_selector("#pair:not([hidden])")
+    assert "Number of places that differ by more than saving again explains: 1" in page.inner_text("#differs")
+    sync_api.expect(page.locator("#history tbody tr")).to_have_count(1)
+    record = json.loads(page.text_content("#record"))
+    (change,) = record["against"]["changes"]
+    x0, y0, x1, y1 = change["box"]
+    assert x0 <= 200 < 300 <= x1
+    assert y0 <= 170 < 260 <= y1
+    assert record["against"]["path"] == "earlier.png"
     cut = "getComputedStyle(at('earlier')).clipPath"
     assert "50%" in page.evaluate(cut)
     page.fill("#wiper", "20")
@@ -202,7 +215,7 @@ def test_an_earlier_copy_is_laid_over_the_file(page: Any, tmp_path: Path) -> Non
     assert page.get_attribute("#suspect", "src") != page.get_attribute("#earlier", "src")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.set_input_files("#original", tmp_path / "broken.png")
-    sync_api.expect(page.locator("#problem")).to_contain_text("cannot show broken.png")
+    sync_api.expect(page.locator("#problem")).to_contain_text("broken.png: ")
 
 
 def test_what_may_be_quoted_can_be_copied(opened: Callable[..., Any], tmp_path: Path) -> None:
@@ -222,7 +235,7 @@ def test_a_video(page: Any, tmp_path: Path) -> None:
 
     frames = [shape_picture(9_000 + k, k > 4).repeat(2, 0).repeat(2, 1) for k in range(8)]
     judged(page, write_video(tmp_path / "clip.mp4", frames))
-    assert "frames: twice their mean" in page.text_content("#answer")
+    assert "twice the mean p of" in page.text_content("#answer")
     assert "p-value of" in page.locator("#drawings svg").first.get_attribute("aria-label")
     assert page.locator("#drawings .pictures img").count() >= 1
     assert page.is_visible("#stage img")
@@ -276,6 +289,21 @@ def test_progress_is_told_while_it_waits(page: Any, tmp_path: Path) -> None:
     judged(page, picture(tmp_path))
     said = ["Sending shape.png…", "shape.png waits for its turn…", "Looking at shape.png…", ""]
     assert page.evaluate("seen") == said
+
+
+def test_time_left_of_a_video_is_told(page: Any, tmp_path: Path) -> None:
+    steps = {"stage": "reading", "done": 8, "total": 32, "share": 0.1, "seconds_left": 41.3}
+    told = iter([steps, {**steps, "stage": "judging", "seconds_left": 130.0}])
+    page.route("**/api/jobs/*", lambda route: (
+        route.fulfill(json={"id": "1", "state": "working", "reason": "", "steps": step}) if (step := next(told, None))
+        else route.continue_()))  # fmt: skip
+    page.evaluate("""() => { window.seen = []; new MutationObserver(() => seen.push(at("step").textContent))
+        .observe(at("step"), { childList: true }) }""")
+    judged(page, picture(tmp_path))
+    said = ["Looking for faces: frame 8 of 32. About 42 s left.", "Judging faces: 8 of 32. About 3 minutes left."]
+    assert page.evaluate("seen") == said
+    assert page.evaluate("at('share').value") == 0.1
+    assert not page.is_visible("#steps-taken")
 
 
 def test_a_token_is_asked_for(opened: Callable[..., Any], tmp_path: Path) -> None:
@@ -355,7 +383,7 @@ def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_
         "What was found",
         "Download",
         "Scores of",
-        "compares",
+        "calibrated on",
     ):
         assert expected in texts
     assert {text: ratio for text, ratio in found if ratio < 4.5} == {}

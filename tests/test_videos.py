@@ -14,6 +14,7 @@ from skimage import data
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
+from pixelsleuth.progress import Step
 from pixelsleuth.records import Box, Face
 from pixelsleuth.reporting.timeline import frames_per_video
 from pixelsleuth.scoring.scorer import ScoreOptions, stacked
@@ -233,10 +234,24 @@ def test_a_video_gets_a_record_with_its_frames(faces_detector: Detector, tmp_pat
     assert record["scores"][name] == pytest.approx(max(frame["score"] for frame in record["frames"]), abs=1e-5)
 
 
+def check_steps(steps: list[Step], paths: list[Path]) -> None:
+    """Of each video: every stage is told, in order, and the share of the work only grows."""
+    for path in paths:
+        of_this = [step for step in steps if step.path == str(path)]
+        assert list(dict.fromkeys(step.stage for step in of_this)) == ["reading", "judging", "mapping"]
+        assert [(s.done, s.total) for s in of_this if s.stage == "reading"] == [(k, 4) for k in range(4)]
+        assert [(s.done, s.total) for s in of_this if s.stage == "judging"] == [(0, 4), (4, 4)]
+        shares = [step.share for step in of_this]
+        assert shares == sorted(shares)
+        assert 0 <= shares[0] < shares[-1] < 1
+
+
 def test_a_videos_finding_does_not_depend_on_the_batch(faces_detector: Detector, tmp_path: Path) -> None:
     paths = [write_video(tmp_path / "a.mp4", face_frames(12)), write_video(tmp_path / "b.mp4", face_frames(12)[::-1])]
     policy = Policy(frames=4)
-    together = list(faces_detector.detect_many(paths, policy=policy))
+    steps: list[Step] = []
+    together = list(faces_detector.detect_many(paths, policy=policy, progress=steps.append))
+    check_steps(steps, paths)
     for path, other in zip(paths, together, strict=True):
         (alone,) = faces_detector.detect_many([path], policy=policy, batch_size=3)
         assert alone.score == pytest.approx(other.score, abs=1e-4)

@@ -27,6 +27,7 @@ from pixelsleuth.evaluation.volumes import (
     pieces_of,
 )
 from pixelsleuth.models.checkpoint import load_model
+from pixelsleuth.progress import Step
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.restorations import steps_figure
 from pixelsleuth.reporting.volumes import slices_figure
@@ -105,7 +106,12 @@ def test_a_volume_on_the_web_page(model: Path, folders: Path) -> None:
 def test_a_finding_is_the_same_alone(model: Path, folders: Path) -> None:
     detector = Detector.load(model)
     paths = sorted((folders / "healthy").iterdir())
-    together = [f.record() for f in detector.detect_many(paths, max_false_alarm=0.1)]
+    steps: list[Step] = []
+    together = [f.record() for f in detector.detect_many(paths, max_false_alarm=0.1, progress=steps.append)]
+    first = [step for step in steps if step.path == str(paths[0])]
+    assert [step.stage for step in first] == ["reading", *(["judging"] * (len(first) - 1))]
+    assert first[-1].done == first[-1].total == len(together[0]["slices"])
+    assert first[-1].share == 1
     alone = detector.detect(paths[3], max_false_alarm=0.1).record()
     for record in (alone, together[3]):
         record.pop("seconds")

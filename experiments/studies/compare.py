@@ -41,7 +41,8 @@ from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_pictur
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 EDITS = ("swap_unmatched", "swap_matched", "copy_move")
 SETS = ("dfdc_test", "ciplab_val", "local_edits")
-#: Scores of the bundled model that stand in the tables; the first is the default.
+#: The default score of the bundled model, and others of its scores that stand in the tables.
+DEFAULT = "ours"
 OURS = ("both_tracks", "combined", "detective_views", TEXT_SCORE, "pixelsnail_mean_nll", "masked_mean_nll")
 BATCH = 32
 
@@ -60,7 +61,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     options.work.mkdir(parents=True, exist_ok=True)
-    detector = Detector.load("faces")
     images = {name: options.work / f"{name}.npz" for name in options.sets}
     for name, path in images.items():
         if not path.exists():
@@ -68,7 +68,7 @@ def main() -> None:
     for method in options.only:
         missing = [name for name in options.sets if not (options.work / f"{name}_{method}.npz").exists()]
         if missing:
-            measure(method, missing, detector, options)
+            measure(method, missing, Detector.load("faces"), options)
     tree = {name: tabled(name, options.work) for name in options.sets}
     fitted = {"images": options.images, "store": options.normals.name}
     write_text(options.out, json.dumps({"fitted_on": fitted, "sets": tree}, indent=1) + "\n")
@@ -180,8 +180,8 @@ def ours(detector: Detector, path: Path) -> dict[str, np.ndarray]:
     for finding in findings:
         if not finding.scores:
             raise InputError("failed", "an image of the set cannot be judged")
-        rows.append([finding.scores[name] for name in OURS])
-    return dict(zip(OURS, np.array(rows).T, strict=True))
+        rows.append([finding.score, *(finding.scores[name] for name in OURS)])
+    return dict(zip((DEFAULT, *OURS), np.array(rows, float).T, strict=True))
 
 
 def trivial(path: Path) -> dict[str, np.ndarray]:
@@ -210,7 +210,7 @@ def tabled(name: str, work: Path) -> dict[str, Any]:
         some = ~altered | (altered if which == "all" else altered & (kind == which))
         weights = metrics.resample_weights(unit[some], None if paired else altered[some].astype(int))
         rows = {key: metrics.image_counts(values[some], altered[some], weights) for key, values in scores.items()}
-        default = rows.get(OURS[0])
+        default = rows.get(DEFAULT)
         kinds[which] = {
             key: {
                 "auroc": metrics.interval(metrics.auroc(counts)),

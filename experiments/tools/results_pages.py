@@ -22,11 +22,14 @@ from typing import Any
 
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
+from pixelsleuth.scoring.origins import fewest
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
-    "README.md", "docs/results/faces.md", "docs/results/volumes.md", "docs/limits.md", "docs/protocols.md",
+    "README.md", "docs/results/faces.md", "docs/results/field.md", "docs/results/volumes.md", "docs/limits.md",
+    "docs/protocols.md",
     "docs/results/evasion.md", "docs/results/reliability.md",
+    "docs/own-pictures.md",
 )  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
@@ -61,6 +64,9 @@ COMMANDS = {
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
         "--out RUNS/detectives.json",
+    ),
+    "own_calibration": (
+        "own_calibration.json", "python experiments/studies/own_calibration.py SCORES.npz --out RUNS"
     ),
     "volumes": ("", "see docs/results/volumes.md"),
     "foreign_scans": (
@@ -486,6 +492,20 @@ def dfdc_table(results: dict[str, Tree]) -> str:
     return text
 
 
+def field_table(results: dict[str, Tree]) -> str:
+    """Our figures that docs/results/field.md sets beside others', and Marimont & Tarroni's score on the same images."""
+    dfdc, ciplab, volumes = (results[name] for name in ("dfdc", "ciplab", "volumes"))
+    text = [interval(tree["scores"]["text_tail_sum"]["auroc"]) for tree in (ciplab, dfdc)]
+    levels = ", ".join(interval(ciplab["levels"][level]["auroc"]) for level in LEVELS)
+    rows = [
+        ["CIPLAB's portraits, validation half, 30 a level, equal JPEG tables: easy, mid, hard", f"AUROC {levels}",
+         f"{text[0]} over all levels"],
+        ["DFDC, one frame a video, 1,000 pairs", f"AUROC {interval(dfdc['scores']['both_tracks']['auroc'])}", text[1]],
+    ] + [[row["what"], f"pixel AP {interval(row['ap'])}, DSC {interval(row['dsc'])}",
+          "[brain scans](volumes.md)"] for row in (volumes["flair"], volumes["t1"])]  # fmt: skip
+    return table(["images", "this program, default", "Marimont & Tarroni's score, our networks: AUROC"], rows)
+
+
 def home_table(results: dict[str, Tree]) -> str:
     """False alarms on DFDC's real faces, a source that calibration knows."""
     metrics = results["dfdc"]
@@ -653,6 +673,22 @@ def limits_rates(results: dict[str, Tree]) -> str:
 
 
 #: A block's name -> the measurements it needs, and what writes it.
+def own_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for name, row in results["own_calibration"].items():
+        if isinstance(row, dict):
+            cells = [
+                f"{percent(row[rate]['mean'])}, {percent(row[rate]['inside'])}"
+                if row["calibrate"] >= fewest(float(rate)) else f"needs {fewest(float(rate))}"
+                for rate in RATES
+            ]  # fmt: skip
+            by_name = percent(row["0.05"]["by_name"])
+            rows.append(
+                [SOURCES.get(name, name.replace("_", " ")), f"{row['calibrate']}, {row['judged']}", *cells, by_name]
+            )
+    return table(["source", "calibrate, judged", "at 1%", "at 5%", "at 10%", "at 5%, by name"], rows)
+
+
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sees": ((), sees),
     "alarms": (("away_alarms",), alarms_table),
@@ -663,6 +699,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "ciplab": (("ciplab",), ciplab_table),
     "dfdc": (("dfdc",), dfdc_table),
     "home": (("dfdc",), home_table),
+    "field-ours": (("ciplab", "dfdc", "volumes"), field_table),
     "benign": (("away_benign",), benign_table),
     "levelling": (("levelling",), levelling_table),
     "protocols": (("protocols",), protocols_table),
@@ -670,6 +707,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "attack": (("evasion",), attack_table),
     "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
+    "own-calibration": (("own_calibration",), own_table),
     "foreign": (("foreign_scans",), foreign_table),
     "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),

@@ -3,7 +3,7 @@
     python experiments/tools/studies_pages.py            # fill the marked blocks, draw the figures
     python experiments/tools/studies_pages.py --check    # change nothing, exit 1 if a page does not match
 
-A block stands between `<!-- results:NAME -->` and `<!-- /results -->`; of a study without a file the page says so.
+A block stands between `<!-- studies:NAME -->` and `<!-- /studies -->`; of a study without a file the page says so.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.tools.results_pages import BLOCK, Tree, interval, load
+from experiments.tools.results_pages import Tree, interval, load
 from pixelsleuth.files import write_text
 from pixelsleuth.reporting.figures import save_figure
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("docs/results/field.md", "docs/results/studies.md")
+BLOCK = re.compile(r"(<!-- studies:([\w-]+) -->\n).*?(<!-- /studies -->)", re.S)
 DRAWN = "docs/images/studies"
 KINDS = {
     "swapped": "whole face swapped (DFDC)",
@@ -30,14 +31,24 @@ KINDS = {
     "copy_move": "copy-move",
     "drawn": "drawn from the own prior",
 }
-SWEEPS = ("base", "codebook", "resolution", "normals", "sources", "orderings", "balance")
+#: A sweep's name -> the question that it answers, as its heading says it.
+SWEEPS = {
+    "base": "What small networks tell, by kind of forgery",
+    "codebook": "Codebook: size K and dimension D (question 1)",
+    "resolution": "Resolution and grid (question 5)",
+    "normals": "Number of normal images",
+    "sources": "Number of sources",
+    "orderings": "Order in which codes are read",
+    "balance": "Balance of sources (question 2)",
+}
 #: Kinds of the compared sets, in the order of their columns.
 ORDER = ("all", "easy", "mid", "hard", "swap_unmatched", "swap_matched", "copy_move")
 LEVELS = ("all", "easy", "mid", "hard")
 #: The score that a sweep's table shows: NLL - entropy of PixelSNAIL, which complexity confounds least.
 SHOWN = "pixelsnail_nll_minus_entropy"
 METHODS = {
-    "both_tracks": "**this program, both tracks (default)**",
+    "ours": "**this program (default)**",
+    "both_tracks": "this program, both tracks, not levelled",
     "combined": "this program, codes alone",
     "detective_views": "this program, detective alone",
     "text_tail_sum": "Marimont & Tarroni's score, our PixelSNAIL",
@@ -68,17 +79,19 @@ def comparison(tree: Tree, name: str) -> str:
     found = tree["sets"][name]
     kinds = [kind for kind in ORDER if kind in found["kinds"]]
     every = found["kinds"]["all"]
+    ours = "ours" in every
     lines = [
         f"{found['n_normal']} untouched, {found['n_anomalous']} altered.",
         "",
         "| method | " + " | ".join("AUROC" if k == "all" else k.replace("_", " ") for k in kinds)
-        + " | ours minus it |",
-        "| --- " * (len(kinds) + 2) + "|",
+        + (" | ours minus it |" if ours else " |"),
+        "| --- " * (len(kinds) + 1 + ours) + "|",
     ]  # fmt: skip
     for method in sorted(every, key=lambda m: -every[m]["auroc"][0]):
         cells = [interval(found["kinds"][kind][method]["auroc"]) for kind in kinds]
-        minus = "" if method == "both_tracks" else interval(every[method].get("ours_minus", [0, 0, 0]))
-        lines.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + f" | {minus} |")
+        if ours:
+            cells.append("" if method == "ours" else interval(every[method]["ours_minus"]))
+        lines.append(f"| {METHODS.get(method, method)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -105,6 +118,22 @@ def sweep(tree: Tree) -> str:
     if tree["not_run"]:
         lines.append(f"Not run: {', '.join(tree['not_run'])}.")
     return "\n".join([*lines, "", f"Command: `{tree['command']}`"])
+
+
+def sweeps(results: dict[str, Tree]) -> str:
+    """A section for each sweep of which a run is finished; the others by name and command."""
+    parts, waiting = [], []
+    for name, heading in SWEEPS.items():
+        runs = len(results[name]["runs"]) if name in results else 0
+        if not runs:
+            waiting.append(f"| {heading} | `python experiments/studies/sweep.py experiments/studies/{name}.yaml` |")
+            continue
+        parts.append(f"### {heading}\n\n{sweep(results[name])}")
+        if runs > 1:
+            parts.append(f"![AUROC by run: {heading}](../images/studies/{name}.svg)")
+    if waiting:
+        parts.append("\n".join(["**Not run yet:**", "", "| question | command |", "| --- | --- |", *waiting]))
+    return "\n\n".join(parts)
 
 
 def sentence(told: dict[str, list[str]], runs: int) -> str:
@@ -145,8 +174,8 @@ def nll(tree: Tree) -> str:
                          f"{1000 * part['cpu_seconds_per_image']:.1f} | {part['gflops']:.0f} |")  # fmt: skip
         rounds = ", ".join(f"{r:.2f}" for r in about["ratio_by_round"])
         tails.append(
-            f"{precision}: {about['ratio']:.2f} times as fast as MONAI's (by round {rounds}); at the same operations a "
-            f"second it would be {about['ratio_at_equal_rate']:.2f} times."
+            f"- {precision}: {about['ratio']:.2f} times as fast as MONAI's (by round {rounds}); at the same operations "
+            f"a second it would be {about['ratio_at_equal_rate']:.2f} times."
         )
     return "\n".join([*lines, "", *tails, "", "Command: `python experiments/benchmarks/nll_floor.py`"])
 
@@ -167,12 +196,13 @@ BLOCKS: dict[str, tuple[str, Callable[[Tree], str]]] = {
     "jpeg-tables": ("jpeg_tables", tables),
     "nll": ("nll_floor", nll),
     "supervised": ("supervised", supervised),
-    **{f"sweep-{name}": (name, sweep) for name in SWEEPS},
 }
 
 
 def filled(text: str, results: dict[str, Tree]) -> str:
     def block(match: re.Match[str]) -> str:
+        if match[2] == "sweeps":
+            return f"{match[1]}\n{sweeps(results)}\n\n{match[3]}"
         needs, make = BLOCKS[match[2]]
         return f"{match[1]}\n{make(results[needs]) if needs in results else 'Not run yet.'}\n\n{match[3]}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -25,13 +26,12 @@ from pixelsleuth.commands import (
     serve,
     train,
 )
-from pixelsleuth.commands.terminal import console
+from pixelsleuth.commands.terminal import console, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import disk_is_full
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Learns what normal images look like, and shows where a new image differs from them, and how rare that is "
@@ -39,15 +39,27 @@ app = typer.Typer(
 )
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(figures.app, name="figures")
-for command in (
-    demo.demo, detect.detect, train.train, train.calibrate, evaluate.evaluate, robustness.robustness, mood.mood,
-    serve.serve, benchmark.benchmark, info.info, phantoms.phantoms, push.push,
-):  # fmt: skip
-    app.command()(command)
+for command, example in (
+    (demo.demo, "demo"),
+    (detect.detect, "detect photo.jpg --out out --report"),
+    (train.train, "train photos.h5 my_model"),
+    (train.calibrate, "calibrate faces --normal my_photos/ --out my_faces"),
+    (evaluate.evaluate, "evaluate --normal untouched/ --anomalous altered/ --out measured"),
+    (robustness.robustness, "robustness --normal untouched/ --anomalous altered/ --corruption jpeg"),
+    (mood.mood, "mood -i scans/ -o answers/ --mode pixel --model my_scans"),
+    (serve.serve, "serve --port 8000"),
+    (benchmark.benchmark, "benchmark --no-direct --json speed.json"),
+    (info.info, "info faces"),
+    (phantoms.phantoms, "phantoms phantom_scans/"),
+    (push.push, "push my_model someone/my_model"),
+):
+    app.command(epilog=example_of(example))(command)
 
 
 def main() -> None:
     """Runs the command line; an expected error is one line and exit code 2."""
+    # Asked to end, a run ends as by Ctrl-C: what is done is kept, and the report written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except PixelsleuthError as error:

@@ -16,6 +16,7 @@ from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
 from pixelsleuth.evidence.statements import picture_statements, statements_of
 from pixelsleuth.findings import Assembler
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
+from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
@@ -132,6 +133,7 @@ class Detector:
         face: str = "all",
         promise: Promise = "calibration",
         typicality: bool = True,
+        progress: Progress = unheard,
     ) -> Iterator[Finding]:
         """Judges inputs in order, one finding each; a bad one becomes `not_applicable` with a reason.
 
@@ -154,6 +156,7 @@ class Detector:
             promise: which images the rate is promised for, and so which p-value verdicts rest on (see
                 scoring.origins).
             typicality: images unlike those of calibration are `unsure`, where the model knows what those are like.
+            progress: gets how far each video and volume has come, from threads of its own too.
 
         Raises:
             CalibrationError: the calibration set is too small for the rate, or has too few sources for the promise.
@@ -176,8 +179,8 @@ class Detector:
                     raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
         rule, batch = Rule(rate, promise, typicality, raised=max_false_alarm is None), batch_size or self._batch(how)
-        for began, ready in self._read_ahead(sources, how, whole_without_face, batch):
-            yield from self._found(ready, rule, options, batch, began)
+        for began, ready in self._read_ahead(sources, how, whole_without_face, batch, progress):
+            yield from self._found(ready, rule, options, batch, began, progress)
 
     def crop_settings(self, policy: Policy | None = None) -> CropSettings:
         """How inputs are cut for this model. Raises PixelsleuthError where frames would be picked otherwise than those
@@ -196,18 +199,22 @@ class Detector:
 
     def read(self, source: Input, whole_without_face: bool = False) -> Sample | Finding:
         """Reads one input; what cannot be judged comes back as its finding."""
-        return self._read(source, kind_of(source), self.crop_settings(), whole_without_face)
+        return self._read(source, kind_of(source), self.crop_settings(), whole_without_face, unheard)
 
     def score(
-        self, samples: Sequence[Sample], options: ScoreOptions = EVERYTHING, batch: int | None = None
-    ) -> list[Scores]:
+        self, samples: Sequence[Sample], options: ScoreOptions = EVERYTHING, batch: int | None = None,
+        progress: Progress = unheard,
+    ) -> list[Scores]:  # fmt: skip
         """Scores of the crops of each sample; all crops of images and videos are scored together, in order."""
         batch = batch or self._batch(self.crop_settings())
         if samples and samples[0].kind == "volume":
-            return [self.scorer.score(_batches_of_slices(sample, batch), options) for sample in samples]
+            return [
+                self.scorer.score(_told(_batches_of_slices(sample, batch), [sample], progress), options)
+                for sample in samples
+            ]
         crops = [crop for sample in samples for crop in sample.crops]
-        found = self.scorer.score(_batches([c.views for c in crops], [c.key for c in crops], batch), options)
-        return _parts(found, samples)
+        batches = _batches([c.views for c in crops], [c.key for c in crops], batch)
+        return _parts(self.scorer.score(_told(batches, samples, progress), options), samples)
 
     def judge(
         self, samples: Sequence[Sample], scores: Sequence[Scores], rule: Rule, batch: int | None = None
@@ -240,12 +247,12 @@ class Detector:
         return _parts(self.scorer.score(_batches(views, keys, batch), PLAIN), samples)
 
     def _read_ahead(
-        self, sources: Iterable[Input], how: CropSettings, whole_without_face: bool, batch: int
+        self, sources: Iterable[Input], how: CropSettings, whole_without_face: bool, batch: int, progress: Progress
     ) -> Iterator[tuple[float, list[Sample | Finding]]]:
         """Groups of inputs, read while the group before is computed, and when each began."""
         groups = _grouped(sources, batch)
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            read = partial(self._read, how=how, whole_without_face=whole_without_face)
+            read = partial(self._read, how=how, whole_without_face=whole_without_face, progress=progress)
 
             def submit() -> list[Future[Sample | Finding]]:
                 kind, group = next(groups, ("", []))
@@ -258,20 +265,29 @@ class Detector:
                 ahead = submit()
                 yield began, ready
 
-    def _read(self, source: Input, kind: str, how: CropSettings, whole_without_face: bool) -> Sample | Finding:
+    def _read(
+        self, source: Input, kind: str, how: CropSettings, whole_without_face: bool, progress: Progress
+    ) -> Sample | Finding:
+        def told(done: int, total: int) -> None:
+            progress(Step(path_of(source), kind, "reading", done, total))
+
+        if kind == "volume":
+            # Read in one go; its slices take longer.
+            told(0, 1)
         try:
-            return read_sample(source, kind, how, whole_without_face)
+            return read_sample(source, kind, how, whole_without_face, told)
         except InputError as error:
             return replace(self.assembler.refused(path_of(source), kind, error), evidence=statements_of(source))
 
     def _found(
-        self, ready: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float
-    ) -> Iterator[Finding]:
+        self, ready: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float,
+        progress: Progress,
+    ) -> Iterator[Finding]:  # fmt: skip
         """Findings of one group, in order."""
         samples = [item for item in ready if isinstance(item, Sample)]
         # A video has many frames, of which few are mapped once their scores are known.
         video = bool(samples) and samples[0].kind == "video"
-        scores = self.score(samples, replace(options, maps=options.maps and not video), batch)
+        scores = self.score(samples, replace(options, maps=options.maps and not video), batch, progress)
         judged = self.judge(samples, scores, rule, batch)
         seconds = (time.perf_counter() - began) / len(ready)
         # One at a time: a finding holds maps as large as its input.
@@ -282,6 +298,8 @@ class Detector:
                 finding = item
             else:
                 sample, part, verdict = next(of_samples)
+                if video:
+                    progress(Step(sample.path, sample.kind, "mapping", 0, STILLS))
                 mapped = self._stills(sample, part, verdict, options, batch) if video and options.maps else None
                 if not options.maps:
                     part = replace(part, maps={}, restoration=None)
@@ -290,6 +308,8 @@ class Detector:
                     finding = replace(finding, notes=(*finding.notes, self.calibration.raised(MAX_FALSE_ALARM)))
                 if isinstance(sample.source, bytes):
                     finding = replace(finding, evidence=picture_statements(sample.source))
+                elif video:
+                    finding = replace(finding, evidence=statements_of(sample.path))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
     def _stills(
@@ -373,6 +393,26 @@ def _batches_of_slices(sample: Sample, size: int, encoding: str = "original") ->
     for i in range(0, len(keys), size):
         some = slice(i, i + size)
         yield Crops(pixels[some], keys[some], inside=cut.inside[some], position=cut.position[some])
+
+
+def _told(batches: Iterable[Crops], samples: Sequence[Sample], progress: Progress) -> Iterator[Crops]:
+    """The batches as they are, telling before each, and behind the last, how many crops of each sample are done."""
+
+    def tell(behind: int) -> None:
+        first = 0
+        for sample in samples:
+            count = len(sample.crops)
+            if sample.kind != "image":
+                done = min(count, max(0, behind - first))
+                progress(Step(sample.path, sample.kind, "judging", done, count))
+            first += count
+
+    behind = 0
+    for crops in batches:
+        tell(behind)
+        yield crops
+        behind += len(crops.square)
+    tell(behind)
 
 
 def _parts(scores: Scores, samples: Sequence[Sample]) -> list[Scores]:

@@ -60,4 +60,5 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise PixelsleuthError(f"{what} needs {error.name}; run `pip install 'pixelsleuth[{extra}]'`") from error
+        told = f"{what} needs {error.name}; in your copy of the repository run `pip install '.[{extra}]'`"
+        raise PixelsleuthError(told) from error

@@ -20,8 +20,11 @@ if sys.platform != "win32":
 
 #: What a full disk, a full quota and a limit on the size of files are called.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: The same where a library tells it in words of its own: HDF5, safetensors, torch.
-_FULL_WORDS = re.compile(r"No space left on device|File too large|StorageFull|FileTooLarge|PytorchStreamWriter failed")
+#: The same where a library tells it in words of its own: HDF5, safetensors, torch, NumPy.
+_FULL_WORDS = re.compile(
+    r"No space left on device|File too large|StorageFull|FileTooLarge|PytorchStreamWriter failed"
+    r"|\d+ requested and \d+ written"
+)
 
 
 @contextmanager

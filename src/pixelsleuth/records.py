@@ -31,8 +31,7 @@ MAX_FALSE_ALARM = 0.01
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
     "score", "scores", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes",
-    "evidence",
-    "seconds", "version",
+    "evidence", "against", "seconds", "version",
 )  # fmt: skip
 
 
@@ -94,6 +93,69 @@ class Box:
 
     def as_list(self) -> list[int]:
         return [self.x0, self.y0, self.x1, self.y1]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A place where a picture differs from an earlier copy of it.
+
+    Attributes:
+        box: in pixels of the picture.
+        levels: mean difference there, in grey levels of the channel that differs most.
+        share: of the part of the picture that was compared, in (0, 1].
+        model: what the model says of that place: `marked`, `unmarked`, or `not_looked_at`; empty where none was asked.
+    """
+
+    box: Box
+    levels: float
+    share: float
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A picture beside an earlier copy of it.
+
+    Attributes:
+        path, sha256: of the copy.
+        state: `same`: nothing that saving, scaling or a change of brightness does not explain; `changed`;
+            `not_alignable`: no way was found to lay them onto each other.
+        shape: (H, W) of the picture.
+        changes: the largest first.
+        covered: share of the picture that the copy shows; kept: share of the copy that the picture shows.
+        mirrored: the picture is; turned: by degrees, clockwise; scaled: pixels of the picture a pixel of the copy.
+        toned: grey levels by which brightness and colours of the whole differed, before that was taken out.
+        verdict, p_value: of the copy, by the model.
+        earlier: (H, W, 3) uint8, the copy as it lies on the picture, both shrunk; excess: (H, W) float32, how much they
+            differ there, 1 being more than noise explains; None where they could not be laid onto each other.
+    """
+
+    path: str
+    sha256: str
+    state: Literal["same", "changed", "not_alignable"]
+    shape: tuple[int, ...] = ()
+    changes: tuple[Change, ...] = ()
+    covered: float = 0.0
+    kept: float = 0.0
+    mirrored: bool = False
+    turned: float = 0.0
+    scaled: float = 1.0
+    toned: float = 0.0
+    verdict: Verdict = "not_applicable"
+    p_value: float | None = None
+    earlier: np.ndarray | None = None
+    excess: np.ndarray | None = None
+
+    def record(self) -> dict[str, Any]:
+        numbers = {name: round(getattr(self, name), 4) for name in ("covered", "kept", "turned", "scaled", "toned")}
+        changes = [
+            {"box": one.box.as_list(), "levels": round(one.levels, 2), "share": round(one.share, 6), "model": one.model}
+            for one in self.changes
+        ]
+        return {
+            "path": self.path, "sha256": self.sha256, "state": self.state, "changes": changes,
+            "mirrored": self.mirrored, **numbers, "verdict": self.verdict, "p_value": self.p_value,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -260,7 +322,8 @@ class Finding:
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, or what limits the finding.
-        evidence: of a picture's file, what it tells of itself.
+        evidence: of a picture's or a video's file, what it tells of itself.
+        against: of a picture, how it differs from an earlier copy; None unless that was asked for.
     """
 
     path: str
@@ -283,6 +346,7 @@ class Finding:
     affine: np.ndarray | None = None
     notes: tuple[Note, ...] = ()
     evidence: tuple[Statement, ...] = ()
+    against: Comparison | None = None
     seconds: float = 0.0
     version: str = ""
     heatmap: np.ndarray | None = None
@@ -316,6 +380,7 @@ class Finding:
             "timeline": self.timeline_file,
             "notes": [asdict(note) for note in self.notes],
             "evidence": [statement.record() for statement in self.evidence],
+            "against": None if self.against is None else self.against.record(),
             "seconds": round(self.seconds, 4),
             "version": self.version,
         }

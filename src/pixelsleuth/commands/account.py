@@ -13,6 +13,7 @@ from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
 if TYPE_CHECKING:
     from pixelsleuth.language import Language
+    from pixelsleuth.reporting.against import Beside
     from pixelsleuth.reporting.answer import Answer
     from pixelsleuth.reporting.together import Together
     from pixelsleuth.scoring.calibration import Calibration
@@ -23,13 +24,16 @@ MOST_TOLD = 20
 
 @dataclass
 class Account:
-    """Of one run. `counts` holds the records of an earlier run that it goes on with, too."""
+    """Of one run. `counts` holds the records of an earlier run that it goes on with, too; `unlike` counts scans that
+    were read and scored, and are not prepared like the model's own."""
 
     calibration: Calibration
     words: Language
     counts: dict[str, int] = field(default_factory=dict)
+    unlike: int = 0
     entries: list[Entry] = field(default_factory=list)
     _told: int = 0
+    _beside: Beside | None = None
     _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
@@ -39,6 +43,7 @@ class Account:
 
         self.entries.append(Entry.of(finding.record()))
         self._told += 1
+        self.unlike += finding.verdict == "not_applicable" and finding.score is not None
         if self._told <= MOST_TOLD:
             say(line_of(finding))
         elif self._told == MOST_TOLD + 1:
@@ -46,6 +51,10 @@ class Account:
         if finding.verdict not in self._answers:
             answer = answer_of(finding, self.calibration, self.words)
             self._answers[finding.verdict] = answer, together(finding, self.words)
+        if finding.against is not None:
+            from pixelsleuth.reporting.against import beside
+
+            self._beside = beside(finding, None, self.words)
 
     @property
     def total(self) -> int:
@@ -67,8 +76,11 @@ class Account:
                     yield f"{verdict}: {answer.often} {answer.not_meant}"
                 continue
             yield f"{answer.headline}. {answer.found}"
-            yield f"{words('part.often')}: {answer.often}"
+            yield f"{answer.often_asked}: {answer.often}"
             yield f"{words('part.not')}: {answer.not_meant}"
+            if self._beside is not None:
+                yield f"{words('page.compare')}:"
+                yield from (f"  - {text}" for text in (*self._beside.sentences, *self._beside.places))
             told = [evidence.agreement, *(f"{words(f'says.{says}')} {text}" for says, text in evidence.telling)]
             if any(told):
                 yield f"{words('section.evidence')}:"

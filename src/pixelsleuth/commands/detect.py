@@ -15,8 +15,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pixelsleuth.commands.account import Account
-from pixelsleuth.commands.terminal import MOST_NAMED, ModelOption, OutOption, Pick, bar, console, hold, printable, say
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.commands.terminal import (
+    MOST_NAMED,
+    InputBar,
+    ModelOption,
+    OutOption,
+    Pick,
+    bar,
+    console,
+    hold,
+    printable,
+    say,
+)
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.folders import Entry, check_discoveries
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
@@ -57,7 +68,7 @@ def detect(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[Format, typer.Option(help="Of the records.")] = Format.jsonl,
+    format: Annotated[Format, typer.Option(help="Format of the records.")] = Format.jsonl,
     heatmap: Annotated[
         bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
     ] = True,
@@ -74,14 +85,22 @@ def detect(
             help="Faces of a picture that are judged: all, the largest, or one by number, 1 being the largest.",
         ),
     ] = "all",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ORIGINAL",
+            help="An earlier copy of the picture: also tell what differs from it, and where, whatever was done to both "
+            "by saving, scaling or cropping.",
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="With --out: go on with the findings.jsonl there; a report shows what is judged now."
+            "--resume", help="With --out: continue the findings.jsonl there; a report shows only what is judged now."
         ),
     ] = False,
     spoken: Annotated[
-        str, typer.Option("--language", help=f"Of the report and of what is told: {', '.join(LANGUAGES)}.")
+        str, typer.Option("--language", help=f"Language of the report and the terminal: {', '.join(LANGUAGES)}.")
     ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,
@@ -120,7 +139,8 @@ def detect(
         int | None, typer.Option(help="With --cluster: processes that judge; one a GPU or a core unless given.", min=1)
     ] = None,
     pick: Annotated[
-        Pick | None, typer.Option(help="How those are chosen; must be as the model was calibrated, and is by default.")
+        Pick | None,
+        typer.Option(help="How those frames are chosen; must match the calibration of the model, and does by default."),
     ] = None,
 ) -> None:
     """Judge images, videos and volumes: one record an input, in input order."""
@@ -136,9 +156,13 @@ def detect(
         raise PixelsleuthError("--format parquet needs --out: it cannot be written to standard output")
     if resume and (out is None or format is not Format.jsonl):
         raise PixelsleuthError("--resume needs --out and --format jsonl: it goes on with the findings.jsonl there")
-    _check_cluster(cluster, out, report or resume or fdr is not None or format is Format.csv)
+    _check_one(inputs, against)
+    _check_cluster(cluster, out, report or resume or fdr is not None or format is Format.csv or against is not None)
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
+    from pixelsleuth.models.configuration import find_model
+
+    find_model(model)
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter
@@ -176,14 +200,15 @@ def detect(
     if "-" not in inputs:
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
+    shown = InputBar(bar(), len(listed) if isinstance(listed, list) else None, account.total)
     found = detector.detect_many(
         _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
-        face=face, promise=promise.value, typicality=typicality,
+        face=face, promise=promise.value, typicality=typicality, progress=shown.step,
     )  # fmt: skip
+    found = _compared(found, against, detector, rate)
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     made = Report(Judge.of(detector, model), command, spoken, fdr=fdr) if report else None
-    total = len(listed) if isinstance(listed, list) else None
-    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, total)
+    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
@@ -192,17 +217,38 @@ def detect(
         say(_left_out(leftovers))
     if path is not None and out is not None:
         say(f"records: {path}" + (f", report: {out / 'report.html'}" if made else ""))
-    if account.total == account.counts.get("not_applicable", 0):
+    if account.total == account.counts.get("not_applicable", 0) and not account.unlike:
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _check_one(inputs: list[str], against: Path | None) -> None:
+    """Raises PixelsleuthError where there is more than one picture to compare with an earlier copy."""
+    if against is not None and (len(inputs) > 1 or inputs == ["-"] or _is_folder(inputs[0])):
+        raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
+
+
+def _compared(found: Iterator[Finding], against: Path | None, detector: Detector, rate: float) -> Iterator[Finding]:
+    """The findings with what differs from an earlier copy, which is judged too, where there is one. Raises
+    PixelsleuthError where the copy is no picture that can be read."""
+    if against is None:
+        return found
+    from pixelsleuth.evidence.comparison import compared
+    from pixelsleuth.sources.images import decode, read_bytes
+
+    try:
+        pixels = decode(read_bytes(against), name=against.name).pixels
+    except InputError as error:
+        raise PixelsleuthError(f"{against}: {error.sentence}", "against") from None
+    return compared(found, detector.detect(against, max_false_alarm=rate, heatmap=False), pixels)
 
 
 def _check_cluster(cluster: str | None, out: Path | None, more: bool) -> None:
     if cluster is not None and (out is None or more):
         raise PixelsleuthError(
             "--cluster needs --out, and writes Parquet, resumes by itself and makes no report: leave out --format, "
-            "--resume, --report and --fdr"
+            "--resume, --report, --against and --fdr"
         )
 
 
@@ -238,7 +284,7 @@ def _together(account: Account, rate: float, fdr: float | None, out: Path | None
 
 def _run(
     found: Iterator[Finding], writer: RecordWriter, out: Path | None, account: Account, made: Report | None,
-    total: int | None,
+    shown: InputBar,
 ) -> None:  # fmt: skip
     """Writes the findings as they come, and at the end, or when it is stopped, the report of what there is."""
     from pixelsleuth.reporting.writing import written_behind
@@ -247,13 +293,12 @@ def _run(
         account.tell(finding)
         if made is not None:
             made.add(finding)
+        shown.ended(finding.path)
 
     try:
-        with bar() as shown:
-            task = shown.add_task("judging", total=total, completed=account.total)
+        with shown.bar:
             for verdict in written_behind(found, writer, out, also, account.total):
                 account.counts[verdict] = account.counts.get(verdict, 0) + 1
-                shown.update(task, advance=1)
     except KeyboardInterrupt:
         if out is not None and writer.kind == "jsonl":
             say("stopped; the same command with --resume goes on where it was stopped")

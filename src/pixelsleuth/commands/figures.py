@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixelsleuth.commands.terminal import ModelOption
+from pixelsleuth.commands.terminal import ModelOption, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 FileOption = Annotated[Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg.")]
-DpiOption = Annotated[int, typer.Option(help="Dots an inch, of PNG and of pictures in PDF.", min=40, max=1200)]
+DpiOption = Annotated[int, typer.Option(help="Dots per inch of PNG, and of pictures in PDF.", min=40, max=1200)]
 ScoredArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -30,7 +30,7 @@ ScoredArgument = Annotated[
     ),
 ]
 ScoreOption = Annotated[
-    list[str] | None, typer.Option("--score", help="Of these scores; the default one and its rivals unless given.")
+    list[str] | None, typer.Option("--score", help="Draw these scores; the default one and its rivals unless given.")
 ]
 PairsOption = Annotated[
     Path | None, typer.Option(help="With two findings.jsonl: CSV with columns fake,real; bands are then by pair.")
@@ -38,7 +38,7 @@ PairsOption = Annotated[
 PicturesArgument = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or folders of them.")]
 
 
-@app.command()
+@app.command(epilog=example_of("figures roc measured/ --out roc.png"))
 def roc(
     sources: ScoredArgument,
     out: FileOption,
@@ -52,7 +52,7 @@ def roc(
     _save(lambda: roc_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures precision-recall measured/ --out pr.png"))
 def precision_recall(
     sources: ScoredArgument,
     out: FileOption,
@@ -66,7 +66,7 @@ def precision_recall(
     _save(lambda: precision_recall_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures histogram measured/ --out scores.png"))
 def histogram(
     sources: ScoredArgument,
     out: FileOption,
@@ -80,7 +80,7 @@ def histogram(
     _save(lambda: histogram_figure(_scored(sources, pairs), score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures robustness robust/robustness.json --out severity.png"))
 def robustness(
     file: Annotated[Path, typer.Argument(metavar="ROBUSTNESS.json", help="What `pixelsleuth robustness` wrote.")],
     out: FileOption,
@@ -101,7 +101,7 @@ def robustness(
     _save(lambda: severity_figure(found, metric, score or ()), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures reconstructions photos/ --out seen.png"))
 def reconstructions(
     inputs: PicturesArgument,
     out: FileOption,
@@ -121,7 +121,7 @@ def reconstructions(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures samples --out drawn.png"))
 def samples(
     out: FileOption,
     model: ModelOption = "faces",
@@ -129,7 +129,7 @@ def samples(
         list[str] | None, typer.Option(help="masked or pixelsnail; all the model has unless given.")
     ] = None,
     count: Annotated[int, typer.Option(help="Images of each prior.", min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the random draws.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.", min=0)] = 0,
     dpi: DpiOption = 200,
 ) -> None:
     """Images drawn from the priors from nothing."""
@@ -143,7 +143,7 @@ def samples(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures examples photos/ --out examples.png"))
 def examples(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC...", help="Folders of pictures, or stores: a row each.")
@@ -159,7 +159,7 @@ def examples(
     _save(lambda: grid_figure(rows_of(sources, count)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures frames clips.h5 --out frames.png"))
 def frames(
     store: Annotated[Path, typer.Argument(metavar="STORE.h5", help="What `prepare videos` wrote.")],
     out: FileOption,
@@ -178,11 +178,13 @@ def frames(
     _save(draw, out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures phase clip.mp4 --out phase.png"))
 def phase(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="A row each.")],
     out: FileOption,
-    size: Annotated[int, typer.Option(help="Side of what is cut of a frame, in its own pixels.", min=32)] = 128,
+    size: Annotated[
+        int, typer.Option(help="Side of the square cut from a frame, in pixels of the frame.", min=32)
+    ] = 128,
     count: Annotated[int, typer.Option("--frames", help="Most frames of a video, evenly spaced.", min=2)] = 64,
     face: Annotated[bool, typer.Option("--face/--no-face", help="Around the face, or in the middle.")] = True,
     dpi: DpiOption = 200,
@@ -194,7 +196,7 @@ def phase(
     _save(lambda: phase_figure(read_phases(videos, size, count, face)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures mean-heatmap out/ --out ends.png"))
 def mean_heatmap(
     findings: Annotated[
         Path, typer.Argument(metavar="FINDINGS", help="The folder that `detect --out` wrote, heatmaps included.")
@@ -209,16 +211,19 @@ def mean_heatmap(
     _save(lambda: ends_figure(*ends(findings, count)), out, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures restoration photo.jpg --out steps.png"))
 def restoration(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Pictures, or volumes.")],
     out: Annotated[
         Path, typer.Option("--out", help="File that is written: .png, .pdf or .svg; a folder for several inputs.")
     ],
     model: ModelOption = "faces",
-    prior: Annotated[str, typer.Option(help="Of pictures: masked or pixelsnail; the model's default.")] = "",
+    prior: Annotated[
+        str, typer.Option(help="For pictures: masked or pixelsnail; the default of the model unless given.")
+    ] = "",
     slice_: Annotated[
-        int | None, typer.Option("--slice", help="Of a volume, from the lowest; the most unusual unless given.")
+        int | None,
+        typer.Option("--slice", help="Slice of a volume, counted from the lowest; the most unusual one unless given."),
     ] = None,
     max_false_alarm: Annotated[
         float, typer.Option(help="Share of normal images that may be called anomalous.")
@@ -238,7 +243,7 @@ def restoration(
         _save(partial(steps_figure, story), file, dpi)
 
 
-@app.command()
+@app.command(epilog=example_of("figures slices scans/ --model my_scans --out slices.png"))
 def slices(
     volumes: Annotated[list[Path], typer.Argument(metavar="VOLUME...", help="Volumes, or folders of them.")],
     out: FileOption,

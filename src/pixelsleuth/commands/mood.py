@@ -24,18 +24,19 @@ def mood(
     mode: Annotated[Mode, typer.Option(help="One number a volume, or one map.")] = Mode.pixel,
 ) -> None:
     """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
-    from pixelsleuth.detector import Detector
-    from pixelsleuth.mood import write_pixels, write_sample
     from pixelsleuth.sources.volumes import NIFTI_SUFFIXES
 
-    detector = Detector.load(model)
-    if detector.takes != "volumes":
-        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
     # What is written is NIfTI, under the name of what was read.
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     paths = [path for path in found if path.name.lower().endswith(NIFTI_SUFFIXES)]
     if not paths:
         raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
+    from pixelsleuth.detector import Detector
+    from pixelsleuth.mood import write_pixels, write_sample
+
+    detector = Detector.load(model)
+    if detector.takes != "volumes":
+        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
     write = write_sample if mode is Mode.sample else write_pixels
     refused = [reason for path in paths if (reason := write(detector, path, out))]
     for reason in refused:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pixelsleuth.commands.terminal import Pick, bar, console
+from pixelsleuth.commands.terminal import Pick, bar, console, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.scoring.calibration import FEWEST
@@ -59,7 +59,7 @@ ShardsOption = Annotated[
 ]
 
 
-@app.command("images")
+@app.command("images", epilog=example_of("prepare images my_photos/ photos.h5"))
 def prepare_images(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of images, then the store.")],
     size: SizeOption = 128,
@@ -91,7 +91,7 @@ def prepare_images(
     ))  # fmt: skip
 
 
-@app.command("videos")
+@app.command("videos", epilog=example_of("prepare videos my_clips/ clips.h5"))
 def prepare_videos(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders of videos, then the store.")],
     size: SizeOption = 128,
@@ -136,7 +136,7 @@ def prepare_videos(
                 save_picture(sheet(opened), figures / "faces.png")
 
 
-@app.command("volumes")
+@app.command("volumes", epilog=example_of("prepare volumes healthy_scans/ scans.h5"))
 def prepare_volumes(
     paths: Annotated[list[Path], typer.Argument(metavar="SRC... STORE.h5", help="Folders, then the store.")],
     size: SizeOption = 160,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import ModelOption, bar
+from pixelsleuth.commands.terminal import ModelOption, bar, check_there
 
 
 def robustness(
@@ -26,6 +26,7 @@ def robustness(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for robustness.json and robustness.png.")] = None,
 ) -> None:
     """Measure scores against severity of JPEG, WebP, H.264, resize, blur and noise."""
+    check_there(normal=normal, anomalous=anomalous, pairs=pairs)
     from pixelsleuth.detector import Detector
     from pixelsleuth.evaluation.robustness import measure_robustness
     from pixelsleuth.files import write_text

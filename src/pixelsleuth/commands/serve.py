@@ -32,6 +32,8 @@ def serve(
     """Serve the web page and the REST API; nothing is stored."""
     import ipaddress
 
+    if max_false_alarm is not None and not 0 < max_false_alarm < 1:
+        raise PixelsleuthError(f"--max-false-alarm: expected a rate between 0 and 1, got {max_false_alarm}")
     local = host == "localhost"
     with contextlib.suppress(ValueError):
         local = local or ipaddress.ip_address(host).is_loopback

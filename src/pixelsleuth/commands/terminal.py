@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed
+from pixelsleuth.progress import Step
 
 #: Names of what is left out of a folder that are told.
 MOST_NAMED = 12
@@ -31,10 +36,22 @@ ModelOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
 
 
+def example_of(words: str) -> str:
+    """What stands below a command's help."""
+    return f"Example: pixelsleuth {words}"
+
+
 def hold(context: typer.Context, folder: Path | None) -> None:
     """Keeps other processes out of the folder that a command writes into, until the command has ended."""
     if folder is not None:
         context.with_resource(claimed(folder))
+
+
+def check_there(**paths: Path | None) -> None:
+    """Raises PixelsleuthError, before anything is loaded, where an option names a file or folder that is not there."""
+    for setting, path in paths.items():
+        if path is not None and not path.exists():
+            raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
 
 
 def say(text: str) -> None:
@@ -51,3 +68,41 @@ def bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
     )
+
+
+@dataclass
+class InputBar:
+    """A bar of inputs that moves within videos and volumes too, so that the time left is one of them as well.
+
+    Attributes:
+        done: inputs that are behind.
+    """
+
+    bar: Progress
+    total: int | None
+    done: int = 0
+    _steps: dict[str, Step] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._task = self.bar.add_task("judging", total=self.total, completed=self.done)
+
+    def step(self, step: Step) -> None:
+        with self._lock:
+            self._steps[step.path] = step
+            self._show()
+
+    def ended(self, path: str) -> None:
+        with self._lock:
+            self._steps.pop(path, None)
+            self.done += 1
+            self._show()
+
+    def _show(self) -> None:
+        """What the first of those begun is at; those read ahead count in the bar alone."""
+        step, told = next(iter(self._steps.values()), None), "judging"
+        if step is not None:
+            what = "slice" if step.kind == "volume" else "frame"
+            told = f"{step.stage} {printable(Path(step.path).name)}: {what} {step.done:,} of {step.total:,}"
+        shares = sum(step.share for step in self._steps.values())
+        self.bar.update(self._task, description=escape(told), completed=self.done + shares)

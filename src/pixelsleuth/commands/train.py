@@ -36,7 +36,7 @@ def train(
         str,
         typer.Option(
             help="fast, scans, scans-bright, scans-small, paper-ffhq, paper-ffpp, paper-mood-brain, paper-mood-abdomen."
-            " Of volumes scans unless given."
+            " For volumes scans unless given."
         ),
     ] = "fast",
     config: Annotated[Path | None, typer.Option(help="YAML with settings over the preset's.")] = None,
@@ -140,7 +140,8 @@ def calibrate(
         str, typer.Argument(metavar="MODEL", help="A model folder; with --normal also a bundled name or a Hub id.")
     ],
     store: Annotated[
-        Path | None, typer.Argument(metavar="STORE.h5", help="Of `prepare`; its calibration images rank anew.")
+        Path | None,
+        typer.Argument(metavar="STORE.h5", help="What `prepare` wrote; its calibration images are ranked anew."),
     ] = None,
     normal: Annotated[
         Path | None,
@@ -156,9 +157,9 @@ def calibrate(
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 where the processor has it.")] = "float32",
 ) -> None:
-    """Rank normal images that no network learned from: new p-values, no training.
+    """Calibrate on normal images that no network learned from: new p-values, no training.
 
-    With a store the model itself is calibrated on the store's calibration images. With --normal a copy of the model is,
+    With a store the model itself is calibrated on the store's calibration images; with --normal a copy of the model,
     on your own untouched images.
     """
     from pixelsleuth.reporting.card import write_card
@@ -168,6 +169,8 @@ def calibrate(
     if normal is not None:
         if out is None:
             raise PixelsleuthError("--normal needs --out: the folder of the new model; the one given stays as it is")
+        if not normal.is_dir():
+            raise PixelsleuthError(f"expected a folder of untouched images, got {normal}", "normal")
         _calibrated_at_home(model, normal, out, dtype)
         return
     if out is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+import os
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from pixelsleuth.evidence.metadata import plain
 from pixelsleuth.evidence.programs import source_type_of
@@ -17,19 +19,57 @@ _HEADS = (
 )  # fmt: skip
 #: What validation says of signers whom the library was not told to trust: of the signer, not of the file.
 _UNTRUSTED = ("signingCredential.untrusted",)
+#: The box of an MP4 that holds a manifest (C2PA 2.1, section A.5), and outermost boxes that are looked at.
+C2PA_BOX, MOST_BOXES = bytes.fromhex("d8fec3d61b0e483c92975828877ec481"), 10_000
 #: Marks of a manifest: the box that holds it, and its address in XMP. Without them the library need not be asked.
 _MARKS = (b"jumb", b"c2pa", b"dcterms:provenance")
 
 
-def credentials(data: bytes, mime: str | None = None) -> list[Statement]:
-    """One or two statements on the manifest of a file; absence is no more than unknown."""
-    mime = mime or mime_of(data)
+def credentials(data: bytes) -> list[Statement]:
+    """One or two statements on the manifest of an encoded picture; absence is no more than unknown."""
+    mime = mime_of(data)
     if mime is None:
         return []
-    if not any(mark in data for mark in _MARKS):
+    return _of(io.BytesIO(data), mime, any(mark in data for mark in _MARKS))
+
+
+def video_credentials(path: str | os.PathLike[str], container: str) -> list[Statement]:
+    """The same of a video file. Of its containers MP4 and its kin alone carry manifests.
+
+    Args:
+        container: FFmpeg's names of it, such as `mov,mp4,m4a,3gp,3g2,mj2`.
+    """
+    if "mp4" not in container.split(","):
+        return []
+    with open(path, "rb") as file:
+        return _of(file, "video/mp4", C2PA_BOX in _boxes(file))
+
+
+def _boxes(file: BinaryIO) -> Iterator[bytes]:
+    """The kinds of an MP4's outermost boxes, of those of one's own kind (`uuid`) their 16 bytes."""
+    file.seek(0)
+    at = 0
+    for _ in range(MOST_BOXES):
+        head = file.read(32)
+        if len(head) < 8:
+            break
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        start = 8
+        if length == 1:
+            length, start = int.from_bytes(head[8:16], "big"), 16
+        yield head[start : start + 16] if kind == b"uuid" else kind
+        if length < start:
+            break
+        at += length
+        file.seek(at)
+
+
+def _of(file: BinaryIO, mime: str, marked: bool) -> list[Statement]:
+    if not marked:
         return [Statement("c2pa_none", "unknown")]
+    file.seek(0)
     try:
-        tree = manifest_store(io.BytesIO(data), mime)
+        tree = manifest_store(file, mime)
     except ImportError:
         return [Statement("c2pa_not_read", "unknown")]
     except Exception as error:

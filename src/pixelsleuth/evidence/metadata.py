@@ -128,6 +128,12 @@ def _xmp(image: Image.Image) -> dict[str, Any]:
     packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     if not packet and image.format == "TIFF":
         packet = image.tag_v2.get(_TAGS["XMLPacket"], b"")  # type: ignore[attr-defined]
+    return xmp_of(packet)
+
+
+def xmp_of(packet: str | bytes) -> dict[str, Any]:
+    """`xmp` and `history` of a packet, see `Metadata`; empty for none. Raises ValueError or ParseError where it is
+    broken."""
     raw = packet.encode() if isinstance(packet, str) else bytes(packet)
     raw = raw.strip(b" \0\r\n\t")
     if not raw:

@@ -16,12 +16,23 @@ DEVELOPERS = (
     "Lightroom", "Camera Raw", "Capture One", "darktable", "RawTherapee", "DxO", "ON1", "Aperture", "Photos",
     "Digital Photo Professional", "Capture NX", "ViewNX", "NX Studio", "Silkypix",
 )  # fmt: skip
-#: Generators of pictures.
+#: Programs and apps that cut and change videos.
+VIDEO_EDITORS = (
+    "Premiere", "After Effects", "Media Encoder", "Final Cut", "iMovie", "DaVinci", "Resolve", "Vegas", "Avid",
+    "CapCut", "Filmora", "InShot", "KineMaster", "LumaFusion", "Kdenlive", "Shotcut", "OpenShot", "Camtasia",
+    "Movie Maker", "Clipchamp", "PowerDirector", "VSDC", "Lightworks", "Blender",
+    "VideoPad", "GoPro Studio", "DeepFaceLab",
+)  # fmt: skip
+#: Programs and libraries that write videos anew, as converters, websites and messengers do.
+CONVERTERS = ("HandBrake", "FFmpeg", "GPAC", "MP4Box", "Shutter Encoder", "XMedia Recode", "Compressor")
+#: What sites write into videos that are downloaded from them.
+SITES = ("Google Inc.", "YouTube", "Vimeo", "Twitter", "TikTok", "vid:v")
+#: Generators of pictures and videos.
 GENERATORS = (
     "Midjourney", "DALL-E", "DALL·E", "Stable Diffusion", "SDXL", "ComfyUI", "AUTOMATIC1111", "InvokeAI", "NovelAI",
     "Adobe Firefly", "Firefly", "Made with Google AI", "Imagen", "GPT-4o", "gpt-image", "ChatGPT", "OpenAI", "Ideogram",
     "Leonardo.Ai", "Bing Image Creator", "Image Creator from Designer", "Grok", "Gemini", "Dreamina", "Recraft",
-    "Black Forest Labs",
+    "Black Forest Labs", "Sora", "Runway", "Pika", "Kling", "Luma", "Veo", "HeyGen", "Synthesia", "AnimateDiff",
 )  # fmt: skip
 
 #: The IPTC's codes of where a picture comes from (cv.iptc.org/newscodes/digitalsourcetype), by what they say.

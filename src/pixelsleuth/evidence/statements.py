@@ -7,9 +7,11 @@ import re
 from datetime import datetime
 
 from pixelsleuth.errors import InputError
+from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
-from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named, source_type_of
+from pixelsleuth.evidence.origins import DATES_APART, origin, steps_of
+from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
@@ -18,10 +20,9 @@ from pixelsleuth.sources.inputs import Input, kind_of
 
 #: Likeness to its own thumbnail, in [-1, 1], below which a picture is another one.
 UNLIKE = 0.8
-#: Seconds by which a file may be changed after it was taken without a word: cameras write both times at once.
-SAME_TIME = 120
-#: Longer sides in pixels that messengers and social networks scale to.
-PASSED_ON = (960, 1080, 1280, 1440, 1600, 2048, 4096)
+#: Longer sides in pixels that messengers scale pictures to, by their own source code: Signal for Android
+#: (`PushMediaConstraints`, image size targets), Telegram for Android (`AndroidUtilities.getPhotoSize`).
+PASSED_ON = {1024: "Signal", 1280: "Telegram", 1600: "Signal", 2048: "Signal", 4096: "Signal"}
 #: What image generators write beside their pictures: keyword of a PNG's text, or how EXIF's UserComment begins.
 _PROMPTS = ("parameters", "prompt", "workflow", "Dream", "invokeai_metadata", "sd-metadata", "generation_data")
 _SETTINGS = re.compile(r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b")
@@ -45,9 +46,11 @@ def picture_statements(data: bytes) -> tuple[Statement, ...]:
 
 
 def statements_of(source: Input) -> tuple[Statement, ...]:
-    """What an input's file tells of itself; nothing of an array, a video or a scan."""
-    if not isinstance(source, str | os.PathLike) or kind_of(source) != "image":
+    """What an input's file tells of itself; nothing of an array or a scan."""
+    if not isinstance(source, str | os.PathLike) or kind_of(source) == "volume":
         return ()
+    if kind_of(source) == "video":
+        return video_statements(source)
     try:
         return picture_statements(read_bytes(source))
     except InputError:
@@ -56,13 +59,7 @@ def statements_of(source: Input) -> tuple[Statement, ...]:
 
 def _origin(metadata: Metadata) -> list[Statement]:
     """Where it comes from by its own word: the IPTC's source type, a generator's settings, a camera's name."""
-    found = []
-    for value in dict.fromkeys(metadata.xmp.get("DigitalSourceType", [])):
-        code, says = source_type_of(value)
-        if says in ("ai", "ai_part"):
-            found.append(Statement(f"source_type_{says}", "ai", {"type": code}))
-        elif says in ("edited", "camera"):
-            found.append(Statement(f"source_type_{says}", says, {"type": code}))
+    found = origin(metadata.xmp)
     prompts = [key for key in _PROMPTS if key in metadata.texts]
     texts = {key: metadata.exif.get(key, "") for key in ("UserComment", "ImageDescription")} | metadata.texts
     settings = [*prompts, *(key for key, text in texts.items() if _SETTINGS.search(text))]
@@ -95,14 +92,7 @@ def _programs(metadata: Metadata) -> list[Statement]:
         found.append(Statement("editor", "edited", {"program": editor[:80]}))
     elif developer:
         found.append(Statement("developer", "edited", {"program": developer[:80]}))
-    steps = [step for step in metadata.history if step.get("action")]
-    if steps:
-        actions = ", ".join(dict.fromkeys(step["action"] for step in steps))
-        last = steps[-1].get("when", "")[:10]
-        found.append(
-            Statement("history", "edited", {"n": str(len(steps)), "actions": actions[:120], "last": last or "?"})
-        )
-    return found
+    return found + steps_of(metadata.history)
 
 
 def _dates(metadata: Metadata) -> list[Statement]:
@@ -111,9 +101,9 @@ def _dates(metadata: Metadata) -> list[Statement]:
         return []
     values = {"taken": f"{taken:%Y-%m-%d %H:%M}", "changed": f"{changed:%Y-%m-%d %H:%M}"}
     seconds = (changed - taken).total_seconds()
-    if seconds < -SAME_TIME:
+    if seconds < -DATES_APART:
         return [Statement("changed_before_taken", "edited", values)]
-    return [Statement("changed_later", "edited", values)] if seconds > SAME_TIME else []
+    return [Statement("changed_later", "edited", values)] if seconds > DATES_APART else []
 
 
 def _time(text: str) -> datetime | None:
@@ -154,7 +144,8 @@ def _compression(metadata: Metadata) -> list[Statement]:
         return [Statement("tables_own", "neutral", {"quality": quality})]
     found = [Statement("tables_standard", "neutral", {"quality": quality})]
     if metadata.empty and max(metadata.size) in PASSED_ON:
-        found.append(Statement("passed_on", "passed_on", {"side": str(max(metadata.size))}))
+        side = max(metadata.size)
+        found.append(Statement("passed_on", "passed_on", {"side": str(side), "messenger": PASSED_ON[side]}))
     elif metadata.exif.get("Model") and not metadata.maker_note:
         found.append(Statement("camera_saved_again", "edited", {"quality": quality}))
     return found

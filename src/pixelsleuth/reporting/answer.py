@@ -13,12 +13,13 @@ from pixelsleuth.scoring.judgement import NEAR_RATE
 
 @dataclass(frozen=True)
 class Answer:
-    """One sentence or two each; `next_steps` one each."""
+    """One sentence or two each; `next_steps` one each; `often_asked`: the question that `often` answers."""
 
     verdict: str
     headline: str
     found: str
     often: str
+    often_asked: str
     not_meant: str
     next_steps: tuple[str, ...]
 
@@ -32,6 +33,7 @@ def answer_of(finding: Finding, calibration: Calibration, say: Language) -> Answ
     verdict, what = finding.verdict, _what(finding)
     return Answer(
         verdict, say(f"headline.{verdict}"), _found(finding, calibration, say), _often(finding, say),
+        say.first_of(f"part.often.{finding.kind}", "part.often"),
         say.first_of(f"not.{verdict}.{what}", f"not.{verdict}"), _next_steps(finding, what, say),
     )  # fmt: skip
 
@@ -117,6 +119,8 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         keys.append("calibrate")
     if finding.verdict == "anomalous":
         keys.append("calibrate")
+    if finding.against is not None and finding.against.changes:
+        keys.insert(0, "compared")
     if any(one.code == "thumbnail_differs" for one in finding.evidence):
         keys.insert(0, "preview")
     if any(one.says == "ai" for one in finding.evidence):
@@ -129,7 +133,9 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
 
 
 def _things(finding: Finding, say: Language) -> str:
-    return say("things.volume" if finding.kind == "volume" else "things.picture" if finding.faces else "things.whole")
+    if finding.kind != "image":
+        return say(f"things.{finding.kind}")
+    return say("things.picture" if finding.faces else "things.whole")
 
 
 def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str:

@@ -1,6 +1,9 @@
-"""Cautions: what of a picture, besides tampering, could make its score unusual or its verdict weak."""
+"""Cautions: what about a picture, besides tampering, could make its score unusual or its verdict weak; why that
+matters, and what to do about it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,16 +17,26 @@ from pixelsleuth.scoring.settings import ScoreSettings
 FAR = 2.6
 #: JPEG quality below which block edges and lost detail dominate what is left.
 LOW_QUALITY = 60
+#: Features of detail; the others are of light and colour.
+_DETAIL = ("log_laplacian_variance", "log_jpeg_bytes")
 #: Share of a square that lay outside the picture, worth a word.
 PADDED = 0.1
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One sentence each: what it is, why it matters, what to do."""
+
+    what: str
+    why: str
+    do: str
 
 
 def cautions(
     finding: Finding, square: np.ndarray | None, facts: FileFacts, settings: ScoreSettings, size: int,
     say: Language | None = None,
-) -> list[str]:  # fmt: skip
-    """One sentence each.
-
+) -> list[Caution]:  # fmt: skip
+    """
     Args:
         square: (size, size, 3) uint8, as the networks saw it; None for a video.
         settings: hold what normal training pictures measured.
@@ -31,18 +44,38 @@ def cautions(
     """
     say = say or language()
     found = [
-        say("caution.feature", how=say(f"caution.{name}.{'more' if z > 0 else 'less'}"), z=say.decimal(abs(z), ".1f"))
+        _caution(
+            say,
+            "feature",
+            do=f"feature.{'detail' if name in _DETAIL else 'light'}",
+            how=say(f"caution.{name}.{'more' if z > 0 else 'less'}"),
+            z=say.decimal(abs(z), ".1f"),
+        )
         for name, z in unusual_features(square, settings)
         if abs(z) > FAR
     ]
     widths = [face.face.box.width for face in finding.faces] or ([finding.square.width] if finding.square else [])
     if widths and min(widths) < size:
-        found.append(say("caution.small", width=str(min(widths)), size=str(size)))
+        found.append(_caution(say, "small", width=str(min(widths)), size=str(size)))
     if any(face.face.padded > PADDED for face in finding.faces):
-        found.append(say("caution.padded"))
+        found.append(_caution(say, "padded"))
     if facts.quality is not None and facts.quality < LOW_QUALITY:
-        found.append(say("caution.quality", quality=str(facts.quality)))
+        found.append(_caution(say, "quality", quality=str(facts.quality)))
     return found
+
+
+def reason_caution(finding: Finding, say: Language) -> Caution | None:
+    """Of a finding without a plain verdict why its reason matters and what to do, where there is more to say."""
+    key = f"reason.{(finding.reason or {}).get('code')}"
+    if f"{key}.why" not in say.texts:
+        return None
+    return Caution(say(key), say(f"{key}.why"), say(f"{key}.do"))
+
+
+def _caution(say: Language, name: str, do: str = "", **values: str) -> Caution:
+    """The texts of a caution by its name; those of `do` where what to do is told apart."""
+    key = f"caution.{name}"
+    return Caution(say(key, **values), say(f"{key}.why"), say(f"caution.{do or name}.do"))
 
 
 def unusual_features(square: np.ndarray | None, settings: ScoreSettings) -> list[tuple[str, float]]:

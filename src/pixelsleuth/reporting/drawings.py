@@ -79,7 +79,7 @@ def timeline(finding: Finding, say: Language) -> Markup:
         parts.append(_text(left - 6, y + 4, f"{10.0**-power:g}", "end", "soft-text"))
     y = at(0, finding.max_false_alarm)[1]
     parts.append(f'<line class="rate" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-    parts.append(_text(right, y - 5, say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g")), "end"))
+    parts.append(_text(right, y + 14, say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g")), "end"))
     for track in sorted({frame.track for frame in frames}):
         points = [at(frame.time, frame.p_value) for frame in frames if frame.track == track]
         dash = _DASHES[track % len(_DASHES)]

@@ -1,9 +1,7 @@
-"""What a file says of itself: format, EXIF, JPEG tables, video streams, C2PA manifest. Shown as it stands."""
+"""What a file says of itself: format, EXIF, JPEG tables, video streams. Shown as it stands."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from pixelsleuth.language import Language, language
 from pixelsleuth.sources.compression import jpeg_quality
 from pixelsleuth.sources.images import opened
 
@@ -22,8 +21,6 @@ _EXIF = (
 )  # fmt: skip
 #: Characters shown of a text that a file carries.
 _LONGEST = 120
-
-C2PA_MISSING = "not looked for: pip install c2pa-python"
 
 
 @dataclass(frozen=True)
@@ -41,150 +38,100 @@ class FileFacts:
     quality: int | None = None
 
 
-def picture_facts(data: bytes) -> FileFacts:
+def picture_facts(data: bytes, say: Language | None = None) -> FileFacts:
     """Facts of an encoded picture; of one that cannot be read only its size."""
-    rows = [("bytes", f"{len(data):,}")]
+    say = say or language()
+    rows = [(say("fact.bytes"), say.number(len(data)))]
     tables: dict[str, list[list[int]]] = {}
     quality = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = opened(data)
-            rows.append(("format", f"{image.format}, {image.width} x {image.height} pixels, {image.mode}"))
+            size = say("fact.pixels", width=str(image.width), height=str(image.height))
+            rows.append((say("fact.format"), f"{image.format}, {size}, {image.mode}"))
             if image.format == "JPEG":
                 found = getattr(image, "quantization", {})
                 names = {0: "luminance", 1: "chrominance"}
                 tables = {names.get(k, str(k)): np.reshape(v, (8, 8)).tolist() for k, v in sorted(found.items())}
                 coding = "progressive" if image.info.get("progressive") else "baseline"
-                rows.append(("JPEG coding", coding))
+                rows.append((say("fact.coding"), coding))
                 if 0 in found:
                     quality, exact = jpeg_quality(found[0])
-                    about = "libjpeg's tables" if exact else "the encoder's own tables, so only about"
-                    rows.append(("JPEG quality", f"{quality} ({about})"))
-            rows += _exif_rows(image)
+                    about = say("fact.quality.exact" if exact else "fact.quality.about")
+                    rows.append((say("fact.quality"), f"{quality} ({about})"))
+            rows += _exif_rows(image, say)
     except Exception as error:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
-        rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
-    rows.append(("C2PA manifest", c2pa_summary(data)))
+        rows.append((say("fact.metadata"), say("fact.broken", why=type(error).__name__)))
     return FileFacts(tuple(rows), tables, quality)
 
 
-def video_facts(path: str | os.PathLike[str]) -> FileFacts:
+def video_facts(path: str | os.PathLike[str], say: Language | None = None) -> FileFacts:
     """Facts of a video's container and its first video stream."""
     import av
 
-    rows = []
+    rows, say = [], say or language()
     try:
-        rows.append(("bytes", f"{os.path.getsize(path):,}"))
+        rows.append((say("fact.bytes"), say.number(os.path.getsize(path))))
         # A path is never read as an address: the protocol is named.
         with av.open(f"file:{os.fspath(path)}", metadata_errors="ignore") as container:
             stream = container.streams.video[0]
             codec = stream.codec_context
-            rows.append(("format", f"{container.format.long_name or container.format.name}, {codec.name}"))
-            rate = f", {float(stream.average_rate):.2f} frames/s" if stream.average_rate else ""
-            length = f", {container.duration / av.time_base:.1f} s" if container.duration else ""
-            rows.append(("picture", f"{codec.width} x {codec.height} pixels{rate}{length}"))
+            rows.append((say("fact.format"), f"{container.format.long_name or container.format.name}, {codec.name}"))
+            size = say("fact.pixels", width=str(codec.width), height=str(codec.height))
+            rate = float(stream.average_rate) if stream.average_rate else 0
+            told = [size, say("fact.rate", rate=say.decimal(rate, ".2f"))] if rate else [size]
+            if container.duration:
+                told.append(f"{say.decimal(container.duration / av.time_base, '.1f')} s")
+            rows.append((say("fact.picture"), ", ".join(told)))
             if codec.bit_rate:
-                rows.append(("bit rate", f"{codec.bit_rate / 1000:,.0f} kbit/s"))
+                rows.append((say("fact.bit_rate"), f"{say.number(round(codec.bit_rate / 1000))} kbit/s"))
             tags = {**container.metadata, **stream.metadata}
             for name in ("encoder", "creation_time", "com.apple.quicktime.model", "handler_name", "title", "comment"):
                 if tags.get(name):
                     rows.append((name.rsplit(".", 1)[-1].replace("_", " "), _short(tags[name])))
     except Exception as error:
-        rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
-    try:
-        with open(path, "rb") as file:
-            rows.append(("C2PA manifest", c2pa_summary(file, "video/mp4")))
-    except OSError:
-        pass
+        rows.append((say("fact.metadata"), say("fact.broken", why=type(error).__name__)))
     return FileFacts(tuple(rows))
 
 
-def volume_facts(path: str | os.PathLike[str]) -> FileFacts:
+def volume_facts(path: str | os.PathLike[str], say: Language | None = None) -> FileFacts:
     """Facts of a NIfTI file's header; of a folder how many files it holds."""
     import nibabel
 
-    rows = []
+    rows, say = [], say or language()
     try:
         if os.path.isdir(path):
-            return FileFacts((("files", f"{len(os.listdir(path)):,}"),))
-        rows.append(("bytes", f"{os.path.getsize(path):,}"))
+            return FileFacts(((say("fact.files"), say.number(len(os.listdir(path)))),))
+        rows.append((say("fact.bytes"), say.number(os.path.getsize(path))))
         image = nibabel.Nifti1Image.from_filename(os.fspath(path))
         shape = " x ".join(f"{n}" for n in image.shape)
         sides = " x ".join(f"{float(side):.3g}" for side in image.header.get_zooms()[:3])
-        rows.append(("format", f"NIfTI, {shape} voxels of {sides} mm, {image.get_data_dtype()}"))
-        rows.append(("axes", "".join(nibabel.aff2axcodes(image.affine)) + " (the ends they point to)"))
+        told = say("fact.voxels", shape=shape, sides=sides)
+        rows.append((say("fact.format"), f"NIfTI, {told}, {image.get_data_dtype()}"))
+        rows.append((say("fact.axes"), say("fact.axes.ends", codes="".join(nibabel.aff2axcodes(image.affine)))))
         text = _short(bytes(image.header["descrip"]).rstrip(b"\0"))
-        rows += [("description", text)] if text else []
+        rows += [(say("fact.description"), text)] if text else []
     except Exception as error:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.
-        rows.append(("metadata", f"cannot be read ({type(error).__name__})"))
+        rows.append((say("fact.metadata"), say("fact.broken", why=type(error).__name__)))
     return FileFacts(tuple(rows))
 
 
-def c2pa_summary(source: bytes | Any, mime: str | None = None) -> str:
-    """One line on the C2PA manifest: who signed it, with what, what was done, and whether it holds."""
-    try:
-        import c2pa
-    except ImportError:
-        return C2PA_MISSING
-    if isinstance(source, bytes):
-        mime = mime or _mime_of(source)
-        source = io.BytesIO(source)
-    if mime is None:
-        return "none can be carried by this format"
-    # A manifest may name an address to be fetched from; nothing leaves the machine.
-    settings = c2pa.Settings.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
-    try:
-        with c2pa.Reader(mime, source, context=c2pa.Context(settings=settings)) as reader:
-            return _c2pa_line(json.loads(reader.json()))
-    except Exception as error:
-        if "ManifestNotFound" in f"{type(error).__name__} {error}":
-            return "none"
-        return f"cannot be read ({_short(error)})"
-
-
-def _c2pa_line(tree: dict[str, Any]) -> str:
-    manifest = tree.get("manifests", {}).get(tree.get("active_manifest"), {})
-    made_with = manifest.get("claim_generator_info") or [{}]
-    parts = [f"{len(tree.get('manifests', {}))} in the file, state {tree.get('validation_state', 'unknown')}"]
-    if made_with[0].get("name"):
-        parts.append(f"made with {made_with[0]['name']} {made_with[0].get('version', '')}".strip())
-    signed = manifest.get("signature_info") or {}
-    if signed.get("issuer"):
-        parts.append(f"signed by {signed['issuer']}" + (f" at {signed['time']}" if signed.get("time") else ""))
-    actions = [
-        str(action.get("action", "")).removeprefix("c2pa.")
-        for assertion in manifest.get("assertions", [])
-        if str(assertion.get("label", "")).startswith("c2pa.actions")
-        for action in (assertion.get("data") or {}).get("actions", [])
-    ]
-    if actions:
-        parts.append("actions: " + ", ".join(actions[:8]))
-    return "; ".join(_short(part) for part in parts)
-
-
-def _mime_of(data: bytes) -> str | None:
-    heads = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG", "image/png"), (b"GIF8", "image/gif"),
-             (b"II*\0", "image/tiff"), (b"MM\0*", "image/tiff"))  # fmt: skip
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((mime for head, mime in heads if data.startswith(head)), None)
-
-
-def _exif_rows(image: Image.Image) -> list[tuple[str, str]]:
+def _exif_rows(image: Image.Image, say: Language) -> list[tuple[str, str]]:
     exif = image.getexif()
     if not exif:
-        return [("EXIF", "none")]
+        return [("EXIF", say("fact.none"))]
     inner = exif.get_ifd(ExifTags.IFD.Exif)
     named = {ExifTags.TAGS.get(tag, str(tag)): value for tag, value in {**exif, **inner}.items()}
     rows = [(f"EXIF {name}", _short(named[name])) for name in _EXIF if name in named]
     if exif.get_ifd(ExifTags.IFD.GPSInfo):
         # A report is handed on; where somebody lives is not its subject.
-        rows.append(("EXIF GPS", "a position is in the file (not shown)"))
+        rows.append(("EXIF GPS", say("fact.gps")))
     if "MakerNote" in named:
-        rows.append(("EXIF MakerNote", "present"))
-    return rows or [("EXIF", f"{len(named)} fields, none of those that are shown")]
+        rows.append(("EXIF MakerNote", say("fact.present")))
+    return rows or [("EXIF", say("fact.others", n=say.number(len(named))))]
 
 
 def _short(value: Any) -> str:

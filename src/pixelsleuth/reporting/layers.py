@@ -63,12 +63,12 @@ class Layer:
     aligned: bool = True
 
 
-def view_of(finding: Finding, path: str | os.PathLike[str], title: str) -> FindingView:
+def view_of(finding: Finding, path: str | os.PathLike[str], title: str, say: Language | None = None) -> FindingView:
     """Reads the file a finding is about once more, for its pixels and its facts."""
     if finding.kind == "video":
-        return FindingView(finding, None, video_facts(path), title)
+        return FindingView(finding, None, video_facts(path, say), title)
     if finding.kind == "volume":
-        return _view_of_volume(finding, path, title)
+        return _view_of_volume(finding, path, title, say)
     try:
         data = read_bytes(path)
     except InputError:
@@ -77,12 +77,12 @@ def view_of(finding: Finding, path: str | os.PathLike[str], title: str) -> Findi
         pixels = decode(data).pixels
     except InputError:
         pixels = None
-    return FindingView(finding, pixels, picture_facts(data), title)
+    return FindingView(finding, pixels, picture_facts(data, say), title)
 
 
-def _view_of_volume(finding: Finding, path: str | os.PathLike[str], title: str) -> FindingView:
+def _view_of_volume(finding: Finding, path: str | os.PathLike[str], title: str, say: Language | None) -> FindingView:
     """The slice with most of the largest place that few normal volumes match; without any the most unusual one."""
-    facts = volume_facts(path)
+    facts = volume_facts(path, say)
     flat = replace(finding, heatmap=None, excess=None, raw_maps={}, restoration=None)
     if finding.heatmap is None or finding.excess is None:
         return FindingView(flat, None, facts, title)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from pixelsleuth.language import Language
-from pixelsleuth.records import Box, Region
+from pixelsleuth.records import Box, Finding, Region
 from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.figures import shrunk
 from pixelsleuth.reporting.layers import FindingView, jpeg_uri
 from pixelsleuth.sources.faces import patch
 from pixelsleuth.sources.volumes import in_ras_shares
 
+#: Parts of a face by its landmarks, left and right as the viewer sees them, and the distance, in distances between the
+#: eyes, up to which a place is at one.
+_PARTS = ("eye_left", "eye_right", "nose", "mouth")
+NEAR = 0.5
 #: Side of a place's picture.
 SIDE = 96
 #: Places that are shown, the rarest first; the record has them all.
@@ -42,7 +48,7 @@ def places_of(view: FindingView, say: Language) -> list[Place]:
         picture, where = "", ""
         if view.pixels is not None and finding.kind == "image":
             picture = jpeg_uri(shrunk(patch(view.pixels, _square(region.box)), SIDE))
-            where = _where(region.box, view.pixels.shape, say)
+            where = where_of(region.box, view.pixels.shape, finding, say)
         rarity = say("place.rarity", share=say.decimal(100 * region.p_value, ".2g") + "%")
         found.append(Place(picture, where, box, rarity))
     return found
@@ -68,8 +74,17 @@ def _square(box: Box) -> Box:
     return Box(x0, y0, x0 + side, y0 + side)
 
 
-def _where(box: Box, shape: tuple[int, ...], say: Language) -> str:
-    """In which ninth of the picture its middle lies, in words."""
+def where_of(box: Box, shape: tuple[int, ...], finding: Finding, say: Language) -> str:
+    """Where the middle of a place lies, in words: at which part of a face, else in which ninth of the picture."""
+    middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+    for face in (one.face for one in finding.faces if one.face.landmarks):
+        eyes_and_nose, corners = np.array(face.landmarks[:3]), np.array(face.landmarks[3:5])
+        points = np.concatenate([eyes_and_nose, corners.mean(0, keepdims=True)])
+        apart = np.hypot(*(points - middle).T)
+        if apart.min() < NEAR * np.hypot(*(points[1] - points[0])):
+            return say(f"place.{_PARTS[int(apart.argmin())]}")
+        if face.box.x0 <= middle[0] < face.box.x1 and face.box.y0 <= middle[1] < face.box.y1:
+            return say("place.face")
     column = min(2, 3 * (box.x0 + box.x1) // (2 * shape[1]))
     row = min(2, 3 * (box.y0 + box.y1) // (2 * shape[0]))
     return say(f"place.{row}{column}")

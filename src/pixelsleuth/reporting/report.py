@@ -25,9 +25,10 @@ from pixelsleuth.folders import Entry, FolderFinding, folder_of
 from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
+from pixelsleuth.reporting.against import beside
 from pixelsleuth.reporting.answer import answer_of, places, reason_in
 from pixelsleuth.reporting.card import card_of
-from pixelsleuth.reporting.cautions import cautions
+from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.folders import sentences
 from pixelsleuth.reporting.layers import FindingView, Layer, layers, stills, thumbnails, view_of
@@ -97,7 +98,7 @@ class Report:
         entry = (rank, -self._total)
         if len(self._shown) >= self.most and entry <= self._shown[0][:2]:
             return
-        view = view_of(finding, finding.path, title or Path(finding.path).name)
+        view = view_of(finding, finding.path, title or Path(finding.path).name, language(self.language))
         item = {
             "title": view.title,
             "verdict": finding.verdict,
@@ -166,10 +167,12 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         first=first_of(made, finding),
         layers=made,
         places=places_of(view, say),
+        against=beside(finding, view.pixels, say),
         evidence=together(finding, say),
         promises=promises(finding, calibration, say),
         stills=stills(view, say),
         thumbnails=thumbnails(view),
+        why=reason_caution(finding, say),
         cautions=cautions(finding, square, view.facts, judge.settings, judge.size, say),
         facts=view.facts,
         legend=legend(say),

@@ -168,8 +168,8 @@ def _unstable(p: float, again: float, rate: float, encoding: str) -> dict[str, s
     }
     return {
         "code": "unstable",
-        "sentence": f"the answer changes once {how[encoding]}: p is {p:.3g} as it is and {again:.3g} then, "
-        f"and {rate:g} is the border",
+        "sentence": f"the answer changes once {how[encoding]} (p is {p:.3g} as it is and {again:.3g} then; "
+        f"the border is {rate:g})",
     }
 
 

@@ -206,7 +206,7 @@ def judged_faces(pixels: np.ndarray, framing: Framing | None = None, notes: list
     if not faces:
         raise InputError(
             "no_face",
-            f"no face was found with confidence of at least {framing.min_confidence}; use a picture with a whole face, "
+            f"no face was found with enough confidence ({framing.min_confidence}); use a picture with a whole face, "
             f"at least {MIN_FACE} px wide and with some room around it",
         )
     large = [face for face in faces if face.box.width >= MIN_FACE]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -139,11 +139,15 @@ def quality_ranks(sightings: Sequence[Sighting]) -> np.ndarray:
 
 
 def tracks_of(
-    video: Video, policy: Policy, framing: Framing, least_side: int = faces.MIN_FACE
-) -> tuple[list[Track], int]:
+    video: Video, policy: Policy, framing: Framing, least_side: int = faces.MIN_FACE,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[list[Track], int]:  # fmt: skip
     """The tracks of a video, longest first, each with the frames that the policy keeps; and how many frames were seen.
 
     Black frames, as before a fade-in, count as not seen.
+
+    Args:
+        told: gets how many frames have been looked at, of how many, before each one.
 
     Raises:
         InputError: `no_frames` (none could be decoded), `no_face`, or `face_too_small`.
@@ -151,7 +155,9 @@ def tracks_of(
     open_tracks: list[Track] = []
     last_seen: list[int] = []
     seen = found_small = black = 0
-    for frame, after in _looks(video, policy):
+    looks = len(policy.indices(len(video)))
+    for number, (frame, after) in enumerate(_looks(video, policy)):
+        told(number, looks)
         if is_black(frame.pixels):
             black += 1
             continue

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, File, Form, Query, Request, Security, UploadFile
@@ -123,6 +124,11 @@ class Gate:
         return _refused(413, f"at most {self.most:,} bytes are taken; send a smaller file", **CLOSED)
 
 
+async def _written(file: UploadFile, path: Path) -> None:
+    with open(path, "wb") as target:
+        await asyncio.to_thread(shutil.copyfileobj, file.file, target, 1 << 20)
+
+
 class _TooLong(Exception):
     """A body that was not announced is longer than may be."""
 
@@ -204,9 +210,12 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     async def failed(request: Request, error: Exception) -> Response:
         return _refused(500, f"the server failed ({type(error).__name__}); its log says more")
 
-    async def taken(file: UploadFile, pictured: bool, spoken: str = "") -> Job:
-        with queue.place(file.filename or "upload", pictured, spoken) as job, open(job.path, "wb") as target:
-            await asyncio.to_thread(shutil.copyfileobj, file.file, target, 1 << 20)
+    async def taken(file: UploadFile, pictured: bool, spoken: str = "", earlier: UploadFile | None = None) -> Job:
+        beside = (earlier.filename or "upload") if earlier else ""
+        with queue.place(file.filename or "upload", pictured, spoken, beside) as job:
+            await _written(file, job.path)
+            if earlier and job.earlier:
+                await _written(earlier, job.earlier[0])
         return job
 
     async def ended(request: Request, job: Job) -> Outcome:
@@ -236,6 +245,14 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     def reason_of(job: Job) -> str:
         return str(job.outcome.exception()) if job.state == "failed" else ""
 
+    def progress_of(job: Job) -> dict[str, Any]:
+        step, left = job.step, job.seconds_left
+        steps = None if step is None else {
+            "stage": step.stage, "done": step.done, "total": step.total, "share": round(step.share, 3),
+            "seconds_left": None if left is None else round(left, 1),
+        }  # fmt: skip
+        return {"id": job.id, "state": job.state, "reason": reason_of(job), "steps": steps}
+
     def reported(jobs: list[Job]) -> Response:
         items = []
         for job in jobs:
@@ -262,9 +279,11 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     async def hand_in(
         file: UploadFile = File(),  # noqa: B008
         spoken: Annotated[str, Form(alias="language", max_length=8)] = "",
+        against: Annotated[UploadFile | None, File()] = None,
     ) -> Response:
-        """Takes one file and answers its job's id at once. `language` (en, de) is its report's."""
-        job = await taken(file, True, spoken)
+        """Takes one file and answers its job's id at once. `language` (en, de) is its report's; `against` an earlier
+        copy of the file, a picture, to tell what differs."""
+        job = await taken(file, True, spoken, against)
         return JSONResponse({"id": job.id, "state": job.state}, 202)
 
     @api.get("/jobs/{number}", operation_id="job_result", response_model=Result | Progress, responses=_problems(404))
@@ -273,7 +292,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         job = known(number)
         outcome = came_to(job)
         if outcome is None:
-            return JSONResponse({"id": job.id, "state": job.state, "reason": reason_of(job)})
+            return JSONResponse(progress_of(job))
         return JSONResponse({
             "id": job.id, "state": "done", "record": outcome.record, "words": outcome.words,
             "explained": outcome.explained, "pictures": outcome.pictures,

@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import InputError, PixelsleuthError
+from pixelsleuth.evidence.comparison import compared
 from pixelsleuth.language import language
+from pixelsleuth.progress import Step
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of, places
 from pixelsleuth.reporting.layers import view_of
 from pixelsleuth.reporting.report import Judge, all_layers, section
+from pixelsleuth.sources.images import decode, read_bytes
 
 #: Inputs that may wait; who comes later is told to come again.
 WAITING = 32
@@ -32,6 +35,8 @@ TOGETHER = 8
 #: Seconds that a result can be fetched, and results that are kept.
 KEPT_SECONDS = 900
 KEPT = 64
+#: Share of the work from which the time of the rest is known well enough to be told.
+KNOWN_FROM = 0.03
 
 
 class Full(PixelsleuthError):
@@ -70,6 +75,8 @@ class Job:
         pictured: whether pictures and a report are wanted; restorations are made for these alone.
         language: code of the report's.
         outcome: done with what came of it, or with `Failed`; cancelled where nobody waits any more.
+        earlier: an earlier copy to compare it with, and the bare name of that.
+        step: how far a video or a volume has come, None before the first; `begun`: when that was.
     """
 
     id: str
@@ -77,8 +84,29 @@ class Job:
     path: Path
     pictured: bool
     language: str = ""
+    earlier: tuple[Path, str] | None = None
     outcome: Future[Outcome] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
+    step: Step | None = None
+    begun: float = 0.0
+
+    def take(self, step: Step) -> None:
+        if self.step is None:
+            self.begun = time.monotonic()
+        self.step = step
+
+    def forget_files(self) -> None:
+        """Takes what was uploaded off the disk."""
+        for path in (self.path, *([self.earlier[0]] if self.earlier else [])):
+            path.unlink(missing_ok=True)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that its judging will go on for, by how far it has come; None where that is not known yet."""
+        share = self.step.share if self.step else 0.0
+        if share < KNOWN_FROM:
+            return None
+        return (time.monotonic() - self.begun) * (1 - share) / share
 
     @property
     def state(self) -> str:
@@ -118,21 +146,27 @@ class JobQueue:
             raise Full(f"{self.waiting} inputs wait already; come again in a minute")
 
     @contextmanager
-    def place(self, name: str, pictured: bool, spoken: str = "") -> Iterator[Job]:
+    def place(self, name: str, pictured: bool, spoken: str = "", earlier: str = "") -> Iterator[Job]:
         """A job whose file is to be written here and that is then handed in; if that fails nothing stays on disk.
 
-        The file has a name of our own: the user's reaches no path but its suffix.
+        Args:
+            earlier: name of the earlier copy that it comes with, "" where it comes alone.
         """
-        bare = re.split(r"[\\/]", name)[-1][:200] or "upload"
-        suffix = re.fullmatch(r".*?((\.nii)?\.[A-Za-z0-9]{1,5})", bare, re.DOTALL)
         number = secrets.token_hex(12)
-        job = Job(number, bare, self._folder / f"{number}{suffix[1].lower() if suffix else ''}", pictured, spoken)
+        path, bare = self._path(name, number)
+        job = Job(number, bare, path, pictured, spoken, self._path(earlier, f"{number}_earlier") if earlier else None)
         try:
             yield job
             self._hand_in(job)
         except BaseException:
-            job.path.unlink(missing_ok=True)
+            job.forget_files()
             raise
+
+    def _path(self, name: str, own: str) -> tuple[Path, str]:
+        """Where an upload is written, and its bare name. The user's name reaches no path but its suffix."""
+        bare = re.split(r"[\\/]", name)[-1][:200] or "upload"
+        suffix = re.fullmatch(r".*?((\.nii)?\.[A-Za-z0-9]{1,5})", bare, re.DOTALL)
+        return self._folder / f"{own}{suffix[1].lower() if suffix else ''}", bare
 
     def _hand_in(self, job: Job) -> None:
         with self._changed:
@@ -156,7 +190,7 @@ class JobQueue:
         with self._changed:
             if job.outcome.cancel() and job in self._line:
                 self._line.remove(job)
-                job.path.unlink(missing_ok=True)
+                job.forget_files()
                 self.counts["withdrawn"] = self.counts.get("withdrawn", 0) + 1
 
     def close(self) -> None:
@@ -182,8 +216,9 @@ class JobQueue:
                 if self._closing:
                     return []
                 first = self._line[0]
-                # Those without restorations are not held up by those with.
-                alike = [job for job in self._line if job.pictured == first.pictured][:TOGETHER]
+                # Those without restorations are not held up by those with; a comparison is alone.
+                alike = [job for job in self._line if job.pictured == first.pictured and not job.earlier][:TOGETHER]
+                alike = [first] if first.earlier else alike
                 self._line = deque(job for job in self._line if job not in alike)
                 batch = [job for job in alike if job.outcome.set_running_or_notify_cancel()]
             return batch
@@ -191,15 +226,19 @@ class JobQueue:
     def _judge(self, batch: list[Job]) -> None:
         left = list(batch)
         try:
+            by_path = {str(job.path): job for job in batch}
             found = self.detector.detect_many(
-                [job.path for job in batch], max_false_alarm=self.rate, restore=batch[0].pictured
-            )
+                [job.path for job in batch], max_false_alarm=self.rate, restore=batch[0].pictured,
+                progress=lambda step: by_path[step.path].take(step),
+            )  # fmt: skip
+            if batch[0].earlier is not None:
+                found = self._compared(found, *batch[0].earlier)
             for finding in found:
                 job = left[0]
                 outcome = self._outcome(job, finding)
                 left.pop(0)
                 # Before its sender is told: what is answered lies on no disk.
-                job.path.unlink(missing_ok=True)
+                job.forget_files()
                 self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
                 self.seconds += finding.seconds
                 job.outcome.set_result(outcome)
@@ -212,18 +251,26 @@ class JobQueue:
                     self._judge([job])
                     continue
                 self.counts["failed"] = self.counts.get("failed", 0) + 1
-                job.outcome.set_exception(
-                    Failed(f"judging failed ({type(error).__name__}); the server's log says more")
-                )
+                told = f"judging failed ({type(error).__name__}); the server's log says more"
+                job.outcome.set_exception(error if isinstance(error, Failed) else Failed(told))
         finally:
             for job in batch:
-                job.path.unlink(missing_ok=True)
+                job.forget_files()
+
+    def _compared(self, found: Iterator[Finding], path: Path, name: str) -> Iterator[Finding]:
+        """The findings beside an earlier copy, which is judged too. Raises Failed where that cannot be read."""
+        try:
+            pixels = decode(read_bytes(path), name=name).pixels
+        except InputError as error:
+            raise Failed(f"{name}: {error.sentence}") from None
+        earlier = self.detector.detect(path, max_false_alarm=self.rate, heatmap=False)
+        return compared(found, replace(earlier, path=name), pixels)
 
     def _outcome(self, job: Job, finding: Finding) -> Outcome:
         named = replace(finding, path=job.name)
         if not job.pictured:
             return Outcome(named.record())
-        view = view_of(named, job.path, job.name)
+        view = view_of(named, job.path, job.name, language(job.language))
         made = all_layers(view, self.judge, job.language)
         answer = answer_of(named, self.judge.calibration, language(job.language))
         return Outcome(

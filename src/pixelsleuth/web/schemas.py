@@ -84,6 +84,32 @@ class StatementAnswer(_Answer):
     sentence: str
 
 
+class ChangeRecord(_Answer):
+    """A place where a picture differs from an earlier copy of it."""
+
+    box: list[int] = Field(min_length=4, max_length=4)
+    levels: float = Field(description="mean difference in grey levels")
+    share: float = Share
+    model: Literal["marked", "unmarked", "not_looked_at", ""] = Field(description="what the model says of the place")
+
+
+class ComparisonRecord(_Answer):
+    """A picture beside an earlier copy of it."""
+
+    path: str
+    sha256: str
+    state: Literal["same", "changed", "not_alignable"]
+    changes: list[ChangeRecord]
+    mirrored: bool
+    covered: float = Field(description="share of the picture that the copy shows")
+    kept: float = Field(description="share of the copy that the picture shows")
+    turned: float = Field(description="degrees, clockwise")
+    scaled: float = Field(description="pixels of the picture a pixel of the copy")
+    toned: float = Field(description="grey levels by which brightness and colours of the whole differed")
+    verdict: Verdict
+    p_value: float | None
+
+
 class SliceRecord(_Answer):
     index: int
     score: float
@@ -119,6 +145,7 @@ class Record(_Answer):
     timeline: str | None
     notes: list[NoteAnswer]
     evidence: list[StatementAnswer]
+    against: ComparisonRecord | None
     seconds: float
     version: str
 
@@ -135,12 +162,23 @@ class Picture(_Answer):
     caption: str
 
 
+class Steps(_Answer):
+    """How far a video or a volume has come."""
+
+    stage: Literal["reading", "judging", "mapping"]
+    done: int = Field(description="frames or slices of this stage")
+    total: int
+    share: float = Field(ge=0, le=1, description="of all the work on it")
+    seconds_left: float | None = Field(description="null where that is not known yet")
+
+
 class Progress(_Answer):
     """A job that has no finding, or none yet."""
 
     id: str
     state: Literal["waiting", "working", "failed", "withdrawn"]
     reason: str
+    steps: Steps | None = Field(description="null before the first, and of a picture")
 
 
 class Result(_Answer):

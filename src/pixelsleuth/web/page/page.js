@@ -114,8 +114,14 @@ function present(result) {
   at("quotes").replaceChildren(...parts("quotes").map(copied));
   at("drawings").replaceChildren(...parts("timeline", "histogram", "promises", "faces", "notes"));
   lookAt(record);
-  at("compare").hidden = record.kind !== "image" || record.p_value === null || !file;
+  at("compare").hidden = record.kind !== "image" || !at("looks").checkVisibility() || !file;
+  const [against] = parts("against");
   at("pair").hidden = true;
+  at("differs").replaceChildren(...(against ? [against] : []));
+  if (against) {
+    against.querySelector("h3").remove();
+    lay(against);
+  }
   at("record").textContent = JSON.stringify(record, null, 1);
   at("finding").hidden = false;
   for (const row of at("history").tBodies[0].rows) row.classList.toggle("shown", row.dataset.id === told.id);
@@ -141,6 +147,7 @@ async function fetchTogether() {
 
 function told(problem) {
   at("progress").textContent = "";
+  at("steps-taken").hidden = true;
   at("problem").textContent = problem;
 }
 
@@ -167,29 +174,43 @@ function remember(result) {
   at("together").hidden = results.length < 2;
 }
 
+function showProgress(job, name, seconds) {
+  const { steps, state } = job;
+  const clock = !steps && seconds >= 3 ? " " + say("page.seconds", { n: number(Math.floor(seconds)) }) : "";
+  const text = say(state === "waiting" ? "page.waiting" : "page.looking", { name }) + clock;
+  // A screen reader reads it anew at each change.
+  if (at("progress").textContent !== text) at("progress").textContent = text;
+  at("steps-taken").hidden = !steps;
+  if (!steps) return;
+  const left = steps.seconds_left;
+  const stage = say("page.stage." + steps.stage + (model.takes.includes("volume") ? ".volume" : ""), { done: number(steps.done), total: number(steps.total) });
+  const unit = left > 90 ? ["page.minutes_left", left / 60] : ["page.seconds_left", left];
+  at("step").textContent = left === null ? stage : `${stage} ${say(unit[0], { n: number(Math.max(1, Math.ceil(unit[1]))) })}`;
+  at("share").value = steps.share;
+}
+
 async function ended(id, name, mine) {
   const began = Date.now();
   for (;;) {
     const job = await (await asked("api/jobs/" + id)).json();
     if (job.state === "failed") throw new Error(job.reason);
     if (job.state === "done") return job;
-    if (mine === current) {
-      const seconds = Math.floor((Date.now() - began) / 1000);
-      const clock = seconds >= 3 ? " " + say("page.seconds", { n: number(seconds) }) : "";
-      at("progress").textContent = say(job.state === "waiting" ? "page.waiting" : "page.looking", { name }) + clock;
-    }
+    if (mine === current) showProgress(job, name, (Date.now() - began) / 1000);
     await new Promise((go) => setTimeout(go, 250));
   }
 }
 
-async function sent(file, place, mine) {
-  if (file.size > model.most_bytes) {
-    throw new Error(say("page.too_large", { name: file.name, bytes: number(file.size), most: number(model.most_bytes) }));
+async function sent(file, place, mine, earlier) {
+  for (const one of [file, earlier]) {
+    if (one?.size > model.most_bytes) {
+      throw new Error(say("page.too_large", { name: one.name, bytes: number(one.size), most: number(model.most_bytes) }));
+    }
   }
   at("progress").textContent = say("page.sending", { name: file.name }) + place;
   const form = new FormData();
   form.append("file", file);
   form.append("language", document.documentElement.lang);
+  if (earlier) form.append("against", earlier);
   const { id } = await (await asked("api/jobs", { method: "POST", body: form })).json();
   const result = { told: await ended(id, file.name + place, mine), file };
   remember(result);
@@ -222,22 +243,36 @@ async function judge(...files) {
   if (mine === current) told(problems.join(" "));
 }
 
-function compare(original) {
-  const read = (file, image) => new Promise((good, bad) => {
-    const reader = new FileReader();
-    image.onload = good;
-    image.onerror = () => bad(new Error(say("page.compare.unreadable", { name: file.name })));
-    reader.onload = () => { image.src = reader.result; };
-    reader.readAsDataURL(file);
-  });
-  const suspect = results.find((result) => result.told.id === at("history").querySelector(".shown").dataset.id);
-  Promise.all([read(suspect.file, at("suspect")), read(original, at("earlier"))]).then(() => {
-    at("suspect").alt = say("page.compare.left");
-    at("earlier").alt = say("page.compare.right");
-    at("pair").hidden = false;
+async function compare(original) {
+  const { told: { id }, file } = results.find((result) => result.told.id === at("history").querySelector(".shown").dataset.id);
+  const mine = ++current;
+  told("");
+  try {
+    const result = await sent(file, "", mine, original);
+    // It takes the place of what was told without the copy.
+    results = results.filter((one) => one.told.id !== id);
+    at("history").querySelector(`[data-id="${id}"]`).remove();
+    if (mine !== current) return;
+    await fetchReport(result.told.id);
+    present(result);
     told("");
-    wipe();
-  }).catch((error) => told(error.message));
+    at("compare").scrollIntoView();
+  } catch (error) {
+    if (mine === current) told(error.message);
+  }
+}
+
+function lay(part) {
+  // The pictures of a comparison lie on each other: they get a slider between them.
+  const [suspect, earlier] = ["this", "earlier"].map((name) => part.querySelector(`[data-layer="against_${name}"]`));
+  at("pair").hidden = !suspect;
+  if (!suspect) return;
+  for (const [id, figure] of [["suspect", suspect], ["earlier", earlier]]) {
+    at(id).src = figure.querySelector("img").src;
+    at(id).alt = figure.querySelector("img").alt;
+    figure.remove();
+  }
+  wipe();
 }
 
 function wipe() {

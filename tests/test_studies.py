@@ -1,0 +1,84 @@
+"""The pages of the studies say what results/studies holds, and what a sweep compares is what its table shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from experiments.studies.sweep import EDITS, collected, done, merged, rows_of, scaled
+from experiments.tools.results_pages import load
+from experiments.tools.studies_pages import BLOCK, BLOCKS, KINDS, PAGES, SWEEPS, filled, sentence, sweeps
+from sklearn.metrics import roc_auc_score
+
+from pixelsleuth.training.presets import resolve
+from tests.conftest import shape_picture
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_was_measured(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert filled(text, load(ROOT / "results/studies")) == text, "run python experiments/tools/studies_pages.py"
+
+
+def test_every_block_stands_on_a_page() -> None:
+    found = {m[2] for name in PAGES for m in BLOCK.finditer((ROOT / name).read_text(encoding="utf-8"))}
+    assert found == {*BLOCKS, "sweeps"}
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_run_of_a_sweep_is_one_that_train_takes(name: str) -> None:
+    base = yaml.safe_load((ROOT / "experiments/studies/base.yaml").read_text())
+    study = yaml.safe_load((ROOT / f"experiments/studies/{name}.yaml").read_text())
+    for own in study["runs"].values():
+        settings = merged(merged(base, study.get("base", {})), own or {})
+        resolve("fast", None, [f"{key}={value}" for key, value in settings["set"].items()])
+
+
+def test_only_what_lies_outside_its_interval_is_called_different() -> None:
+    assert sentence({"better": [], "worse": []}, 2) == "Every other difference lies within its interval."
+    told = sentence({"better": ["K=512 on *swaps* (.05 [.01, .09])"], "worse": []}, 2)
+    assert told.startswith("Better than the first run: K=512 on *swaps* (.05 [.01, .09]). Every")
+
+
+def test_a_sweeps_auroc_is_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    normal, altered = generator.normal(size=20), generator.normal(1, 1, size=20)
+    truth = np.repeat([0, 1], 20)
+    assert rows_of(normal, altered, paired=True)[0] == pytest.approx(roc_auc_score(truth, np.r_[normal, altered]))
+
+
+def test_a_sweep_that_was_not_run_is_named_with_its_command() -> None:
+    row = {"auroc": {kind: {} for kind in KINDS}, "psnr": 25.0, "codes_used": 0.5, "cpu_seconds": 40.0}
+    told = sweeps({"codebook": {"runs": {"K=16": row}, "not_run": ["K=512"], "command": "sweep.py codebook.yaml"}})
+    assert "### Codebook" in told
+    assert "Not run: K=512." in told
+    assert "experiments/studies/resolution.yaml` |" in told
+
+
+def test_turning_is_by_quarters() -> None:
+    square = np.zeros((1, 8, 8, 3), np.uint8)
+    square[0, 0, 7] = 255
+    assert scaled(square, 8, 1)[0, 0, 0].all()
+
+
+def test_a_run_is_kept_with_its_scores_by_kind_and_its_cost(store: Path, tmp_path: Path) -> None:
+    base = yaml.safe_load((ROOT / "experiments/studies/base.yaml").read_text())
+    prior = {"codes": 16, "grid": [8, 8], "width": 16, "blocks": 1, "pairs": 1, "embedding": 8, "heads": 2}
+    priors = [prior | {"kind": kind} for kind in ("masked", "pixelsnail")]
+    tiny = {"vqvae.widths": [16, 16], "vqvae.codes": 16, "priors": priors}
+    settings = merged(base, {"images": 32, "seen": 32, "sources": 1, "set": tiny})
+    squares = np.stack([np.kron(shape_picture(i), np.ones((4, 4, 1), np.uint8)) for i in range(3)])
+    val = dict.fromkeys(("real", "swapped", "resaved", *EDITS), squares)
+    done(settings, store, tmp_path / "base/base.npz", val)
+    tree = collected("base", base, tmp_path)
+    about = tree["runs"]["base"]
+    assert about["images"] == 32
+    assert about["cpu_seconds"] > 0
+    # The same pictures on both sides: chance, exactly.
+    assert about["auroc"]["swapped"]["text_tail_sum"]["auroc"][0] == 0.5
+    assert "drawn" in about["auroc"]
+    assert tree["not_run"] == []
