@@ -15,12 +15,13 @@ from skimage import data
 from pixelsleuth.commands.train import _calibration_of, _known
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
+from pixelsleuth.errors import ModelError
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
+from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, load_hashes, near, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.samples import CropSettings
-from pixelsleuth.sources.store import perceptual_hash
 from pixelsleuth.training import own
 from pixelsleuth.training.fitting import calibrate
 from tests.conftest import write_shapes
@@ -116,7 +117,7 @@ def test_faces_that_are_known_or_nearly_the_same_count_once(tmp_path: Path) -> N
     Image.fromarray(photo).save(tmp_path / "a.png")
     small = Image.fromarray(photo).resize((400, 400))
     small.save(tmp_path / "b.jpg", quality=70)
-    how = CropSettings(Sizes(128, 128), "face", Framing())
+    how = CropSettings(Sizes(128, 128), "face", Framing(), hashed=True)
     files = [tmp_path / "a.png", tmp_path / "b.jpg"]
 
     def read(known: set[str]) -> tuple[list[str], list[tuple[str, str, str]]]:
@@ -138,11 +139,38 @@ def before(model: str | Path) -> tuple[Path, Calibration | None]:
     return folder, _calibration_of(folder)
 
 
+def test_pictures_that_were_trained_on_are_refused(
+    model_folder: Path, shapes: Path, photos: Path, tmp_path: Path
+) -> None:
+    trained = load_hashes(model_folder)
+    assert len(trained.files) == len(list((shapes / "train/real").iterdir()))
+    learned, fresh = shapes / "train/real/00003.png", photos / "06000.png"
+    shutil.copy(learned, tmp_path / "learned.png")
+    shutil.copy(fresh, tmp_path / "fresh.png")
+    files, how = sorted(tmp_path.iterdir()), CropSettings(Sizes(64, 64), "none", hashed=True)
+    reading = own.Reading()
+    used = [hashed for _, hashed in own._read(files, tmp_path, how, (), reading, lambda done, total: None, trained)]
+    assert (len(used), [(name, code) for name, code, _ in reading.left_out]) == (1, [("learned.png", "trained_on")])
+    # Of faces one that looks the same is refused, too; of shapes, which are all alike to such a hash, it is not.
+    photo = np.ascontiguousarray(data.astronaut())
+    Image.fromarray(photo).resize((400, 400)).save(tmp_path / "small.jpg", quality=70)
+    looks = Hashes(np.array([of_file("0" * 64)]), np.array([perceptual_hash(photo)]))
+    save_hashes(tmp_path / TRAINED_ON, looks)
+    how = CropSettings(Sizes(128, 128), "face", Framing(), hashed=True)
+    reading = own.Reading()
+    kept = load_hashes(tmp_path)
+    assert not list(own._read([tmp_path / "small.jpg"], tmp_path, how, (), reading, lambda done, total: None, kept))
+    assert [code for _, code, _ in reading.left_out] == ["trained_on"]
+    (tmp_path / TRAINED_ON).write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="copy the model again, or delete this file"):
+        load_hashes(tmp_path)
+
+
 def test_the_demo_s_faces_are_known_to_the_bundled_model(tmp_path: Path) -> None:
     known = np.array([int(one, 16) for one in _known(*before("faces"))], np.uint64)
     for path in write_pictures(tmp_path):
-        assert own._near(perceptual_hash(np.asarray(Image.open(path))), known), path
-    assert not own._near(perceptual_hash(data.chelsea()), known)
+        assert near(perceptual_hash(np.asarray(Image.open(path))), known), path
+    assert not near(perceptual_hash(data.chelsea()), known)
 
 
 def test_one_s_own_pictures_may_be_ranked_again(at_home: Path, model_folder: Path) -> None:

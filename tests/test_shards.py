@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.sources.duplicates import NEAR, distances
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.shards import files_of
-from pixelsleuth.sources.store import NEAR, Store, distances, near_duplicates
+from pixelsleuth.sources.store import Store, near_duplicates
 from tests.conftest import write_shapes
 
 

@@ -22,12 +22,14 @@ from typing import Any
 
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
+from pixelsleuth.scoring.origins import fewest
 
 ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md", "docs/results/faces.md", "docs/results/field.md", "docs/results/volumes.md", "docs/limits.md",
     "docs/protocols.md",
     "docs/results/evasion.md", "docs/results/reliability.md",
+    "docs/own-pictures.md",
 )  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
@@ -62,6 +64,9 @@ COMMANDS = {
         "detectives.json",
         "python experiments/studies/compare_detectives.py TAUGHT TRAINING_STORE HELD_OUT_STORE "
         "--out RUNS/detectives.json",
+    ),
+    "own_calibration": (
+        "own_calibration.json", "python experiments/studies/own_calibration.py SCORES.npz --out RUNS"
     ),
     "volumes": ("", "see docs/results/volumes.md"),
     "foreign_scans": (
@@ -668,6 +673,22 @@ def limits_rates(results: dict[str, Tree]) -> str:
 
 
 #: A block's name -> the measurements it needs, and what writes it.
+def own_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for name, row in results["own_calibration"].items():
+        if isinstance(row, dict):
+            cells = [
+                f"{percent(row[rate]['mean'])}, {percent(row[rate]['inside'])}"
+                if row["calibrate"] >= fewest(float(rate)) else f"needs {fewest(float(rate))}"
+                for rate in RATES
+            ]  # fmt: skip
+            by_name = percent(row["0.05"]["by_name"])
+            rows.append(
+                [SOURCES.get(name, name.replace("_", " ")), f"{row['calibrate']}, {row['judged']}", *cells, by_name]
+            )
+    return table(["source", "calibrate, judged", "at 1%", "at 5%", "at 10%", "at 5%, by name"], rows)
+
+
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sees": ((), sees),
     "alarms": (("away_alarms",), alarms_table),
@@ -686,6 +707,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "attack": (("evasion",), attack_table),
     "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
+    "own-calibration": (("own_calibration",), own_table),
     "foreign": (("foreign_scans",), foreign_table),
     "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),

@@ -4,7 +4,7 @@
 
 Each FOLDER is searched with its subfolders. What is in SCORES.npz already is not scored again. One row a picture with
 a face, of several faces the largest, as in `calibrate --normal`: `path`, `source` (see `layouts.source_of`), `sha256`,
-`score`, `codes` and `detective` (the two tracks of it), `traits` (see `sources.traits`).
+`score` (before levelling), `codes` and `detective` (the two tracks of it), `traits` (see `sources.traits`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Row = tuple[str, str, str, float, float, float, np.ndarray]
 
 
 def rows_of(detector: Detector, paths: Sequence[Path], source: str) -> Iterator[Row]:
-    default, (codes, detective) = detector.calibration.score, detector.scorer.settings.tracks
+    settings = detector.scorer.settings
+    default, (codes, detective) = settings.default, settings.tracks
     for first in range(0, len(paths), BATCH):
         read = [detector.read(path) for path in paths[first : first + BATCH]]
         samples = [one for one in read if isinstance(one, Sample)]

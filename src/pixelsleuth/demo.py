@@ -18,9 +18,9 @@ from pixelsleuth.sources.anomalies import (
     local_change,
     turned,
 )
+from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import main_face
 from pixelsleuth.sources.images import encode_jpeg, jpeg_round_trip
-from pixelsleuth.sources.store import perceptual_hash
 
 #: All pictures of the demo, the untouched one too, are written as JPEG of this quality.
 QUALITY = 95

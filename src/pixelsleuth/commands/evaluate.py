@@ -42,6 +42,17 @@ def evaluate(
         ),
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV with columns fake,real.")] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Columns path and one a grouping (age, sex): false alarms group by group, by source, face size and "
+            "sharpness too.",
+        ),
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="With --groups: put the tables into the model's card, too.")
+    ] = False,
     out: OutOption = None,
     split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
     not_near: Annotated[
@@ -91,6 +102,8 @@ def evaluate(
         return
     if anomalous is None:
         raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
+    if card and (groups is None or not (Path(model or "faces") / "config.json").is_file()):
+        raise PixelsleuthError("--card needs --groups, and --model a folder of your own: its card is written anew")
     if more and not compare:
         raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
     check_there(normal=normal, anomalous=anomalous, masks=masks, pairs=pairs, not_near=not_near)
@@ -100,6 +113,8 @@ def evaluate(
     if compare and detector.takes == "volumes":
         raise PixelsleuthError("baselines judge images; volumes have theirs among their maps", "compare")
     if detector.takes == "volumes":
+        if groups is not None:
+            raise PixelsleuthError("--groups: of images and videos alone; volumes are not told group by group")
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
@@ -113,7 +128,7 @@ def evaluate(
         task = shown.add_task("scoring", total=None)
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
-            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs,
+            match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs, groups=groups,
             comparison=Comparison((*compare, *(more or ())), compare_normals, compare_images) if compare else None,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
@@ -121,7 +136,17 @@ def evaluate(
         result.metrics["command"] = "pixelsleuth " + shlex.join(sys.argv[1:])
         write_text(out / "metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False, default=str) + "\n")
         save_figures(result, out)
+    if card:
+        _into_card(Path(model or "faces"), result.metrics)
     show(result.metrics, Console())
+
+
+def _into_card(folder: Path, metrics: dict[str, Any]) -> None:
+    """Keeps the groups in the model's folder, and writes its card anew."""
+    from pixelsleuth.reporting.card import save_groups, write_card
+
+    save_groups(folder, metrics["groups"], metrics["data_sha256"])
+    write_card(folder)
 
 
 def _evaluate_volumes(

@@ -17,6 +17,7 @@ from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.comparison import Comparison, check_comparison, compare
 from pixelsleuth.evaluation.face_parts import level_metrics
+from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.evaluation.shortcuts import probe
@@ -25,11 +26,12 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
+from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import Input, find_inputs
 from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
-from pixelsleuth.sources.store import NEAR, Store, distances, perceptual_hash
+from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.video_layouts import origins_of, read_labels
 
 
@@ -53,6 +55,7 @@ def evaluate(
     match_sharpness: bool = False,
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
+    groups: Path | None = None,
     comparison: Comparison | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -66,6 +69,7 @@ def evaluate(
         match_sharpness: blur the sharper picture of each pair to the softer one's sharpness first.
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
+        groups: CSV by which false alarms are also told group by group (see evaluation.groups).
         comparison: baselines that are measured beside it, on the same inputs and resamples.
 
     Raises:
@@ -74,6 +78,7 @@ def evaluate(
     if comparison is not None:
         check_comparison(comparison, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
+    grouped = None if groups is None else read_groups(groups, normal)
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
     paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
@@ -130,6 +135,7 @@ def evaluate(
     if comparison is not None:
         compare(detector, cases, comparison, maps=want_maps, given=given)
     measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
+    measured_all |= {} if grouped is None else {"groups": alarms_by_group(cases, grouped)}
     if not_near is not None:
         measured_all["n_near_duplicates_left_out"] = len(near)
     return Evaluation(measured_all, cases)

@@ -18,7 +18,7 @@ FORMAT = 1
 #: Standard scores against the atlas beyond this tell no more.
 MOST_Z = 6.0
 #: Files of a model's folder that travel.
-MODEL_FILES = ("config.json", "calibration.json", "*.safetensors", "README.md", "LICENSE-WEIGHTS")
+MODEL_FILES = ("config.json", "calibration.json", "*.safetensors", "*.npy", "README.md", "LICENSE-WEIGHTS")
 DETECTIVE_FILE = "detective.safetensors"
 VAE_FILE = "vae.safetensors"
 #: What travels of a store's settings where it has them: pictures and videos have some, volumes others.
@@ -265,7 +265,7 @@ def find_model(model: str | os.PathLike[str], **where: Any) -> tuple[Path, str]:
 def copy_networks(source: Path, target: Path) -> None:
     """Copies what of a model folder does not depend on its calibration: configuration, weights, their licence."""
     for path in sorted(source.iterdir()):
-        if path.name in ("config.json", "LICENSE-WEIGHTS") or path.suffix == ".safetensors":
+        if path.name in ("config.json", "LICENSE-WEIGHTS", "trained_on.npy") or path.suffix == ".safetensors":
             shutil.copyfile(path, target / path.name)
 
 

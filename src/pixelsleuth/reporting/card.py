@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from pixelsleuth.files import write_text
+from pixelsleuth.evaluation.groups import lines_of
+from pixelsleuth.files import sha256_of, write_text
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.origins import least_rate
+
+#: False alarms by group, as `evaluate --groups` measured them with the model's present calibration.
+GROUPS_FILE = "groups.json"
 
 
 def card_of(folder: Path, model: Model | None = None, name: str | None = None) -> str:
@@ -58,7 +64,7 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
             f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
             f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
         )
-        lines += _promised(calibration) + _left_out(calibration)
+        lines += _promised(calibration) + _left_out(calibration) + _by_group(folder)
     licence = folder / "LICENSE-WEIGHTS"
     if licence.is_file():
         lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
@@ -93,6 +99,27 @@ def _left_out(calibration: Calibration) -> list[str]:
     return lines + [
         f"| {source} | " + " | ".join(f"{v:.1%}" for v in row.values()) + " |" for source, row in rates.items()
     ]
+
+
+def save_groups(folder: Path, groups: dict[str, Any], data_sha256: str) -> None:
+    """Keeps false alarms by group (see evaluation.groups) beside the calibration that they were measured with."""
+    tree = {"calibration_sha256": sha256_of(folder / "calibration.json"), "data_sha256": data_sha256, "groups": groups}
+    write_text(folder / GROUPS_FILE, json.dumps(tree, indent=1) + "\n")
+
+
+def _by_group(folder: Path) -> list[str]:
+    """Tables of false alarms by group, as Markdown; none where they were measured with another calibration."""
+    path = folder / GROUPS_FILE
+    if not path.is_file():
+        return []
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    if tree["calibration_sha256"] != sha256_of(folder / "calibration.json"):
+        return []
+    return [
+        "", "## False alarms by group", "",
+        "Share of untouched images with p at or below the rate, as `evaluate --groups` measured it, with 95% intervals "
+        "(Wilson).", *lines_of(tree["groups"]),
+    ]  # fmt: skip
 
 
 def write_card(folder: Path, name: str | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pixelsleuth.evaluation.groups import lines_of
 from pixelsleuth.evaluation.protocol import Evaluation
 from pixelsleuth.evaluation.scored import FILE, scored_of, write_scored
 from pixelsleuth.reporting.curves import histogram_figure, roc_figure, shown
@@ -36,6 +37,8 @@ def show(metrics: dict[str, Any], console: Console) -> None:
     for rate, seen in metrics["false_alarm"].items():
         band = metrics["promised_band"][rate]
         console.print(f"false alarms at {rate}: {seen[0]:.4f}, promised band [{band[0]}, {band[1]}]", highlight=False)
+    for line in lines_of(metrics.get("groups", {})):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for name, value in metrics["null_controls"].items():
         console.print(f"null control {name}: {shown(value)}", highlight=False)
     console.print("shortcuts: " + ", ".join(f"{k} {v:.3f}" for k, v in metrics["shortcuts"].items()), highlight=False)

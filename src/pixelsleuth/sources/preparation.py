@@ -19,12 +19,13 @@ from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import claimed, clear_partials, whole_file
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
+from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.sources.sharding import Shard, write_store
 from pixelsleuth.sources.shards import LONG_SETTINGS
-from pixelsleuth.sources.store import FORMAT, NEAR, TEXT_COLUMNS, Store, Summary, distances, perceptual_hash
+from pixelsleuth.sources.store import FORMAT, TEXT_COLUMNS, Store, Summary
 from pixelsleuth.sources.tracks import Policy, Sighting, tracks_of
 from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import open_video

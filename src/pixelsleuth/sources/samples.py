@@ -15,6 +15,7 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces, formats
+from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import MIN_SIDE, Picture, check_format, decode, read_bytes, rgb_of
 from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
@@ -37,6 +38,7 @@ class CropSettings:
         sizes: sides of a crop's views in pixels.
         crop: `face`, `none`: the largest centred square, or `volume`.
         face: which faces of an image are judged: `all`, `largest`, or the number of one, 1 being the largest.
+        hashed: whether an image's perceptual hash is taken, too.
         framing: of faces; slices: of volumes; None where there are none.
     """
 
@@ -46,6 +48,7 @@ class CropSettings:
     slices: SliceFraming | None = None
     policy: Policy = field(default_factory=Policy)
     face: str = "all"
+    hashed: bool = False
 
     @classmethod
     def of(cls, preprocessing: Mapping[str, Any], sizes: faces.Sizes) -> CropSettings:
@@ -94,6 +97,8 @@ class Sample:
         tracks: the crops: of an image one a face, of a video several a person, of a volume one track of slices.
         notes: what was done to read it.
         cut: of a volume, its slices.
+        phash: of an image, the perceptual hash of the whole of it, where it was asked for: a face's square moves when
+            an image is saved again, and its hash with it.
     """
 
     path: str
@@ -104,6 +109,7 @@ class Sample:
     tracks: tuple[tuple[Crop, ...], ...]
     notes: tuple[Note, ...] = ()
     cut: Slices | None = None
+    phash: np.uint64 | None = None
 
     @property
     def crops(self) -> list[Crop]:
@@ -195,7 +201,9 @@ def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample
     crops[0] = replace(crops[0], key=picture.sha256)
     height, width = picture.pixels.shape[:2]
     kept = picture.encoded or picture.pixels
-    return Sample(path, picture.sha256, "image", kept, (height, width), tuple((crop,) for crop in crops), tuple(notes))
+    tracks = tuple((crop,) for crop in crops)
+    phash = perceptual_hash(picture.pixels) if how.hashed else None
+    return Sample(path, picture.sha256, "image", kept, (height, width), tracks, tuple(notes), phash=phash)
 
 
 def _video(video: Video, how: CropSettings, whole_without_face: bool, told: Told) -> Sample:

@@ -16,22 +16,19 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-import imagehash
 import numpy as np
-from PIL import Image
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
+from pixelsleuth.sources.duplicates import NEAR
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.shards import TEXT_COLUMNS as TEXT_COLUMNS
 from pixelsleuth.sources.shards import Places, Shards, files_of
 
 FORMAT = 1
-#: Bits (of 64) by which two perceptual hashes may differ and still count as near-duplicates.
-NEAR = 4
 #: Parts of a perceptual hash: of two hashes that differ in at most `NEAR` bits at least two parts are equal.
 _BANDS = tuple(int(sum(1 << bit for bit in range(first, 64, NEAR + 2))) for first in range(NEAR + 2))
 #: Settings that older stores do not have, and what they were made with.
@@ -187,22 +184,6 @@ class Store:
             n_near=n_near,
             near=[(str(paths[a]), str(paths[b])) for a, b in near],
         )
-
-
-def perceptual_hash(pixels: np.ndarray) -> np.uint64:
-    """64 bits of (H, W, 3) uint8 that a mild change hardly moves (pHash: low frequencies against their median)."""
-    bits = imagehash.phash(Image.fromarray(pixels)).hash.flatten()
-    return np.uint64(np.packbits(bits).view(">u8")[0])
-
-
-def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n, m) float32, in how many bits 64-bit hashes (n,) and (m,) uint64 differ."""
-    ours, theirs = (
-        np.unpackbits(h.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1
-        for h in (one, other)
-    )
-    # 64 - 2 x distance is a dot product of signs: one matrix product instead of n m popcounts.
-    return (64 - ours @ theirs.T) / 2
 
 
 def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:

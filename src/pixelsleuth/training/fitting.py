@@ -37,11 +37,12 @@ from pixelsleuth.scoring.settings import (
     judge_of,
     settings_from_tree,
 )
+from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.shards import BLOCK, Places
-from pixelsleuth.sources.store import Store, perceptual_hash
+from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
 from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes

@@ -18,13 +18,12 @@ from pixelsleuth.scoring.networks import torch_scorer
 from pixelsleuth.scoring.origins import fewest
 from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.scoring.settings import settings_from_tree
+from pixelsleuth.sources.duplicates import NO_HASHES, Hashes, load_hashes, near
 from pixelsleuth.sources.faces import Sizes
-from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
 from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
-from pixelsleuth.sources.store import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.ranking import Ranked, ranked
 
@@ -89,11 +88,11 @@ def calibrate_on_folder(
         raise _too_few(normal, f"{len(files)} images")
     scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype)
     scorer.levelling = levelling
-    how = CropSettings.of(config, scorer.sizes)
+    how = replace(CropSettings.of(config, scorer.sizes), hashed=True)
     reading = Reading()
     # In an order that says nothing of them: not all need be mapped.
     order = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
-    usable = _read(order, normal, how, known, reading, progress)
+    usable = _read(order, normal, how, known, reading, progress, load_hashes(folder))
     # Too few is told before anything is computed.
     first = list(islice(usable, FEWEST))
     if len(first) < FEWEST:
@@ -121,9 +120,10 @@ def _too_few(normal: Path, found: str) -> CalibrationError:
 
 def _read(
     files: Sequence[Path | Refused], root: Path, how: CropSettings, known: Collection[str], reading: Reading,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None], trained: Hashes = NO_HASHES,
 ) -> Iterator[tuple[Sample, str]]:  # fmt: skip
-    """Each picture that can be used, with its perceptual hash; of the others `reading` tells why not."""
+    """Each picture that can be used, with its perceptual hash; of the others `reading` tells why not. `trained`: of the
+    pictures that the networks were trained on."""
     taken = np.array([int(one, 16) for one in known], np.uint64)
     own: dict[int, str] = {}
     files_seen: dict[str, str] = {}
@@ -136,14 +136,15 @@ def _read(
             sample = read_sample(one if isinstance(one, Refused) else path, "image", how)
             # Of several faces the largest; all would be one picture, not several.
             sample = replace(sample, tracks=sample.tracks[:1])
-            assert isinstance(sample.source, bytes)
-            # Of the whole picture: a face's square moves when a picture is saved again, and its hash with it.
-            hashed = perceptual_hash(decode(sample.source).pixels)
+            hashed = sample.phash
+            assert hashed is not None
             if sample.sha256 in files_seen:
                 raise InputError("duplicate", f"the same file as {files_seen[sample.sha256]}; a picture counts once")
-            if looks and _near(hashed, taken):
+            if trained.has_file(sample.sha256) or (looks and near(hashed, trained.looks)):
+                raise InputError("trained_on", "the networks were trained on it, or on nearly the same picture")
+            if looks and near(hashed, taken):
                 raise InputError("known", "nearly the same as a picture of the model's own calibration or of the demo")
-            twin = _near(hashed, np.array(list(own), np.uint64)) if looks else []
+            twin = near(hashed, np.array(list(own), np.uint64)) if looks else []
             if twin:
                 raise InputError("duplicate", f"nearly the same picture as {own[twin[0]]}; a picture counts once")
         except InputError as error:
@@ -153,14 +154,6 @@ def _read(
             reading.used += 1
             yield sample, f"{int(hashed):016x}"
         progress(number, len(files))
-
-
-def _near(hashed: np.uint64, others: np.ndarray) -> list[int]:
-    """Those of (n,) uint64 hashes that are near-duplicates of one, the nearest first."""
-    if not len(others):
-        return []
-    apart = distances(np.array([hashed], np.uint64), others)[0]
-    return [int(others[i]) for i in np.argsort(apart, kind="stable") if apart[i] <= NEAR]
 
 
 def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: str) -> Ranked:

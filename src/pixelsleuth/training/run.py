@@ -39,7 +39,9 @@ from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.face_edits import SHARES
+from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
@@ -346,6 +348,7 @@ class _Run:
                 self.folder,
                 fit_scores(load_model(self.folder), self.store, self.learned, lambda done, total: None),
             )
+            save_hashes(self.folder / TRAINED_ON, _hashes(self.store, self.rows))
 
     def fit(self, module: Any, source: Any, sampler: Any, steps: int, name: str = "") -> dict[str, float]:
         """Trains in all processes, from the last checkpoint in the folder of this part."""
@@ -371,6 +374,13 @@ class _Run:
         found = json.loads((self.work / f"{name}.json").read_text(encoding="utf-8"))
         self.figures[name] = found
         self.say(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
+
+
+def _hashes(store: Store, rows: np.ndarray) -> Hashes:
+    """Of the images of `rows`, so that none of them is taken for calibration later."""
+    looks = [perceptual_hash(decode(store.encoded(int(row))).pixels) for row in rows]
+    files = [of_file(sha256) for sha256 in store.table.at("sha256", rows).tolist()]
+    return Hashes(np.array(files, np.uint64), np.array(looks, np.uint64))
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
