@@ -18,7 +18,7 @@ from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
 from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, DETECTIVE_VIEWS
-from pixelsleuth.sources.faces import drawn_back
+from pixelsleuth.sources.faces import draw_over, drawn_back
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.volumes import in_file_order, voxel_sizes_of
 
@@ -101,8 +101,8 @@ class Assembler:
                 raw, box = scores.maps[self.default_map][i], crop.face.box
                 over = self.calibration.excess(raw)
                 faces[i] = replace(faces[i], regions=self._regions(over, box, sample.shape, len(faces)))
-                np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, sample.shape), out=heatmap)
-                np.maximum(excess, drawn_back(self.calibration.coloured(over), box, sample.shape), out=excess)
+                draw_over(heatmap, self.calibration.share(raw), box)
+                draw_over(excess, self.calibration.coloured(over), box)
             regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
             finding = replace(
                 finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
