@@ -67,7 +67,7 @@ class GraphNetworks:
 
     def codes(self, crops: Crops) -> np.ndarray:
         """(B, h, w) int64."""
-        return _fetched(self._scores, ["codes"], self._feeds(crops))[0]
+        return self._asked(["codes"], self._feeds(crops))[0]
 
     def images(self, crops: Crops, wanted: Wanted) -> Scores:
         """As the protocol says."""
@@ -86,18 +86,26 @@ class GraphNetworks:
             feeds["position"] = crops.position.astype(np.float32)
         if "close" in self._inputs:
             feeds["close"] = self._close(crops)
-        if "near" in self._inputs:
-            side = 2 * self.model.config.close_size
-            feeds["near"] = np.zeros((0, side, side, 3), np.uint8) if crops.near is None else crops.near
-            feeds["which"] = np.zeros(0, np.int64) if crops.which is None else np.asarray(crops.which, np.int64)
+        if "near" in self._inputs and crops.near is not None and crops.which is not None:
+            feeds |= {"near": crops.near, "which": np.asarray(crops.which, np.int64)}
         return feeds
+
+    def _asked(self, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """What the scoring graph gives out, of each crop."""
+        if "near" not in self._inputs or "near" in feeds:
+            return _fetched(self._scores, names, feeds)
+        # A graph cannot look at no crop from near: one more is, and is left out of what comes back.
+        side, count = 2 * self.model.config.close_size, len(feeds["square"])
+        more = {name: np.concatenate([values, values[-1:]]) for name, values in feeds.items()}
+        more |= {"near": np.zeros((1, side, side, 3), np.uint8), "which": np.array([count], np.int64)}
+        return [values[:count] for values in _fetched(self._scores, names, more)]
 
     def _run(self, crops: Crops, wanted: Wanted, maps: bool) -> Scores:
         feeds = self._feeds(crops)
         names = [name for name in self._outputs if self._is_wanted(name, wanted, maps)]
         names += ["appearance"] if "appearance" in self._outputs else []
         names += ["codes", "flagged"] if wanted.restored else []
-        found = dict(zip(names, _fetched(self._scores, names, feeds), strict=True))
+        found = dict(zip(names, self._asked(names, feeds), strict=True))
         scores = {name.removeprefix("score."): found[name].astype(np.float64) for name in names if "score." in name}
         made = {name.removeprefix("map."): found[name] for name in names if name.startswith("map.")}
         if not wanted.restored:
