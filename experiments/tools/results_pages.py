@@ -38,7 +38,10 @@ Tree = dict[str, Any]
 COMMANDS = {
     "away_alarms": ("away_alarms.json", "python experiments/studies/away.py alarms --maps --out RUNS"),
     "away_edits": ("away_edits.json", "python experiments/studies/away.py edits --count 40 --out RUNS"),
-    "away_benign": ("away_benign.json", "python experiments/studies/away.py benign --count 60 --before EARLIER_MODEL --out RUNS"),
+    "away_benign": (
+        "away_benign.json",
+        "python experiments/studies/away.py benign --count 60 --before EARLIER_MODEL --out RUNS",
+    ),
     "local_edits": (
         "local/metrics.json", "python experiments/studies/local_edits.py --count 60 --text-pairs 0 --out RUNS/local"
     ),
