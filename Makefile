@@ -11,7 +11,7 @@ demo: .venv/.installed
 
 test: .venv/.installed lint
 	@echo "running all tests: about ten minutes on two cores"
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
