@@ -113,7 +113,7 @@ def judged(page: Any, path: Path) -> None:
 
 
 def test_from_a_file_to_its_verdict_slider_and_report(page: Any, tmp_path: Path) -> None:
-    assert "calibrated on 120 normal inputs" in page.text_content("#model")
+    assert "calibrated on 120 untouched pictures" in page.text_content("#model")
     assert "up to 100 MB" in page.text_content("#limit")
     judged(page, picture(tmp_path))
     assert page.text_content("#words") in ("Unusual: look closer", "No clear answer")
