@@ -35,6 +35,7 @@ ORDER = (
     "cluster",
     "hub",
     "demo",
+    "export",
     "benchmark",
     "web",
     "commands",
@@ -127,3 +128,25 @@ def test_an_error_of_a_setting_is_an_options_on_the_command_line() -> None:
     error = PixelsleuthError("expected a folder, got a file", "max_false_alarm")
     assert str(error) == "max_false_alarm: expected a folder, got a file"
     assert _one_line(error) == "--max-false-alarm: expected a folder, got a file"
+
+
+def test_judging_and_reporting_need_no_torch() -> None:
+    """What is imported at the head of a module, and of what that imports; torch is loaded where networks run on it."""
+    heads: dict[str, set[str]] = {}
+    for _, path, tree in modules():
+        name = ".".join(("pixelsleuth", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+        of_head = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        also = {
+            f"{node.module}.{alias.name}" for node in of_head.body if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }  # fmt: skip
+        heads[name] = imported(of_head) | also
+    waiting = [f"pixelsleuth.{name}" for name in ("cli", "detector", "reporting.report", "scoring.graphs", "mood")]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in heads and name not in seen:
+            seen.add(name)
+            waiting += heads[name]
+            assert not {other.split(".")[0] for other in heads[name]} & {"torch", "lightning"}, name
+    assert len(seen) > 60

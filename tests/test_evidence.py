@@ -17,7 +17,7 @@ from pixelsleuth.evidence import credentials
 from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.metadata import read_metadata
 from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
-from pixelsleuth.evidence.statements import picture_statements, statements_of
+from pixelsleuth.evidence.statements import captured, picture_statements, statements_of
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.evidence.traces import BLOCK, blocks_around, error_level, ghost, noise
 from pixelsleuth.language import LANGUAGES, language
@@ -257,3 +257,13 @@ def test_twelve_megapixels_take_no_time() -> None:
     began = time.process_time()
     assert {"thumbnail_agrees", "tables_standard"} <= {one.code for one in picture_statements(data)}
     assert time.process_time() - began < 0.3
+
+
+def test_when_a_picture_was_taken_is_read_from_it() -> None:
+    taken = Image.Exif()
+    taken.get_ifd(0x8769)[0x9003] = "2024:05:06 07:08:09"
+    data = io.BytesIO()
+    photo().save(data, "jpeg", exif=taken)
+    assert captured(data.getvalue()) == "2024-05-06T07:08:09"
+    assert captured(jpeg()) is None
+    assert captured(b"no picture") is None

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from skimage import data
 import pixelsleuth
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation.metrics import promised_band
+from pixelsleuth.findings import tracks_of
 from pixelsleuth.sources.images import find_images
 from tests.conftest import SHARED, shape_picture
 from tests.test_whole_run import run_cli
@@ -63,11 +65,24 @@ def test_both_tracks_are_in_every_record_with_and_without_a_map(faces_detector: 
     assert with_map.score == pytest.approx(without.score, abs=1e-4)
     for finding in (with_map, without):
         codes, detective = finding.scores["combined"], finding.scores["detective_views"]
+        assert finding.tracks == {"codes": codes, "detective": detective, "disagree": None}
         assert finding.scores["both_tracks"] == pytest.approx((codes + detective) / 2**0.5, abs=1e-5)
         # The verdict rests on what is left of both once the look of the picture is accounted for.
         assert finding.scores["levelled"] == pytest.approx(finding.score, abs=1e-5)
         assert finding.score != pytest.approx(finding.scores["both_tracks"], abs=1e-3)
     assert set(without.scores) < set(with_map.scores)
+
+
+def test_a_track_that_alarms_alone_is_named() -> None:
+    def disagreeing(codes: float, detective: float) -> str | None:
+        told = tracks_of({"combined": codes, "detective_views": detective})
+        assert told is not None
+        return cast("str | None", told["disagree"])
+
+    assert disagreeing(0.2, 4.0) == "detective"
+    assert disagreeing(3.5, -1.0) == "codes"
+    assert disagreeing(3.5, 4.0) is disagreeing(2.0, 4.0) is disagreeing(0.0, 0.0) is None
+    assert tracks_of({"combined": 1.0}) is None
 
 
 def test_no_face_is_a_reason(faces_detector: Detector) -> None:

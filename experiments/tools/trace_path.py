@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import io
 import json
 import os
@@ -76,9 +77,14 @@ def trace(checkout: Path) -> dict[str, list[str]]:
                     if not (code.co_filename.startswith(package + "models") and name.endswith("forward")):
                         seen[os.path.relpath(code.co_filename, package), name] += 1
 
+            known = inspect.signature(detector.detect_many).parameters
             threading.setprofile(watch)
             sys.setprofile(watch)
-            finding = detector.detect(source, max_false_alarm=0.1)
+            # Later checkouts refuse this made-up head, which is prepared like no scan, unless they are told not to.
+            if name == "volume" and "typicality" in known:
+                (finding,) = detector.detect_many([source], max_false_alarm=0.1, typicality=False)
+            else:
+                finding = detector.detect(source, max_false_alarm=0.1)
             sys.setprofile(None)
             threading.setprofile(None)  # type: ignore[arg-type]
             assert finding.p_value is not None, f"{name}: {finding.reason}"

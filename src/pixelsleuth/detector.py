@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from pixelsleuth.errors import InputError, ModelError, PixelsleuthError
-from pixelsleuth.evidence.statements import picture_statements, statements_of
+from pixelsleuth.evidence.statements import captured, picture_statements, statements_of
 from pixelsleuth.findings import Assembler
-from pixelsleuth.models.configuration import digest_of, find_model, load_config
+from pixelsleuth.models.configuration import ModelConfig, digest_of, find_model, load_config
 from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.scoring.atlas import load_atlas
@@ -25,7 +27,7 @@ from pixelsleuth.scoring.levelling import LEVELLED
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scanlooks import model_traits
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, Described, ScoreOptions, Scorer, Scores, stacked
-from pixelsleuth.scoring.settings import settings_from_tree
+from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
 from pixelsleuth.sources.faces import Views, check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
@@ -35,6 +37,8 @@ from pixelsleuth.sources.slices import SCAN_REENCODINGS, reencoded_slices
 from pixelsleuth.sources.tracks import Policy
 from pixelsleuth.sources.traits import traits_of
 
+#: What can run the networks.
+RUNTIMES = ("torch", "onnx")
 #: Slices scored together.
 SLICES = 16
 #: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
@@ -64,18 +68,30 @@ class Detector:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str] = "faces", dtype: str = "float32", device: str | None = None
+        cls,
+        model: str | os.PathLike[str] = "faces",
+        dtype: str = "float32",
+        device: str | None = None,
+        runtime: str | None = None,
     ) -> Detector:
         """Loads a model and its calibration.
 
         Args:
-            model: a bundled name (`faces`), a folder, or a Hugging Face Hub repository id.
+            model: a bundled name (`faces`), a folder, a Hugging Face Hub repository id, or a graph that
+                `pixelsleuth export` wrote (`.onnx`).
             dtype: must be the type the model was calibrated in, or verdicts would not be the same.
-            device: `cpu` or `cuda`; a GPU where there is one unless given.
+            device: `cpu` or `cuda`; a GPU where there is one unless given. Graphs run on the CPU.
+            runtime: `torch`, or `onnx`: ONNX Runtime, which needs no torch; torch where it is installed unless given. A
+                graph is always run by ONNX Runtime.
 
         Raises:
             ModelError: the model cannot be found or read, or was calibrated in another type.
         """
+        runtime = runtime or ("torch" if find_spec("torch") else "onnx")
+        if runtime not in RUNTIMES:
+            raise PixelsleuthError(f"expected one of {', '.join(RUNTIMES)}; got {runtime!r}", "runtime")
+        if runtime == "onnx" or os.fspath(model).endswith(".onnx"):
+            return cls._of_graph(model)
         folder, name = find_model(model)
         config = load_config(folder)
         calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
@@ -84,17 +100,37 @@ class Detector:
                 f"{name} was calibrated in {calibration.dtype}, {dtype} was asked for; "
                 f"calibrate a copy of it in {dtype} first"
             )
-        settings = settings_from_tree(config.scoring)
-        if calibration.score != (LEVELLED if calibration.levelling else settings.default):
-            raise ModelError(
-                f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
-                "run `pixelsleuth calibrate` again"
-            )
+        settings = _settings(config, calibration, name)
         atlas = load_atlas(folder) if config.preprocessing["crop"] == "volume" else None
+        if find_spec("torch") is None:
+            raise PixelsleuthError("torch is not installed here; only onnx can run", "runtime")
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 
         networks = load_networks(folder, settings, dtype, device, atlas)
+        return cls(name, Scorer(networks, calibration.levelling), calibration)
+
+    @classmethod
+    def _of_graph(cls, model: str | os.PathLike[str]) -> Detector:
+        from pixelsleuth.scoring.graphs import FILE, GraphNetworks
+
+        if os.fspath(model).endswith(".onnx"):
+            path = Path(model)
+            networks = GraphNetworks(path)
+            calibration = networks.calibration()
+            return cls(networks.about["name"], Scorer(networks, calibration.levelling), calibration)
+        folder, name = find_model(model)
+        if not (folder / FILE).is_file():
+            raise ModelError(
+                f"{name} holds no {FILE}; run `pixelsleuth export {name} {name}.onnx` where torch is, then give "
+                f"{name}.onnx as the model",
+                "model",
+            )
+        networks = GraphNetworks(folder / FILE)
+        config = load_config(folder)
+        calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
+        if networks.model.sha256 != calibration.model_sha256:
+            raise ModelError(f"{folder / FILE} was exported of other weights; export the model again", "model")
         return cls(name, Scorer(networks, calibration.levelling), calibration)
 
     @property
@@ -307,7 +343,9 @@ class Detector:
                 if rule.raised and rule.rate > MAX_FALSE_ALARM:
                     finding = replace(finding, notes=(*finding.notes, self.calibration.raised(MAX_FALSE_ALARM)))
                 if isinstance(sample.source, bytes):
-                    finding = replace(finding, evidence=picture_statements(sample.source))
+                    finding = replace(
+                        finding, evidence=picture_statements(sample.source), captured=captured(sample.source)
+                    )
                 elif video:
                     finding = replace(finding, evidence=statements_of(sample.path))
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
@@ -365,6 +403,17 @@ class Detector:
         if how.takes == "volumes":
             return SLICES
         return self.scorer.networks.batch
+
+
+def _settings(config: ModelConfig, calibration: Calibration, name: str) -> ScoreSettings:
+    """What was fitted on normal training images. Raises ModelError where another score was calibrated."""
+    settings = settings_from_tree(config.scoring)
+    if calibration.score != (LEVELLED if calibration.levelling else settings.default):
+        raise ModelError(
+            f"{name}: config.json says the score is {settings.default!r}, calibration.json {calibration.score!r}; "
+            "run `pixelsleuth calibrate` again"
+        )
+    return settings
 
 
 def _grouped(sources: Iterable[Input], size: int) -> Iterator[tuple[str, list[Input]]]:

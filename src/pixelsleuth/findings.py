@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -16,9 +17,13 @@ from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
 from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
 from pixelsleuth.scoring.scorer import Scores
-from pixelsleuth.sources.faces import drawn_back
+from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, DETECTIVE_VIEWS
+from pixelsleuth.sources.faces import draw_over, drawn_back
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.volumes import in_file_order, voxel_sizes_of
+
+#: Standard deviations of normal training images from which one kind of evidence alarms, and up to which it is calm.
+ALARMING, CALM = 3.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -96,15 +101,16 @@ class Assembler:
                 raw, box = scores.maps[self.default_map][i], crop.face.box
                 over = self.calibration.excess(raw)
                 faces[i] = replace(faces[i], regions=self._regions(over, box, sample.shape, len(faces)))
-                np.maximum(heatmap, drawn_back(self.calibration.share(raw), box, sample.shape), out=heatmap)
-                np.maximum(excess, drawn_back(self.calibration.coloured(over), box, sample.shape), out=excess)
+                draw_over(heatmap, self.calibration.share(raw), box)
+                draw_over(excess, self.calibration.coloured(over), box)
             regions = sorted((r for face in faces for r in face.regions), key=lambda r: r.p_value)
             finding = replace(
                 finding, regions=tuple(regions), heatmap=heatmap, excess=excess,
                 restoration=None if scores.restoration is None else scores.restoration[best],
                 raw_maps={name: m[best] for name, m in scores.maps.items()},
             )  # fmt: skip
-        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
+        there = tuple(face for face in faces if face.face.landmarks)
+        return replace(finding, faces=there, tracks=tracks_of(finding.scores))
 
     def _of_video(
         self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_crops: Sequence[Sequence[float]],
@@ -125,7 +131,8 @@ class Assembler:
         if mapped is not None:
             finding = self._with_stills(finding, sample, best, *mapped)
             faces[best] = replace(faces[best], regions=finding.regions)
-        return replace(finding, faces=tuple(face for face in faces if face.face.landmarks))
+        there = tuple(face for face in faces if face.face.landmarks)
+        return replace(finding, faces=there, tracks=tracks_of(finding.scores))
 
     def _with_stills(
         self, finding: Finding, sample: Sample, best: int, order: Sequence[int], mapped: Scores
@@ -200,6 +207,18 @@ class Assembler:
             p_value = conformal_p(self.calibration.largest, peak)
             found.append(Region(box, p_value, (k.start, k.stop), round(size * voxel / 1000, 4)))
         return tuple(sorted(found, key=lambda r: (r.p_value, -(r.millilitres or 0.0))))
+
+
+def tracks_of(scores: Mapping[str, float]) -> dict[str, Any] | None:
+    """What the codes and the detective say alone; see `Finding.tracks`. None without both."""
+    detective = scores.get(DETECTIVE_VIEWS, scores.get(f"{DETECTIVE}_adjusted"))
+    if detective is None or COMBINED not in scores:
+        return None
+    told: dict[str, Any] = {"codes": scores[COMBINED], "detective": detective, "disagree": None}
+    for name, other in (("codes", "detective"), ("detective", "codes")):
+        if told[name] >= ALARMING and told[other] <= CALM:
+            told["disagree"] = name
+    return told
 
 
 def _means(scores: Scores, rows: Sequence[int]) -> dict[str, float]:

@@ -30,8 +30,8 @@ MAX_FALSE_ALARM = 0.01
 #: The version of the record's layout, not of the program.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
-    "score", "scores", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline", "notes",
-    "evidence", "against", "seconds", "version",
+    "score", "scores", "tracks", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline",
+    "notes", "evidence", "captured", "against", "seconds", "version",
 )  # fmt: skip
 
 
@@ -322,7 +322,10 @@ class Finding:
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space.
         notes: what was done to read the input, or what limits the finding.
-        evidence: of a picture's or a video's file, what it tells of itself.
+        tracks: of a face, what the codes and what the detective say alone, each in standard deviations of normal
+            training images, and which of them alarms while the other is calm (`disagree`); None without both.
+        evidence: of a picture's or a video's file, what it tells of itself; captured: when it was taken, by its own
+            word (ISO 8601), or None.
         against: of a picture, how it differs from an earlier copy; None unless that was asked for.
     """
 
@@ -337,6 +340,7 @@ class Finding:
     p_value_new_source: float | None = None
     score: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    tracks: dict[str, Any] | None = None
     max_false_alarm: float = MAX_FALSE_ALARM
     regions: tuple[Region, ...] = ()
     faces: tuple[FaceFinding, ...] = ()
@@ -346,6 +350,7 @@ class Finding:
     affine: np.ndarray | None = None
     notes: tuple[Note, ...] = ()
     evidence: tuple[Statement, ...] = ()
+    captured: str | None = None
     against: Comparison | None = None
     seconds: float = 0.0
     version: str = ""
@@ -371,6 +376,7 @@ class Finding:
             "p_value_new_source": self.p_value_new_source,
             "score": self.score,
             "scores": self.scores,
+            "tracks": self.tracks,
             "max_false_alarm": self.max_false_alarm,
             "regions": [region.record() for region in self.regions],
             "heatmap": self.heatmap_file,
@@ -380,6 +386,7 @@ class Finding:
             "timeline": self.timeline_file,
             "notes": [asdict(note) for note in self.notes],
             "evidence": [statement.record() for statement in self.evidence],
+            "captured": self.captured,
             "against": None if self.against is None else self.against.record(),
             "seconds": round(self.seconds, 4),
             "version": self.version,

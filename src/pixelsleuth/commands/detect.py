@@ -46,6 +46,11 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
+class Runtime(str, Enum):
+    torch = "torch"
+    onnx = "onnx"
+
+
 class Promised(str, Enum):
     calibration = "calibration"
     any_source = "any-source"
@@ -69,15 +74,25 @@ def detect(
         ),
     ] = None,
     format: Annotated[Format, typer.Option(help="Format of the records.")] = Format.jsonl,
-    heatmap: Annotated[
-        bool, typer.Option("--heatmap/--no-heatmap", help="Also restore and map, and take every score.")
-    ] = True,
+    heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also map what is unusual where.")] = True,
+    restore: Annotated[
+        bool | None,
+        typer.Option(
+            "--restore/--no-restore",
+            help="With a heatmap, also restore and take every score, several times as long; with --report unless told "
+            "otherwise.",
+        ),
+    ] = None,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if any input is anomalous.")
     ] = False,
     report: Annotated[
         bool, typer.Option("--report", help="With --out: also write report.html, the 50 most unusual in full.")
     ] = False,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="What runs the networks: torch, or onnx, which needs no torch; torch where it is installed."),
+    ] = None,
     face: Annotated[
         str,
         typer.Option(
@@ -169,7 +184,7 @@ def detect(
     from pixelsleuth.sources.tracks import Policy
 
     check_discoveries(fdr, promise.value)
-    detector = Detector.load(model)
+    detector = Detector.load(model, runtime=runtime.value if runtime else None)
     rate = detector.calibration.rate_for(max_false_alarm, MAX_FALSE_ALARM)
     detector.calibration.check_rate(rate, promise.value)
     if max_false_alarm is None and rate > MAX_FALSE_ALARM:
@@ -179,12 +194,15 @@ def detect(
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
     asked = policy if policy != calibrated else None
     detector.crop_settings(asked)
+    more = report if restore is None else restore
+    # Of slices every score is taken anyway.
+    scores = None if more or detector.takes == "volumes" else False
     if cluster is not None:
         from pixelsleuth.cluster import Task
 
         options = {
-            "max_false_alarm": max_false_alarm, "heatmap": heatmap, "batch_size": batch_size, "policy": asked,
-            "face": face, "promise": promise.value, "typicality": typicality,
+            "max_false_alarm": max_false_alarm, "heatmap": heatmap, "restore": more, "every_score": scores,
+            "batch_size": batch_size, "policy": asked, "face": face, "promise": promise.value, "typicality": typicality,
         }  # fmt: skip
         task = Task(model, detector.model.sha256, str((out or Path()).resolve()), options)
         _on_cluster(inputs, task, cluster, workers, fail_on_anomaly)
@@ -202,8 +220,9 @@ def detect(
         listed = list(listed)
     shown = InputBar(bar(), len(listed) if isinstance(listed, list) else None, account.total)
     found = detector.detect_many(
-        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, batch_size=batch_size, policy=asked,
-        face=face, promise=promise.value, typicality=typicality, progress=shown.step,
+        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=scores,
+        batch_size=batch_size, policy=asked, face=face, promise=promise.value, typicality=typicality,
+        progress=shown.step,
     )  # fmt: skip
     found = _compared(found, against, detector, rate)
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))

@@ -45,6 +45,13 @@ def picture_statements(data: bytes) -> tuple[Statement, ...]:
     return tuple(found)
 
 
+def captured(data: bytes) -> str | None:
+    """When an encoded picture was taken, by its own word (EXIF's DateTimeOriginal), as ISO 8601 without a zone."""
+    metadata = read_metadata(data)
+    taken = None if metadata is None else _time(metadata.exif.get("DateTimeOriginal", ""))
+    return None if taken is None else taken.isoformat()
+
+
 def statements_of(source: Input) -> tuple[Statement, ...]:
     """What an input's file tells of itself; nothing of an array or a scan."""
     if not isinstance(source, str | os.PathLike) or kind_of(source) == "volume":

@@ -273,7 +273,17 @@ def load_config(folder: Path) -> ModelConfig:
     """Reads and checks `config.json`. Raises ModelError as `load_model` does."""
     path = folder / "config.json"
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        return config_from_text(path.read_text(encoding="utf-8"), path)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; expected a model folder made by `pixelsleuth train`") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def config_from_text(text: str, path: Path) -> ModelConfig:
+    """The configuration that `text` holds, of the file at `path`. Raises ModelError as `load_model` does."""
+    try:
+        tree = json.loads(text)
         version = tree.pop("format", None)
         if version != FORMAT:
             raise ModelError(f"{path}: format version {version!r}, this program reads {FORMAT}")
@@ -292,10 +302,8 @@ def load_config(folder: Path) -> ModelConfig:
         for key in PREPROCESSING[:4]:
             if key not in config.preprocessing:
                 raise ModelError(f"{path}: key 'preprocessing.{key}' is missing")
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing; expected a model folder made by `pixelsleuth train`") from error
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error
-    except (TypeError, ValueError, OSError) as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     return config

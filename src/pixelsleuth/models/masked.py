@@ -19,6 +19,8 @@ from pixelsleuth.models.prior import Context, check_context, draw, of_images, re
 from pixelsleuth.models.share import Share, processes, summed
 from pixelsleuth.records import Surprise
 
+#: Lattices of spacing 2 that a grid falls into.
+LATTICES = 4
 #: Steps in which images are drawn from nothing.
 SAMPLING_STEPS = 64
 
@@ -82,7 +84,7 @@ class MaskedPrior(nn.Module):
 
     def forward(self, codes: Tensor, hidden: Tensor, context: Context | None = None) -> Tensor:
         """(B, h, w) codes, of which `hidden` (B, h, w) bool are not seen -> (B, K, h, w) logits."""
-        check_context(self.config, context, len(codes))
+        check_context(self.config, context, codes.shape[0])
         x = self.embed(codes.masked_fill(hidden, self.config.codes)).permute(0, 3, 1, 2) + self.place
         if context is not None and context.scalars is not None:
             x = x + self.scalars(context.scalars)[:, :, None, None]
@@ -98,22 +100,38 @@ class MaskedPrior(nn.Module):
         return (nll * hidden).sum() * processes() / summed(hidden.sum())
 
     @torch.no_grad()
-    def log_prob(self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None) -> Surprise:
+    def log_prob(
+        self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None, parts: int = LATTICES
+    ) -> Surprise:
         """Surprise of every code under the mask that hides it.
 
         Args:
-            partition: (h, w) int64 in [0, M): codes of one number are hidden together; the four lattices
+            partition: (h, w) int64 in [0, parts): codes of one number are hidden together; the four lattices
                 unless given.
         """
         if partition is None:
             partition = lattices(self.config.grid, codes.device)
+        if torch.compiler.is_exporting():
+            return self._log_prob_at_once(codes, context, partition, parts)
         nll = torch.zeros(codes.shape, device=codes.device)
         entropy = torch.zeros_like(nll)
-        for number in range(int(partition.max()) + 1):
+        for number in range(parts):
             hidden = partition == number
             seen = surprise_of(self(codes, hidden.expand(codes.shape), context), codes)
             nll = torch.where(hidden, seen.nll, nll)
             entropy = torch.where(hidden, seen.entropy, entropy)
+        return Surprise(nll, entropy)
+
+    def _log_prob_at_once(self, codes: Tensor, context: Context | None, partition: Tensor, parts: int) -> Surprise:
+        """`log_prob` in one pass over all parts: a graph would otherwise hold the network several times."""
+        hidden = torch.stack([partition == number for number in range(parts)])
+        copies = codes.repeat(parts, 1, 1)
+        masks = hidden[:, None].expand(-1, codes.shape[0], -1, -1).flatten(0, 1)
+        scalars = None if context is None or context.scalars is None else context.scalars.repeat(parts, 1)
+        seen = surprise_of(self(copies, masks, None if scalars is None else Context(scalars)), copies)
+        nll, entropy = (
+            (values.unflatten(0, (parts, -1)) * hidden[:, None]).sum(0) for values in (seen.nll, seen.entropy)
+        )
         return Surprise(nll, entropy)
 
     @torch.no_grad()
@@ -137,7 +155,7 @@ class MaskedPrior(nn.Module):
         restored = codes[:, None].expand(uniforms.shape).clone()
         partition = lattices(self.config.grid, codes.device)
         hidden = where.clone()
-        for number in range(int(partition.max()) + 1):
+        for number in range(LATTICES):
             now = hidden & (partition == number)
             images = now.flatten(1).any(1).nonzero()[:, 0]
             if not len(images):
@@ -171,7 +189,7 @@ class MaskedPrior(nn.Module):
 
 
 def lattices(grid: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
-    """(h, w) int64 in [0, 4): each number is a lattice of spacing 2, the diagonal ones in turn."""
+    """(h, w) int64 in [0, LATTICES): each number is a lattice of spacing 2, the diagonal ones in turn."""
     rows = torch.arange(grid[0], device=device)[:, None] % 2
     columns = torch.arange(grid[1], device=device)[None, :] % 2
     return (rows ^ columns) * 2 + rows

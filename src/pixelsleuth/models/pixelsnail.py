@@ -81,8 +81,9 @@ class _CausalAttention(nn.Module):
         # A zero at the front gives the first place something to attend to.
         k, v = F.pad(k, (0, 0, 1, 0)), F.pad(v, (0, 0, 1, 0))
         earlier = torch.ones(count, count + 1, dtype=torch.bool, device=x.device).tril()
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=earlier)
-        mixed = mixed.transpose(1, 2).reshape(len(x), -1, height, breadth)
+        # With its one head named, as exporters want it.
+        mixed = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None], attn_mask=earlier)[:, 0]
+        mixed = mixed.transpose(1, 2).reshape(x.shape[0], -1, height, breadth)
         if step > 1:
             mixed = mixed.repeat_interleave(step, 2).repeat_interleave(step, 3)
             mixed = mixed[:, :, : x.shape[2], : x.shape[3]]
@@ -129,7 +130,7 @@ class PixelSNAIL(nn.Module):
 
     def forward(self, codes: Tensor, context: Context | None = None) -> Tensor:
         """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it."""
-        check_context(self.config, context, len(codes))
+        check_context(self.config, context, codes.shape[0])
         embedded = self.embed(codes) if self.embed is not None else F.one_hot(codes, self.config.codes)
         x = embedded.permute(0, 3, 1, 2).to(self.place.dtype).contiguous(memory_format=torch.channels_last)
         vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place
@@ -167,7 +168,7 @@ class PixelSNAIL(nn.Module):
         """
         if (where is None) == (above is None):
             raise ValueError("resample: expected exactly one of `where` and `above`")
-        check_context(self.config, context, len(codes))
+        check_context(self.config, context, codes.shape[0])
         flagged = where if where is not None else self.log_prob(codes, context).nll > above
         restored = codes[:, None].expand(uniforms.shape).clone()
         rows = flagged.any(2).cpu()

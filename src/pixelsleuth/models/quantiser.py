@@ -51,9 +51,12 @@ class Quantiser(nn.Module):
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """(N, D) float32 -> (N,) int64, argmin over k of |z - e_k|^2, the lowest k on a tie."""
+        return self.distances(vectors).argmin(1)
+
+    def distances(self, vectors: Tensor) -> Tensor:
+        """(N, D) float32 -> (N, K) float32, |z - e_k|^2 less |z|^2, which is the same for every k."""
         book = self.codebook.float()
-        # |z|^2 is the same for every k, so it is left out.
-        return torch.addmm((book**2).sum(1), vectors, book.T, alpha=-2).argmin(1)
+        return torch.addmm((book**2).sum(1), vectors, book.T, alpha=-2)
 
     def look_up(self, codes: Tensor) -> Tensor:
         """(B, h, w) int64 -> (B, D, h, w) float32."""

@@ -37,9 +37,12 @@ class VQVAE(nn.Module):
 
     def encode(self, image: Tensor, context: Tensor | None = None) -> Tensor:
         """(B, C, H, W) float32 in [0, 1] -> codes (B, h, w) int64."""
-        z = self.encoder(self._beside(image * 2 - 1, context)).float()
-        flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
-        return self.quantiser.nearest(flat).view(z.shape[0], *z.shape[2:])
+        z = self.vectors(image, context)
+        return self.quantiser.nearest(z.flatten(0, 2)).view(z.shape[:3])
+
+    def vectors(self, image: Tensor, context: Tensor | None = None) -> Tensor:
+        """(B, h, w, D) float32, what becomes the nearest codebook entry."""
+        return self.encoder(self._beside(image * 2 - 1, context)).float().permute(0, 2, 3, 1)
 
     def decode(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """Codes (B, h, w) int64 -> image (B, C, H, W) float32 clamped to [0, 1]."""

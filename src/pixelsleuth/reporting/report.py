@@ -27,7 +27,6 @@ from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.against import beside
 from pixelsleuth.reporting.answer import answer_of, compared_with, places, reason_in
-from pixelsleuth.reporting.card import card_of
 from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.folders import sentences
@@ -37,7 +36,7 @@ from pixelsleuth.reporting.quotes import quotes_of
 from pixelsleuth.reporting.together import together
 from pixelsleuth.reporting.traces import trace_layers
 from pixelsleuth.scoring.calibration import Calibration
-from pixelsleuth.scoring.networks import torch_of
+from pixelsleuth.scoring.graphs import GraphNetworks
 from pixelsleuth.scoring.origins import least_rate
 from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -62,13 +61,23 @@ class Judge:
 
     @classmethod
     def of(cls, detector: Detector, argument: str) -> Judge:
-        folder, _ = find_model(argument)
         model, scorer = detector.model, detector.scorer
         height, width = model.config.priors[0].grid
         return cls(
             detector.name, model.sha256, argument, detector.calibration, scorer.settings, scorer.size,
-            (height, width), model.config.preprocessing["crop"], card_of(folder, torch_of(scorer).model),
+            (height, width), model.config.preprocessing["crop"], _card(detector, argument),
         )  # fmt: skip
+
+
+def _card(detector: Detector, argument: str) -> str:
+    networks = detector.scorer.networks
+    if isinstance(networks, GraphNetworks):
+        return networks.about["card"]
+    # Computing it takes the networks.
+    from pixelsleuth.reporting.card import card_of
+    from pixelsleuth.scoring.networks import torch_of
+
+    return card_of(find_model(argument)[0], torch_of(detector.scorer).model)
 
 
 @dataclass

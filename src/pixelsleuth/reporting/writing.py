@@ -60,8 +60,13 @@ def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
 
 
 def _save_map(heatmap: np.ndarray, folder: Path, name: str) -> str:
-    # Shares are at most 1, so that nothing can overflow.
-    values = np.rint(heatmap * np.float32(65535)).astype(np.uint16)
+    values = np.zeros(heatmap.shape, np.uint16)
+    rows, columns = (np.flatnonzero(heatmap.any(axis)) for axis in (1, 0))
+    if len(rows):
+        # Of a large photograph a face is a small part.
+        where = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        # Shares are at most 1, so that nothing can overflow.
+        values[where] = np.rint(heatmap[where] * np.float32(65535))
     good, data = cv2.imencode(".png", values)
     if not good:
         raise OSError(f"{name}: the PNG encoder failed")

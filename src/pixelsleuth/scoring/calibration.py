@@ -289,12 +289,21 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         ModelError: missing, of another format, incomplete, or made for other weights.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        return calibration_from_text(path.read_text(encoding="utf-8"), path, model_sha256, path.parent)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; run `pixelsleuth calibrate` first") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def calibration_from_text(text: str, path: Path, model_sha256: str, folder: Path | None = None) -> Calibration:
+    """The calibration that `text` holds, of the file at `path`. Raises ModelError as `load_calibration` does.
+
+    Args:
+        folder: of the model, whose files must be those that it was made with; a graph holds none.
+    """
     try:
+        tree = json.loads(text)
         if tree["format"] != FORMAT:
             raise ModelError(f"{path}: format version {tree['format']!r}, this program reads {FORMAT}")
         if tuple(tree["levels"]) != LEVELS:
@@ -302,7 +311,8 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         # Calibrations made before know neither their own digest nor those of the files.
         if "sha256" in tree and tree["sha256"] != _digest(tree):
             raise ModelError(f"{path} was changed after it was written; run `pixelsleuth calibrate` again")
-        _check_files(path.parent, tree.get("files", {}))
+        if folder is not None:
+            _check_files(folder, tree.get("files", {}))
         if tree["model_sha256"] != model_sha256:
             raise ModelError(f"{path} was made for other weights; run `pixelsleuth calibrate` again")
         names = tuple(tree["scores"]) if SLICE in tree["scores"] else ("original", *REENCODINGS)
@@ -321,6 +331,8 @@ def load_calibration(path: Path, model_sha256: str) -> Calibration:
         )  # fmt: skip
     except KeyError as error:
         raise ModelError(f"{path}: key {error} is missing") from error
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
 
 
 def _check_files(folder: Path, known: Mapping[str, str]) -> None:

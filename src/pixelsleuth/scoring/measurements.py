@@ -122,8 +122,8 @@ def local_sharpness(luma: Tensor, grid: tuple[int, int]) -> Tensor:
     wide = F.pad(luma.double()[:, None], (1, 1, 1, 1), mode="replicate")
     around = wide[..., :-2, 1:-1] + wide[..., 2:, 1:-1] + wide[..., 1:-1, :-2] + wide[..., 1:-1, 2:]
     squared = (around - 4 * wide[..., 1:-1, 1:-1]) ** 2
-    cell = (luma.shape[1] // grid[0], luma.shape[2] // grid[1])
-    return (F.avg_pool2d(squared, cell)[:, 0] + 1e-6).log()
+    cells = squared[:, 0].unflatten(2, (grid[1], -1)).unflatten(1, (grid[0], -1))
+    return (cells.mean((2, 4)) + 1e-6).log()
 
 
 def slice_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.ndarray]:

@@ -36,12 +36,22 @@ BATCH_ON_GPU = 256
 
 
 class Encoded(NamedTuple):
-    """A batch on the networks' device: images (B, C, H, W) float32 in [0, 1], their codes (B, h, w), and (B, n) float32
-    scalars of their context, None of images."""
+    """A batch on the networks' device.
+
+    Attributes:
+        image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w) int64.
+        scalars: (B, n) float32, the context of slices; None of images.
+        close, near, which: as in `Crops`, float32 in [0, 1], channels first.
+        usual: (B, 1, H, W) float32, of slices standard scores against the atlas, where the detective sees them.
+    """
 
     image: Tensor
     codes: Tensor
     scalars: Tensor | None
+    close: Tensor | None = None
+    near: Tensor | None = None
+    which: Tensor | None = None
+    usual: Tensor | None = None
 
 
 class TorchNetworks:
@@ -64,48 +74,61 @@ class TorchNetworks:
     def measure(self, crops: Crops) -> Measurements:
         """All that scores are fitted on, nothing adjusted."""
         with self._precision():
-            seen, _ = self.measured(crops, self.encoded(crops), set(self.model.priors), rim=True)
+            seen, _ = self.measured(self.encoded(crops), set(self.model.priors), rim=True)
         return replace(seen, complexity=np.stack([complexity(pixels) for pixels in crops.square]))
 
     def encoded(self, crops: Crops) -> Encoded:
         """The crops on the device, and their codes."""
-        image, scalars = self._image(crops.square), None
+        image = self._image(crops.square)
         if crops.position is not None:
             scalars = torch.from_numpy(crops.position.astype(np.float32))[:, None].to(self.device)
-        return Encoded(image, self.model.encode(image, scalars), scalars)
+            usual = self.usual(image, crops.position)
+            return Encoded(image, self.model.encode(image, scalars), scalars, usual=usual)
+        near = which = None
+        if crops.near is not None and crops.which is not None and isinstance(self.model.detective, DeepDetective):
+            near = self._image(crops.near)
+            which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
+        return Encoded(image, self.model.encode(image), None, self._close(crops), near, which)
 
-    def measured(
-        self, crops: Crops, encoded: Encoded, kinds: Collection[str], rim: bool
-    ) -> tuple[Measurements, Tensor]:
+    def usual(self, image: Tensor, position: np.ndarray) -> Tensor | None:
+        """Standard scores of slices against the atlas, where the detective sees them."""
+        detective = self.model.config.detective
+        if detective is None or not detective.atlas or self.atlas is None:
+            return None
+        return torch.from_numpy(self.atlas.z(image[:, 0].cpu().numpy(), position))[:, None].to(self.device)
+
+    def measured(self, encoded: Encoded, kinds: Collection[str], rim: bool) -> tuple[Measurements, Tensor]:
         """What the networks say of a batch, and its codes decoded as they are, (B, C, H, W) float32.
 
         Args:
             kinds: of the priors to ask.
             rim: also ask the masked prior for centre and rim in turn.
         """
-        model, (image, codes, scalars) = self.model, encoded
-        surprise = {kind: model.surprise(kind, codes, scalars) for kind in model.priors if kind in kinds}
+        model, codes, scalars = self.model, encoded.codes, encoded.scalars
+        surprise: dict[str, Surprise] = {}
         two_way = None
-        if "pixelsnail" in surprise:
-            two_way = two_way_surprise(model, encoded, surprise["pixelsnail"])
+        for kind in model.priors:
+            if kind == "pixelsnail" and kind in kinds:
+                surprise[kind], two_way = both_surprises(model, encoded)
+            elif kind in kinds:
+                surprise[kind] = model.surprise(kind, codes, scalars)
         decoded = model.decode(codes, scalars)
         seen = Measurements(codes, surprise, None, two_way)
-        if crops.position is None:
+        if scalars is None:
             seen = self._more_of_images(seen, decoded, rim)
-        altered, near, looks = self._altered(seen, image, decoded, crops)
+        altered, near, looks = self._altered(seen, decoded, encoded)
         return replace(seen, altered=altered, near=near, appearance=looks), decoded
 
     def restored(self, encoded: Encoded, seen: Measurements, keys: Sequence[str], kind: str = "") -> Restored:
         """Restorations by the prior of this kind, the default one unless given."""
-        image, codes, scalars = encoded
         kind = kind or next(iter(self.model.priors))
         # The masked prior's flags are known beforehand; PixelSNAIL's depend on what it has restored.
         flags: dict[str, Any] = {"where": self.flagged(encoded, seen, kind)}
-        if kind == "pixelsnail" and scalars is None:
+        if kind == "pixelsnail" and encoded.scalars is None:
             flags = {"above": self.settings.lambda_p[kind]}
         return restore(
-            image, codes, self.model.vqvae, self.model.priors[kind], keys,
-            restorations=self.settings.restorations, scalars=scalars, **flags,
+            encoded.image, encoded.codes, self.model.vqvae, self.model.priors[kind], keys,
+            restorations=self.settings.restorations, scalars=encoded.scalars, **flags,
         )  # fmt: skip
 
     def flagged(self, encoded: Encoded, seen: Measurements, kind: str) -> Tensor:
@@ -130,10 +153,10 @@ class TorchNetworks:
         mapping, size = next(iter(self.model.priors)), (self.size, self.size)
         with self._precision():
             encoded = self.encoded(crops)
-            seen, _ = self.measured(crops, encoded, wanted.kinds, wanted.rim)
+            seen, _ = self.measured(encoded, wanted.kinds, wanted.rim)
             restored = self.restored(encoded, seen, crops.keys) if wanted.restored else None
         made: Maps = {}
-        if wanted.maps:
+        if wanted.maps and mapping in seen.surprise:
             made["surprise"] = surprise_map(seen.surprise[mapping], size).cpu().numpy()
         if wanted.maps and seen.altered is not None:
             made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
@@ -149,7 +172,7 @@ class TorchNetworks:
         model, sign, size = self.model, self.settings.sign, (self.size, self.size)
         mapping = next(iter(model.priors))
         encoded = self.encoded(crops)
-        seen, decoded = self.measured(crops, encoded, wanted.kinds, rim=False)
+        seen, decoded = self.measured(encoded, wanted.kinds, rim=False)
         maps = {
             "surprise": surprise_map(seen.judging, size),
             "masked_surprise": surprise_map(seen.surprise[mapping], size),
@@ -189,29 +212,23 @@ class TorchNetworks:
         codes, masked, around = seen.codes, self.model.priors.get("masked"), None
         centre = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device)
         if isinstance(masked, MaskedPrior) and rim:
-            around = masked.log_prob(codes, partition=centre.long())
+            around = masked.log_prob(codes, partition=centre.long(), parts=2)
         return replace(seen, rim=around, smoothness=centre_smoothness(decoded.mean(1), centre))
 
     def _altered(
-        self, seen: Measurements, image: Tensor, decoded: Tensor, crops: Crops
+        self, seen: Measurements, decoded: Tensor, encoded: Encoded
     ) -> tuple[tuple[Tensor, Tensor] | None, tuple[Tensor, Tensor, Tensor] | None, Tensor | None]:
         """The detective's logits of places and of crops, those of the crops that are looked at from near, and how the
         crops look to a deep one."""
         detective = self.model.detective
-        close = self._close(crops) if crops.position is None else None
         if isinstance(detective, DeepDetective):
-            places, whole, looks = detective.seen(image if close is None else close)
-            if crops.near is None or crops.which is None:
+            places, whole, looks = detective.seen(encoded.image if encoded.close is None else encoded.close)
+            if encoded.near is None or encoded.which is None:
                 return (places, whole), None, looks
-            which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
-            return (places, whole), (which, *detective.windows(self._image(crops.near))), looks
+            return (places, whole), (encoded.which, *detective.windows(encoded.near)), looks
         if detective is None:
             return None, None, None
-        usual = None
-        if detective.config.atlas and self.atlas is not None and crops.position is not None:
-            z = self.atlas.z(image[:, 0].cpu().numpy(), crops.position)
-            usual = torch.from_numpy(z)[:, None].to(self.device)
-        return detective(image, decoded, seen.judging, close, usual), None, None
+        return detective(encoded.image, decoded, seen.judging, encoded.close, encoded.usual), None, None
 
 
 def load_networks(
@@ -265,11 +282,21 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return image.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()
 
 
-def two_way_surprise(model: Model, encoded: Encoded, there: Surprise) -> Surprise:
-    """PixelSNAIL's surprise averaged over an image and its mirror image, turned back; `there` is the former."""
-    image, _, scalars = encoded
-    back = model.surprise("pixelsnail", model.encode(image.flip(3), scalars), scalars)
-    return Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
+def both_surprises(model: Model, encoded: Encoded) -> tuple[Surprise, Surprise]:
+    """PixelSNAIL's surprise, and its average over an image and its mirror image, turned back."""
+    codes, scalars = encoded.codes, encoded.scalars
+    mirrored = model.encode(encoded.image.flip(3), scalars)
+    if torch.compiler.is_exporting():
+        # A graph would otherwise hold the network twice.
+        both = model.surprise(
+            "pixelsnail", torch.cat([codes, mirrored]), None if scalars is None else scalars.repeat(2, 1)
+        )
+        nll, entropy = (values.unflatten(0, (2, -1)) for values in (both.nll, both.entropy))
+        there, back = Surprise(nll[0], entropy[0]), Surprise(nll[1], entropy[1])
+    else:
+        there = model.surprise("pixelsnail", codes, scalars)
+        back = model.surprise("pixelsnail", mirrored, scalars)
+    return there, Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
 
 
 @torch.no_grad()
@@ -277,5 +304,6 @@ def judging_surprise(model: Model, encoded: Encoded) -> Surprise:
     """Surprise of the prior that scores, as a detective sees it: PixelSNAIL's over image and mirror image where the
     model has one, else the default prior's."""
     kind = judge_of(model.priors)
-    there = model.surprise(kind, encoded.codes, encoded.scalars)
-    return there if kind != "pixelsnail" else two_way_surprise(model, encoded, there)
+    if kind != "pixelsnail":
+        return model.surprise(kind, encoded.codes, encoded.scalars)
+    return both_surprises(model, encoded)[1]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pixelsleuth.models.prior import Context, Prior
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring.draws import uniforms
 
 #: k of the weights' softmax (Marimont & Tarroni 2021).
 TEMPERATURE = 3.0
@@ -43,10 +43,8 @@ class Restored:
 
 
 def uniforms_of(keys: Sequence[str], restorations: int, grid: tuple[int, int]) -> Tensor:
-    """(B, S, h, w) float64 in [0, 1), keyed by an image's SHA-256 in hexadecimal, restoration and place, so that a
-    restoration is the same in any batch. Philox: Salmon et al. 2011."""
-    drawn = [np.random.Generator(np.random.Philox(key=int(key[:32], 16))).random((restorations, *grid)) for key in keys]
-    return torch.from_numpy(np.stack(drawn))
+    """`draws.uniforms` as a tensor."""
+    return torch.from_numpy(uniforms(keys, restorations, grid))
 
 
 @torch.no_grad()
@@ -77,9 +75,9 @@ def restore(
         scalars: (B, n) float32, context of the images, for networks that were built for it.
     """
     batch, grid = len(codes), (int(codes.shape[1]), int(codes.shape[2]))
-    uniforms = uniforms_of(keys, restorations, grid).to(codes.device)
+    drawing = uniforms_of(keys, restorations, grid).to(codes.device)
     context = None if scalars is None or not prior.config.context else Context(scalars)
-    drawn = prior.resample(codes, uniforms, where=where, above=above, context=context)
+    drawn = prior.resample(codes, drawing, where=where, above=above, context=context)
     about = None if scalars is None or not vqvae.config.context else scalars.repeat_interleave(restorations, 0)
     decoded = vqvae.decode(drawn.flatten(0, 1), about).view(batch, restorations, *image.shape[1:])
     distance = (decoded - image[:, None]).abs()

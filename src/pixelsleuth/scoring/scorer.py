@@ -19,6 +19,7 @@ from pixelsleuth.scoring.settings import (
     CENTRE_AND_RIM,
     COMBINED,
     DETECTIVE,
+    DETECTIVE_MAP,
     DETECTIVE_NEAR,
     DETECTIVE_VIEWS,
     MAP_SCORE,
@@ -217,7 +218,9 @@ class Scorer:
         needed = "restoration" in self.settings.default_map
         kinds, resting = frozenset(self._kinds), self._resting_on()
         if not options.every_score:
-            kinds = frozenset(self._judging() | ({self._kinds[0]} if options.maps else set()))
+            # The detective's map is drawn without the prior that the others are made of.
+            others = options.maps and (options.restorations or self.settings.default_map != DETECTIVE_MAP)
+            kinds = frozenset(self._judging() | ({self._kinds[0]} if others else set()))
         return Wanted(
             kinds, options.every_score or CENTRE_AND_RIM in resting, options.maps,
             options.maps and (options.restorations or needed), options.baselines, options.reference,

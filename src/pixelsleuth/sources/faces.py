@@ -311,6 +311,20 @@ def cut_views(pixels: np.ndarray, box: Box, sizes: Sizes, near: bool | None = No
 def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarray:
     """A (size, size) map onto a (H, W) float32 canvas of zeros, over the square it was cut from."""
     canvas = np.zeros(shape[:2], np.float32)
+    where, part = _placed(values, box, shape)
+    canvas[where] = part
+    return canvas
+
+
+def draw_over(canvas: np.ndarray, values: np.ndarray, box: Box) -> None:
+    """Draws a (size, size) map, at least 0, over the square it was cut from on a (H, W) float32 canvas, where it is
+    larger than what is there. Only that part of a large canvas is touched."""
+    where, part = _placed(values, box, canvas.shape)
+    np.maximum(canvas[where], part, out=canvas[where])
+
+
+def _placed(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """What of a map's square lies within (H, W), at its resolution, and where."""
     drawn = cv2.resize(values.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
     around = box
     if box.angle:
@@ -321,11 +335,11 @@ def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarr
         drawn = cv2.warpAffine(
             cv2.copyMakeBorder(drawn, edge, edge, edge, edge, cv2.BORDER_CONSTANT), turn, (around.width, around.height)
         )
-    height, width = canvas.shape
-    x0, y0, x1, y1 = max(around.x0, 0), max(around.y0, 0), min(around.x1, width), min(around.y1, height)
-    if x0 < x1 and y0 < y1:
-        canvas[y0:y1, x0:x1] = drawn[y0 - around.y0 : y1 - around.y0, x0 - around.x0 : x1 - around.x0]
-    return canvas
+    height, width = shape[:2]
+    x0, x1 = np.clip((around.x0, around.x1), 0, width).tolist()
+    y0, y1 = np.clip((around.y0, around.y1), 0, height).tolist()
+    part = drawn[y0 - around.y0 : y1 - around.y0, x0 - around.x0 : x1 - around.x0]
+    return (slice(y0, y1), slice(x0, x1)), part
 
 
 def _enclosing(box: Box) -> Box:

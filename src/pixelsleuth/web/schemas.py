@@ -116,6 +116,14 @@ class SliceRecord(_Answer):
     p_value: float = Share
 
 
+class Tracks(_Answer):
+    """What the two kinds of evidence say alone, in standard deviations of normal images."""
+
+    codes: float
+    detective: float
+    disagree: Literal["codes", "detective"] | None = Field(description="which alarms while the other is calm")
+
+
 class Record(_Answer):
     """One finding, as `pixelsleuth detect` writes it."""
 
@@ -136,6 +144,7 @@ class Record(_Answer):
     )
     score: float | None
     scores: dict[str, float]
+    tracks: Tracks | None
     max_false_alarm: float = Share
     regions: list[RegionRecord]
     heatmap: str | None
@@ -145,6 +154,7 @@ class Record(_Answer):
     timeline: str | None
     notes: list[NoteAnswer]
     evidence: list[StatementAnswer]
+    captured: str | None = Field(description="when the picture was taken, by its own word")
     against: ComparisonRecord | None
     seconds: float
     version: str

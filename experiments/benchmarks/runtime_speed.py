@@ -1,0 +1,74 @@
+"""Crops judged by torch and by the exported graph, by turns in one process: CPU seconds and wall time an image.
+
+pixelsleuth export faces /tmp/faces.onnx
+python experiments/benchmarks/runtime_speed.py /tmp/faces.onnx --images 64 --rounds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from pixelsleuth.benchmark.workloads import face_crops, without_face_search
+from pixelsleuth.detector import Detector
+from pixelsleuth.scoring.graphs import GraphNetworks
+from pixelsleuth.scoring.scorer import Scorer
+
+#: Name -> (runtime, options of `Detector.detect_many`). Before 2026-11-26 `detect` restored wherever it mapped.
+WAYS = {
+    "torch, no heatmap": ("torch", {"heatmap": False}),
+    "graph, no heatmap": ("graph", {"heatmap": False}),
+    "torch, heatmap and restorations": ("torch", {}),
+    "torch, the detective's heatmap": ("torch", {"restore": False, "every_score": False}),
+    "graph, the detective's heatmap": ("graph", {"restore": False, "every_score": False}),
+    "graph, heatmap and restorations": ("graph", {}),
+}
+
+
+def of_crops(detector: Detector) -> Detector:
+    """A graph's detector for pictures that are face crops already."""
+    networks = detector.scorer.networks
+    assert isinstance(networks, GraphNetworks)
+    config = networks.model.config
+    cropped = dataclasses.replace(config, preprocessing={**config.preprocessing, "crop": "none"})
+    networks = copy.copy(networks)
+    networks.model = dataclasses.replace(networks.model, config=cropped)
+    return Detector(detector.name, Scorer(networks, detector.calibration.levelling), detector.calibration)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("graph", type=Path)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    detectors = {
+        "torch": without_face_search(Detector.load("faces", device="cpu", runtime="torch")),
+        "graph": of_crops(Detector.load(options.graph)),
+    }
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = face_crops(Path(folder) / "crops", options.images)
+        for number in range(options.rounds + 1):
+            for name, (runtime, how) in WAYS.items():
+                cpu, wall = time.process_time(), time.perf_counter()
+                list(detectors[runtime].detect_many(paths, **how))
+                # The first round warms up.
+                if number:
+                    spent[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    base = {}
+    for name, both in spent.items():
+        cpu, wall = (statistics.median(values) / options.images for values in zip(*both, strict=True))
+        base[name] = cpu
+        print(f"{name:34s} {cpu:.4f} CPU s an image, {1 / wall:.1f} images/s")
+    for name, other in (("no heatmap", "no heatmap"), ("the detective's heatmap", "heatmap and restorations")):
+        print(f"graph, {name}: {base[f'torch, {other}'] / base[f'graph, {name}']:.2f} times torch, {other}")
+
+
+if __name__ == "__main__":
+    main()
