@@ -170,15 +170,53 @@ def test_each_answer_says_how_often_what_not_and_what_next(detector: Detector, c
         told.append(answer_of(made, detector.calibration, say))
     assert len({one.headline for one in told}) == len({one.not_meant for one in told}) == 4
     normal, anomalous, unsure, _ = told
+    # What alarms, what is unsure and the rest are no more than all.
+    assert "80" in normal.often
     assert "95" in normal.often
     assert "5" in anomalous.often
     assert "15" in unsure.often
     assert all(one.next_steps for one in told)
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(0.01, "up to 3 in 100 of its untouched pictures were called unusual where 1 in 100 was promised"),
+     (0.04, "up to 12 in 100 of its untouched pictures were called unusual where 5 in 100 was promised"),
+     (0.1, "")],
+)  # fmt: skip
+def test_false_alarms_elsewhere_are_those_of_the_worst_source_left_out(
+    detector: Detector, rate: float, said: str
+) -> None:
+    measured = {"a": {"0.01": 0.0323, "0.05": 0.02, "0.1": 0.1}, "b": {"0.01": 0.0, "0.05": 0.1169, "0.1": 0.02}}
+    finding = replace(detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False), max_false_alarm=rate)
+    alarm = replace(finding, verdict="anomalous", p_value=0.001, p_value_new_source=None)
+    calibration = replace(detector.calibration, about=detector.calibration.about | {"left_out": measured})
+    often = answer_of(alarm, calibration, language()).often
+    assert said in often
+    assert ("another origin" in often) == bool(said)
+    unknown = replace(detector.calibration, about={k: v for k, v in calibration.about.items() if k != "left_out"})
+    assert "another origin" not in answer_of(alarm, unknown, language()).often
+
+
+def test_what_to_do_about_an_unjudged_file_stands_under_what_to_do(detector: Detector, judge: Judge) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False)
+    reason = {"code": "no_face", "sentence": "no face was found; use a picture with a face"}
+    unjudged = replace(finding, verdict="not_applicable", p_value=None, score=None, square=None, reason=reason)
+    answer = answer_of(unjudged, detector.calibration, language())
+    assert answer.found == "No face was found."
+    assert answer.next_steps == ("Use a picture with a face.",)
+    made = section(FindingView(unjudged, shape_picture(3), FileFacts(), "a"), judge)
+    first = made[: made.index('<details class="rest"')]
+    assert first.count('data-layer="whole"') == 1
+    assert "did not judge this file" in made
+    assert "were sought" not in made
+
+
 def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector, judge: Judge) -> None:
     finding = detector.detect(shape_picture(3, True), max_false_alarm=0.05)
     finding = replace(finding, regions=(Region(Box(2, 2, 9, 9), 0.04), Region(Box(20, 20, 30, 30), 0.42)))
+    assert places(replace(finding, verdict="unsure")) == places(replace(finding, verdict="normal")) == []
+    finding = replace(finding, verdict="anomalous")
     assert places(finding) == [0]
     made = section(FindingView(finding, shape_picture(3, True), FileFacts(), "a"), judge)
     assert "2, 2 – 9, 9" in made
@@ -201,10 +239,13 @@ def test_a_place_is_named_by_the_part_of_the_face(detector: Detector, middle: tu
 
 def test_of_a_normal_picture_no_place_is_tinted(detector: Detector, judge: Judge) -> None:
     finding = detector.detect(shape_picture(7, True), max_false_alarm=0.05)
-    for verdict, names in (("normal", {"input", "map"}), ("anomalous", {"input", "map", "look"})):
+    for verdict, names in (
+        ("normal", {"input", "map"}), ("unsure", {"input", "map"}), ("anomalous", {"input", "map", "look"}),
+    ):  # fmt: skip
         view = FindingView(replace(finding, verdict=verdict), shape_picture(7, True), FileFacts(), "a")
-        found = {layer.name for layer in layers(view, judge.grid)}
-        assert found & {"input", "map", "look"} == names
+        found = {layer.name: layer.caption for layer in layers(view, judge.grid)}
+        assert set(found) & {"input", "map", "look"} == names
+        assert ("Not a finding" in found["map"]) == (verdict == "unsure")
 
 
 def test_an_argument_loses_its_folders_and_nothing_else(tmp_path: Path) -> None:

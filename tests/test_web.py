@@ -191,7 +191,7 @@ def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestCl
     assert told["record"]["path"] == "a.png"
     assert told["explained"]
     # Where to look is asked of an alarm only.
-    alarm = told["record"]["verdict"] in ("anomalous", "unsure")
+    alarm = told["record"]["verdict"] == "anomalous"
     traces = {"ela", "ghost", "noise"}
     assert {"input", "restoration", "map"} | ({"look"} if alarm else set()) | traces == set(told["pictures"])
     assert all(one["uri"].startswith("data:image/") for one in told["pictures"].values())

@@ -4,6 +4,7 @@ the same answer, what that does not mean, and what to do next."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 
 from pixelsleuth.language import LANGUAGES, Language
 from pixelsleuth.records import Finding
@@ -32,14 +33,17 @@ def answer_of(finding: Finding, calibration: Calibration, say: Language) -> Answ
     """
     verdict, what = finding.verdict, _what(finding)
     return Answer(
-        verdict, say(f"headline.{verdict}"), _found(finding, calibration, say), _often(finding, say),
+        verdict, say(f"headline.{verdict}"), _found(finding, calibration, say), _often(finding, calibration, say),
         say.first_of(f"part.often.{finding.kind}", "part.often"),
         say.first_of(f"not.{verdict}.{what}", f"not.{verdict}"), _next_steps(finding, what, say),
     )  # fmt: skip
 
 
 def places(finding: Finding) -> list[int]:
-    """Numbers of the regions that few normal inputs match, also when all that was tried is counted."""
+    """Numbers of the regions that few normal inputs match, also when all that was tried is counted; of a finding that
+    is no alarm none, for they would be read as found, save of a scan that was judged, whose reader looks at all."""
+    if finding.verdict != "anomalous" and (finding.kind != "volume" or finding.verdict != "normal"):
+        return []
     # A calibration of ten can promise no less than the rate that was asked for.
     border = max(COLOUR_RATE, finding.max_false_alarm)
     return [number for number, region in enumerate(finding.regions) if region.p_value <= border]
@@ -56,6 +60,8 @@ def _found(finding: Finding, calibration: Calibration, say: Language) -> str:
     if finding.p_value is None:
         return _sentence(finding, say)
     if finding.verdict == "unsure":
+        if (finding.reason or {}).get("code") == "unstable":
+            return say("found.unstable", reason=_sentence(finding, say), things=_things(finding, say))
         return say("found.unsure", reason=_sentence(finding, say))
     parts = [say(f"found.{finding.verdict}.{_what(finding)}"), ranked(finding, calibration, say)]
     if finding.verdict == "normal":
@@ -79,24 +85,58 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
     count = calibration.count
     least = round(finding.p_value * (count + 1)) - 1
     key = "rank.none" if least == 0 else "rank.one" if least == 1 else "rank.some"
-    return say(
-        key, k=say.number(least), n=say.number(count), things=_things(finding, say), p=p,
+    return say.first_of(f"{key}.{finding.kind}", key).format(
+        k=say.number(least), n=say.number(count), things=_things(finding, say), p=p,
         share=say.decimal(100 * least / count, ".3g") + "%",
     )  # fmt: skip
 
 
-def _often(finding: Finding, say: Language) -> str:
-    rate, things = finding.max_false_alarm, _things(finding, say)
+def compared_with(calibration: Calibration, say: Language) -> str:
+    """What the model was calibrated on, in words."""
+    unit = calibration.about.get("unit", "picture")
+    return say(f"things.{unit}" if f"things.{unit}" in say.texts else "things.picture")
+
+
+def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
+    rate, things = finding.max_false_alarm, say(f"like.{_what(finding)}")
     if finding.verdict == "not_applicable":
         return say("often.not_applicable" if finding.score is None else "often.not_applicable.unlike")
     if finding.verdict == "unsure":
         if (finding.reason or {}).get("code") != "unstable":
             return say("often.unknown")
-        # Only a p within this factor of the rate is tried again, and at most this share of normal inputs has one.
-        return say("often.unstable", often=_in_hundred(min(1.0, NEAR_RATE * rate), say), things=things)
-    often = _in_hundred(rate if finding.verdict == "anomalous" else 1 - rate, say)
-    key = f"often.{finding.verdict}"
-    return say.first_of(f"{key}.{finding.kind}", key).format(often=often, things=things)
+        told = say("often.unstable", often=_in_hundred(_unsure_share(rate), say), things=things)
+    elif finding.verdict == "anomalous":
+        told = say("often.anomalous", often=_in_hundred(rate, say), things=things)
+    else:
+        least = say.decimal(100 * max(0.0, 1 - rate - _unsure_share(rate)), ".3g")
+        key = f"often.{finding.verdict}"
+        told = say.first_of(f"{key}.{finding.kind}", key).format(
+            least=least, often=_in_hundred(1 - rate, say), things=things
+        )
+    return " ".join([told, *_elsewhere(finding, calibration, say)])
+
+
+def _unsure_share(rate: float) -> float:
+    """Only a p within this factor of the rate is tried again, and at most this share of normal inputs has one."""
+    return min(1.0, NEAR_RATE * rate)
+
+
+def _elsewhere(finding: Finding, calibration: Calibration, say: Language) -> list[str]:
+    """How many false alarms there were on the worst source that was left out, at the listed rate nearest to the one
+    asked for; none where that is not known or was no more than promised, or where p is made for such sources."""
+    left_out = calibration.about.get("left_out")
+    if not left_out or finding.kind != "image" or finding.p_value == finding.p_value_new_source:
+        return []
+    asked = finding.max_false_alarm
+    promised = min(next(iter(left_out.values())), key=lambda name: abs(log(float(name)) - log(asked)))
+    most = max(shares[promised] for shares in left_out.values())
+    if most <= float(promised):
+        return []
+    key = "often.elsewhere"
+    text = say.first_of(f"{key}.{finding.verdict}", key)
+    # More digits than whole pictures in a hundred would promise what some hundred pictures cannot tell.
+    whole = say("in.hundred", k=str(max(1, round(100 * most))))
+    return [text.format(most=whole, promised=_in_hundred(float(promised), say))]
 
 
 def _in_hundred(share: float, say: Language) -> str:
@@ -112,7 +152,7 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         "unsure": ["better_copy", "source", "search"],
         "not_applicable": ["give"],
     }[finding.verdict]
-    code = (finding.reason or {}).get("code")
+    code = (finding.reason or {}).get("code", "")
     if code in ("blurred", "turned_away"):
         keys[0] = "sharper"
     if code == "unlike_calibration" and finding.verdict == "unsure":
@@ -129,7 +169,22 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         keys = ["train.volume", "prepare.volume"]
     elif what == "volume" and finding.verdict != "not_applicable":
         keys = ["expert", "calibrate.volume"] if finding.verdict == "anomalous" else ["expert"]
-    return tuple(say(f"next.{key}") for key in keys)
+    return tuple(_advice(finding, say) if key == "give" else say(f"next.{key}") for key in keys)
+
+
+def _advice(finding: Finding, say: Language) -> str:
+    """What to do about a file that could not be judged: what the reason's own sentence asks for, where it does."""
+    reason = finding.reason or {"code": "", "sentence": ""}
+    asked = _parted(reason_in(reason, say, finding.kind))[1]
+    if asked:
+        return f"{asked[:1].upper()}{asked[1:]}{'' if asked.endswith('?') else '.'}"
+    return say.first_of(f"reason.{reason['code']}.do", "next.give")
+
+
+def _parted(sentence: str) -> tuple[str, str]:
+    """A reason's sentence as what is the case and, after its last semicolon, what to do; that may be empty."""
+    told, _, asked = sentence.rstrip(".").rpartition("; ")
+    return (told, asked) if told else (asked, "")
 
 
 def _things(finding: Finding, say: Language) -> str:
@@ -145,5 +200,8 @@ def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str
 
 
 def _sentence(finding: Finding, say: Language) -> str:
+    """What is the case, without what to do about it, which stands among the next steps."""
     text = (reason_in(finding.reason, say, finding.kind) if finding.reason else "").rstrip(".")
+    if finding.reason and finding.reason["code"] != "unstable":
+        text = _parted(text)[0]
     return f"{text[:1].upper()}{text[1:]}." if finding.p_value is None else text

@@ -44,7 +44,7 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
     if model.detective is not None:
         taught = training["settings"]
         lines.append(
-            f"- Detective: {sum(p.numel() for p in model.detective.parameters()):,} parameters, taught on "
+            f"- Detective: {sum(p.numel() for p in model.detective.parameters()):,} parameters, trained on "
             f"{taught['pairs']:,} pairs of a normal image and a forgery made of it: {', '.join(taught['forgeries'])}"
         )
     if data.get("detective"):

@@ -56,7 +56,8 @@ def cautions(
     ]
     widths = [face.face.box.width for face in finding.faces] or ([finding.square.width] if finding.square else [])
     if widths and min(widths) < size:
-        found.append(_caution(say, "small", width=str(min(widths)), size=str(size)))
+        small = "small" if finding.faces else "small.whole"
+        found.append(_caution(say, small, "small", width=str(min(widths)), size=str(size)))
     if any(face.face.padded > PADDED for face in finding.faces):
         found.append(_caution(say, "padded"))
     if facts.quality is not None and facts.quality < LOW_QUALITY:
@@ -73,9 +74,10 @@ def reason_caution(finding: Finding, say: Language) -> Caution | None:
 
 
 def _caution(say: Language, name: str, do: str = "", **values: str) -> Caution:
-    """The texts of a caution by its name; those of `do` where what to do is told apart."""
+    """The texts of a caution by its name; what to do by `do` where it is told apart; why as `do` where it has none."""
     key = f"caution.{name}"
-    return Caution(say(key, **values), say(f"{key}.why"), say(f"caution.{do or name}.do"))
+    why = say.first_of(f"{key}.why", f"caution.{do}.why")
+    return Caution(say(key, **values), why, say(f"caution.{do or name}.do"))
 
 
 def unusual_features(square: np.ndarray | None, settings: ScoreSettings) -> list[tuple[str, float]]:

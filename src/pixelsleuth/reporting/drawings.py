@@ -105,17 +105,17 @@ def timeline(finding: Finding, say: Language) -> Markup:
     return _svg(parts, height, label)
 
 
-def legend(say: Language) -> Markup:
-    """The scale of the overlay's colours; the same for every picture."""
+def legend(say: Language, things: str) -> Markup:
+    """The scale of the overlay's colours; the same for every picture. `things`: what the model was calibrated on."""
     steps = 40
     colours = heat(np.linspace(0, 1, steps))
     parts = []
     for k in range(steps):
         r, g, b = (round(255 * float(c)) for c in colours[k])
         parts.append(f'<rect x="{10 + k * 13.5}" y="4" width="14" height="14" fill="rgb({r},{g},{b})"/>')
-    parts.append(_text(10, 34, say("drawing.begins"), "start"))
+    parts.append(_text(10, 34, say("drawing.begins", things=things), "start"))
     parts.append(_text(WIDTH - 10, 34, say("drawing.full"), "end"))
-    return _svg(parts, 40, say("drawing.legend"))
+    return _svg(parts, 40, say("drawing.legend", things=things))
 
 
 def surprise_colours(grid: np.ndarray, low: float = -2.0, high: float = 4.0) -> np.ndarray:

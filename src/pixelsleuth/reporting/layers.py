@@ -107,7 +107,7 @@ def layers(view: FindingView, grid: tuple[int, int], say: Language | None = None
     close = _close_up(view)
     if close is not None:
         pixels, excess, inside, whole = close
-        made.append(Layer("input", say("layer.input"), jpeg_uri(pixels)))
+        made.append(Layer("input", say("layer.input" if finding.faces else "layer.input.whole"), jpeg_uri(pixels)))
         if finding.restoration is not None and inside is not None:
             pasted = _pasted(pixels, finding.restoration, inside)
             made.append(Layer("restoration", say("layer.restoration"), jpeg_uri(pasted)))
@@ -115,9 +115,10 @@ def layers(view: FindingView, grid: tuple[int, int], say: Language | None = None
             scale = pixels.shape[1] / max(1, whole.width)
             boxes = [_scaled(region.box, whole, scale) for region in finding.regions]
             coloured = with_boxes(overlay(pixels, excess), boxes, _REGION)
-            made.append(Layer("map", say("layer.map"), jpeg_uri(coloured)))
-            # Every picture has a least usual tenth; of a normal one it would be read as a finding.
-            if finding.verdict != "normal":
+            caption = say.first_of(f"layer.map.{finding.verdict}", "layer.map")
+            made.append(Layer("map", caption, jpeg_uri(coloured)))
+            # Every picture has a least usual tenth; of one without an alarm it would be read as a finding.
+            if finding.verdict == "anomalous":
                 made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
     if view.pixels is not None:
         made.append(_whole(replace(view, finding=finding), say))
@@ -137,9 +138,13 @@ def _slice_layers(view: FindingView, say: Language) -> list[Layer]:
     pixels, excess = shown["axial"]
     made = [
         Layer("input", say("layer.slice", at=str(at), count=str(count)), jpeg_uri(pixels)),
-        Layer("map", say("layer.map.slice"), jpeg_uri(ticked(overlay(pixels, excess), view.scan, "axial"))),
+        Layer(
+            "map",
+            say.first_of(f"layer.map.slice.{view.finding.verdict}", "layer.map.slice"),
+            jpeg_uri(ticked(overlay(pixels, excess), view.scan, "axial")),
+        ),
     ]
-    if view.finding.verdict != "normal":
+    if view.finding.verdict == "anomalous":
         made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
     for name in ("coronal", "sagittal"):
         drawn = ticked(overlay(*shown[name]), view.scan, name)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pixelsleuth import __version__
 from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.answer import Answer
+from pixelsleuth.reporting.answer import Answer, compared_with
+from pixelsleuth.scoring.calibration import Calibration
 
 #: Characters of a SHA-256 that tell files apart in a sentence.
 SHORT = 12
@@ -19,11 +20,11 @@ class Quotes:
     methods: str
 
 
-def quotes_of(finding: Finding, answer: Answer, name: str, count: int, say: Language) -> Quotes:
+def quotes_of(finding: Finding, answer: Answer, name: str, calibration: Calibration, say: Language) -> Quotes:
     """
     Args:
         name: of the file, without its folder.
-        count: inputs that the model was calibrated on.
+        calibration: of the model.
     """
     key = "quote.not_judged" if finding.p_value is None else "quote.judged"
     editor = say(
@@ -31,7 +32,9 @@ def quotes_of(finding: Finding, answer: Answer, name: str, count: int, say: Lang
         sha256=(finding.sha256 or "")[:SHORT], found=answer.found, often=answer.often, not_meant=answer.not_meant,
     )  # fmt: skip
     methods = say(
-        "quote.cite", version=__version__, model=finding.model["name"], sha256=finding.model["sha256"][:SHORT],
-        n=say.number(count), rate=say.decimal(finding.max_false_alarm, "g"),
+        "quote.cite.not_judged" if finding.p_value is None else "quote.cite", version=__version__,
+        model=finding.model["name"], sha256=finding.model["sha256"][:SHORT],
+        n=say.number(calibration.count), things=compared_with(calibration, say),
+        rate=say.decimal(finding.max_false_alarm, "g"),
     )  # fmt: skip
     return Quotes(editor, methods)

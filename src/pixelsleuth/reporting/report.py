@@ -26,7 +26,7 @@ from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 from pixelsleuth.reporting.against import beside
-from pixelsleuth.reporting.answer import answer_of, places, reason_in
+from pixelsleuth.reporting.answer import answer_of, compared_with, places, reason_in
 from pixelsleuth.reporting.cautions import cautions, reason_caution
 from pixelsleuth.reporting.drawings import histogram, legend, timeline
 from pixelsleuth.reporting.folders import sentences
@@ -142,7 +142,8 @@ def page(
     say = language(spoken)
     return _environment().get_template("report.html").render(
         items=items, judge=judge, command=command, total=total, counts=counts, version=__version__,
-        say=say, together=sentences(folder, judge.calibration.count, say) if folder else [],
+        say=say, things=compared_with(judge.calibration, say),
+        together=sentences(folder, judge.calibration.count, say) if folder else [],
         style=Markup(resources.files("pixelsleuth.reporting").joinpath("templates/finding.css").read_text("utf-8")),
     )  # fmt: skip
 
@@ -171,7 +172,8 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         say=say,
         answer=answer,
         reason_in=reason_in,
-        quotes=quotes_of(finding, answer, name, calibration.count, say),
+        things=compared_with(calibration, say),
+        quotes=quotes_of(finding, answer, name, calibration, say),
         tracks=tracks_of(finding, say),
         first=first_of(made, finding),
         layers=made,
@@ -184,7 +186,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         why=reason_caution(finding, say),
         cautions=cautions(finding, square, view.facts, judge.settings, judge.size, say),
         facts=view.facts,
-        legend=legend(say),
+        legend=legend(say, compared_with(calibration, say)),
         command=reproducing(finding, judge),
         judge=judge,
         version=__version__,
@@ -200,12 +202,13 @@ def all_layers(view: FindingView, judge: Judge, spoken: str = LANGUAGES[0]) -> l
 
 
 def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:
-    """The pictures of the first page: the input, and of an alarm where it is, else the whole picture; of a scan three
-    planes."""
+    """The pictures of the first page: the input, and of an alarm where it is, of no clear answer the map, else the
+    whole picture, which is alone where nothing was judged; of a scan three planes."""
     by_name = {layer.name: layer for layer in made}
     if finding.kind == "volume":
         return [by_name[name] for name in ("map", "coronal", "sagittal") if name in by_name]
-    second = "whole" if finding.verdict == "normal" else "map" if places(finding) else "look"
+    alarm = "map" if places(finding) else "look"
+    second = {"normal": "whole", "unsure": "map", "anomalous": alarm, "not_applicable": "whole"}[finding.verdict]
     names = ("input", second if second in by_name else "map")
     return [by_name[name] for name in names if name in by_name]
 

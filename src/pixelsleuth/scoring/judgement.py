@@ -161,16 +161,20 @@ def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:
 
 def _unstable(p: float, again: float, rate: float, encoding: str) -> dict[str, str]:
     how = {
-        "jpeg_90": "the file is saved again as a JPEG of quality 90",
-        "resize_0.9": "the file is scaled to nine tenths of its size",
-        "rescaled_0.9": "the slices are scaled to nine tenths of their size and back",
+        "jpeg_90": "the picture is saved again as a JPEG of quality 90",
+        "resize_0.9": "the picture is shrunk to 90%",
+        "rescaled_0.9": "the slices are shrunk to 90% and enlarged again",
         "shifted_0.5": "the slices are moved by half a pixel",
     }
     return {
         "code": "unstable",
-        "sentence": f"the answer changes once {how[encoding]} (p is {p:.3g} as it is and {again:.3g} then; "
-        f"the border is {rate:g})",
+        "sentence": f"the answer changes when {how[encoding]}: p goes from {_held(p, rate)} to {_held(again, rate)}; "
+        f"the threshold is {rate:g}",
     }
+
+
+def _held(p: float, rate: float) -> str:
+    return f"{p:.3g} ({'unusual' if p <= rate else 'not unusual'})"
 
 
 def _near(p: float, rate: float) -> bool:

@@ -206,14 +206,15 @@ def judged_faces(pixels: np.ndarray, framing: Framing | None = None, notes: list
     if not faces:
         raise InputError(
             "no_face",
-            f"no face was found with enough confidence ({framing.min_confidence}); use a picture with a whole face, "
-            f"at least {MIN_FACE} px wide and with some room around it",
+            f"no face was found with enough confidence ({framing.min_confidence} is required); use a picture with a "
+            f"whole face, at least {MIN_FACE} pixels wide and with some room around it",
         )
     large = [face for face in faces if face.box.width >= MIN_FACE]
     if not large:
         raise InputError(
             "face_too_small",
-            f"the largest face is {faces[0].box.width} px wide, at least {MIN_FACE} are needed; use a larger picture",
+            f"the largest face is {faces[0].box.width} pixels wide, at least {MIN_FACE} are needed; use a larger "
+            "picture",
         )
     if len(large) < len(faces):
         told = f"{len(faces) - len(large)} of {len(faces)} faces are under {MIN_FACE} px wide and are not judged"

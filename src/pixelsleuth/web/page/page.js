@@ -66,8 +66,8 @@ function lookAt(record) {
   at("looks").hidden = steps.length === 0;
   if (steps.length === 0) return;
   at("slider").max = Math.max(1, steps.length - 1);
-  // An alarm asks where: what few normal images have, or, where nothing stands out so far, where to look.
-  const alarm = ["anomalous", "unsure"].includes(record.verdict);
+  // An alarm asks where: what few untouched images have, or, where nothing stands out so far, where to look.
+  const alarm = record.verdict === "anomalous";
   const place = at("places").childElementCount ? "map" : "look";
   at("slider").value = alarm ? Math.max(0, steps.indexOf(place)) : 0;
   at("steps").replaceChildren(...steps.map((name, k) => {
@@ -286,7 +286,7 @@ async function greet() {
   at("intro").textContent = say(scans ? "page.intro.scans" : "page.intro");
   at("takes").textContent = say(scans ? "page.takes.scans" : "page.takes");
   at("limit").textContent = say(scans ? "page.limit.scans" : "page.limit", { size });
-  at("model").textContent = say("page.model", { name: model.name, n: number(model.n_calibration), rate: number(100 * model.max_false_alarm, 2) });
+  at("model").textContent = say("page.model", { name: model.name, n: number(model.n_calibration), things: say(scans ? "things.volume" : "things.picture"), rate: number(100 * model.max_false_alarm, 2) });
   const names = scans ? [] : await (await asked("api/examples")).json();
   at("try").hidden = names.length === 0;
   at("examples").replaceChildren(...names.map((name) => {
