@@ -44,7 +44,8 @@ PROMISED: dict[str, dict[str, Any]] = {
     "models.masked:MaskedPrior.forward": {"codes": CODES, "hidden": Bool[Tensor, "B h w"], "return": LOGITS},
     "models.masked:MaskedPrior.log_prob": FELT | {"partition": Int64[Tensor, "h w"]},
     "models.masked:MaskedPrior.resample": DRAWN,
-    "models.pixelsnail:PixelSNAIL.forward": {"codes": CODES, "return": LOGITS},
+    # An attack asks it about weights of codes, (B, h, w, K).
+    "models.pixelsnail:PixelSNAIL.forward": {"return": LOGITS},
     "models.pixelsnail:PixelSNAIL.log_prob": FELT,
     "models.pixelsnail:PixelSNAIL.resample": DRAWN,
     "models.prior:surprise_of": {"logits": LOGITS, "codes": CODES, "return.nll": GRID, "return.entropy": GRID},

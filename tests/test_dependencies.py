@@ -99,7 +99,9 @@ def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         "pydicom",
     ]
     program = BLOCKED.format(blocked=blocked, arguments=list(arguments))
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
 
 
 def test_judges_without_extras(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_pairs_turn_everything_alike_and_come_back_from_disk(
     assert torch.equal(surprise.entropy.flip(2), mirrored[2].entropy)
     assert torch.equal(mask.flip(2), mirrored_mask)
     # Pictures first, then their forgeries, in the same order.
-    assert torch.equal((image[:2] * 255).round().byte(), torch.from_numpy(pairs.pixels[[1, 3], 0]).permute(0, 3, 1, 2))
+    assert torch.equal((image[:2] * 255).round().byte(), torch.from_numpy(pairs.pixels[[3, 1], 0]).permute(0, 3, 1, 2))
 
 
 def test_a_detective_learns_a_planted_mark() -> None:

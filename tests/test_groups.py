@@ -76,7 +76,9 @@ def test_evaluate_tells_group_by_group(model_folder: Path, shapes: Path, tmp_pat
     assert "| odd | 6 |" in card
     # With another calibration they would be others.
     tree = json.loads((model / "calibration.json").read_text(encoding="utf-8"))
-    (model / "calibration.json").write_text(json.dumps(tree | {"about": tree["about"] | {"note": "another"}}))
+    (model / "calibration.json").write_text(
+        json.dumps({k: v for k, v in tree.items() if k != "sha256"} | {"about": tree["about"] | {"note": "another"}})
+    )
     assert "False alarms by group" not in card_of(model)
 
 

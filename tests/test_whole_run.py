@@ -321,7 +321,12 @@ def test_real_and_fake_face_names_give_levels(model_folder: Path, shapes: Path, 
 def test_a_model_folder_is_read_strictly(model_folder: Path, tmp_path: Path) -> None:
     def copy() -> Path:
         shutil.rmtree(tmp_path / "m", ignore_errors=True)
-        return Path(shutil.copytree(model_folder, tmp_path / "m", ignore=shutil.ignore_patterns("training")))
+        folder = Path(shutil.copytree(model_folder, tmp_path / "m", ignore=shutil.ignore_patterns("training")))
+        # As calibrations of before are: without the digests that would name the changed file before all else.
+        path = folder / "calibration.json"
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({key: value for key, value in tree.items() if key not in ("sha256", "files")}))
+        return folder
 
     def edit(folder: Path, change) -> None:
         tree = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -51,7 +51,7 @@ def train(store: Path, out: Path, config: Path, devices: int, stop_after: str = 
     began = time.perf_counter()
     run = subprocess.Popen(
         [*call, "--devices", str(devices), "--no-progress", *resume],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
         start_new_session=True,
     )  # fmt: skip
     if stop_after:

@@ -199,7 +199,9 @@ def selection(settings: dict[str, Any], normals: Path, path: Path) -> int:
             file.attrs["settings"] = json.dumps({**store.settings, "size": size})
             file.attrs["duplicates"] = 0
             file["skipped"], file["pixels"] = json.dumps([]), squares
-            file["offset"], file["encoded"] = np.zeros(len(picked) + 1, np.int64), np.zeros(0, np.uint8)
+            encoded = [store.encoded(int(row)) for row in picked]
+            file["offset"] = np.cumsum([0, *map(len, encoded)])
+            file["encoded"] = np.frombuffer(b"".join(encoded), np.uint8)
             for name, column in store.table.items():
                 kept = column[picked].astype(h5py.string_dtype()) if name in TEXT_COLUMNS else column[picked]
                 file.create_dataset(f"table/{name}", data=kept)

@@ -175,9 +175,7 @@ def detect(
     _check_cluster(cluster, out, report or resume or fdr is not None or format is Format.csv or against is not None)
     if report and out is None:
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
-    from pixelsleuth.models.configuration import find_model
-
-    find_model(model)
+    _check_model(model)
     from pixelsleuth.detector import Detector
     from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter
@@ -240,6 +238,15 @@ def detect(
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _check_model(model: str) -> None:
+    """Raises ModelError where a model cannot be found, before anything heavy is loaded."""
+    from pixelsleuth.models.configuration import find_model
+
+    # A graph is no folder; whether it can be read is told when it is.
+    if Path(model).suffix != ".onnx":
+        find_model(model)
 
 
 def _check_one(inputs: list[str], against: Path | None) -> None:

@@ -279,7 +279,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     async def hand_in(
         file: UploadFile = File(),  # noqa: B008
         spoken: Annotated[str, Form(alias="language", max_length=8)] = "",
-        against: Annotated[UploadFile | None, File()] = None,
+        against: UploadFile = File(None),  # noqa: B008
     ) -> Response:
         """Takes one file and answers its job's id at once. `language` (en, de) is its report's; `against` an earlier
         copy of the file, a picture, to tell what differs."""

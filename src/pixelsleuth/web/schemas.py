@@ -42,6 +42,7 @@ class RegionRecord(_Answer):
     box: list[int] = Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the input")
     p_value: float = Share
     depth: list[int] | None = None
+    millilitres: float | None = Field(None, description="of a volume's part, how much of it is coloured")
 
 
 class FaceRecord(_Answer):
