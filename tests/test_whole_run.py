@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from pixelsleuth import cli
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
+from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.records import RECORD_FIELDS, Finding
 from pixelsleuth.scoring.networks import torch_of, torch_scorer
 from pixelsleuth.training import loop
@@ -350,16 +351,16 @@ def test_a_model_folder_is_read_strictly(model_folder: Path, tmp_path: Path) -> 
     shape = weights["embed.weight"].shape
     save_file(weights | {"embed.weight": torch.zeros(3, 3)}, folder / "prior.safetensors")
     with pytest.raises(ModelError, match=rf"'embed.weight' has shape \(3, 3\), expected \({shape[0]}, {shape[1]}\)"):
-        Detector.load(folder)
+        load_model(folder)
     folder = copy()
     weights.pop("place")
     save_file(weights, folder / "prior.safetensors")
     with pytest.raises(ModelError, match="'place' is missing"):
-        Detector.load(folder)
+        load_model(folder)
     folder = copy()
     (folder / "vqvae.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ModelError, match="not a readable safetensors file"):
-        Detector.load(folder)
+        load_model(folder)
     with pytest.raises(ModelError, match="calibrated in float32, bfloat16 was asked for"):
         Detector.load(model_folder, dtype="bfloat16")
     with pytest.raises(CalibrationError, match="at least 999"):
