@@ -33,8 +33,10 @@ FOLDS = 5
 FEWEST_SCANS = 5
 #: Differences of a scan that its sentence names.
 MOST_TOLD = 4
-#: A scan that lies this many times as far out as its range reaches is of another kind altogether.
+#: A scan whose values lie this many times as far out as their range reaches is of another kind altogether.
 FAR = 1.5
+#: Traits of a scan's values. By its grid alone, which resampling changes, no scan is of another kind.
+OF_VALUES = ("levels", "dark_tail", "bright_tail", "skew", "neighbours", "likeness")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,10 @@ class Typicality:
         return nearest
 
     def far(self, values: np.ndarray) -> bool:
-        """Whether a scan of (T,) traits is of another kind altogether."""
-        return bool(self.distance(values[None])[0] > FAR * self.limit)
+        """Whether a scan of (T,) traits is of another kind altogether, by its values."""
+        of_values = [number for number, name in enumerate(self.traits) if name in OF_VALUES]
+        away = np.abs(self.outside(values[None])[0])[:, of_values]
+        return bool(away.max(1).min() > FAR * self.limit)
 
     def reason(self, values: np.ndarray) -> dict[str, str] | None:
         """Why a picture of (T,) traits is unlike those of calibration, as a reason (code and sentence); else None."""
