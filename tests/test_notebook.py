@@ -48,7 +48,7 @@ def test_the_anomaly_of_the_slice_is_located() -> None:
     notebook = executed("brain")
     told = printed(notebook)
     # A template is no scan of the study: the model refuses it, and asked all the same its map changes at the anomaly.
-    assert "not_applicable: the scan is not prepared like those that the model was calibrated on" in told
+    assert "unsure: the scan is not prepared like those that the model was calibrated on" in told
     assert re.findall(r"^(\w+) +(\w+) +p = ([\d.]+)", told, re.M) == [
         ("template", "anomalous", "0.091"),
         ("anomaly", "anomalous", "0.091"),
