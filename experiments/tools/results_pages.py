@@ -15,7 +15,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -740,6 +740,19 @@ def filled(text: str, results: dict[str, Tree]) -> str:
     return BLOCK.sub(block, text)
 
 
+def refilled(pages: Iterable[str], fill: Callable[[str], str], check: bool) -> list[str]:
+    """Writes what `fill` makes of each page, unless this is a check; names those that were not so."""
+    stale = []
+    for name in pages:
+        page = ROOT / name
+        text = page.read_text(encoding="utf-8")
+        if (new := fill(text)) != text:
+            stale.append(name)
+            if not check:
+                write_text(page, new)
+    return stale
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("fill", "collect"), default="fill")
@@ -753,14 +766,7 @@ def main() -> None:
         collect_protocols(options.runs, ROOT / "results")
         return
     results = load(ROOT / "results")
-    stale = []
-    for name in PAGES:
-        page = ROOT / name
-        text = page.read_text(encoding="utf-8")
-        if (new := filled(text, results)) != text:
-            stale.append(name)
-            if not options.check:
-                write_text(page, new)
+    stale = refilled(PAGES, lambda text: filled(text, results), options.check)
     if options.check and stale:
         sys.exit(f"{', '.join(stale)}: not as results/ says; run python experiments/tools/results_pages.py")
     print("written: " + ", ".join(stale) if stale else "all pages match")

@@ -17,8 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.tools.results_pages import Tree, interval, load
-from pixelsleuth.files import write_text
+from experiments.tools.results_pages import Tree, interval, load, refilled
 from pixelsleuth.reporting.figures import save_figure
 
 ROOT = Path(__file__).parents[2]
@@ -234,14 +233,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page does not match")
     options = parser.parse_args()
     results = load(ROOT / "results/studies")
-    stale = []
-    for name in PAGES:
-        page = ROOT / name
-        text = page.read_text(encoding="utf-8")
-        if (new := filled(text, results)) != text:
-            stale.append(name)
-            if not options.check:
-                write_text(page, new)
+    stale = refilled(PAGES, lambda text: filled(text, results), options.check)
     if options.check:
         sys.exit(f"{', '.join(stale)}: not as results/studies says; run this without --check" if stale else 0)
     for name in SWEEPS:
