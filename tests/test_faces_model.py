@@ -123,7 +123,7 @@ def test_the_promised_rate_holds_on_real_faces(
     low, high = promised_band(rate, faces_detector.calibration.count, len(p))
     share = (p <= rate).mean()
     if folder == RECURRING and share > high:
-        # People recur among these pictures, unnamed, so that alarms come in clusters, wider than the band has it.
+        # Not explained: people recur among these pictures, unnamed, so that alarms may come in clusters.
         pytest.xfail(
             f"known: {share:.3f} on DFDC's validation pictures is above its band [{low:.3f}, {high:.3f}] (LOG.md)"
         )
