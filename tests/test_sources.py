@@ -123,22 +123,21 @@ def test_a_killed_prepare_resumes_to_the_same_store(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(preparation, "PART", 8)
     prepare_images([tmp_path / "in"], tmp_path / "whole.h5", size=64, crop="none", workers=1)
     calls = 0
-    real_read = preparation._read
+    real_read = preparation._read_image
 
-    def dying(job):
+    def dying(job, **how):
         nonlocal calls
         calls += 1
         if calls == 20:
             raise KeyboardInterrupt
-        return real_read(job)
+        return real_read(job, **how)
 
-    monkeypatch.setattr(preparation, "_read", dying)
+    monkeypatch.setattr(preparation, "_read_image", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare_images([tmp_path / "in"], tmp_path / "resumed.h5", size=64, crop="none", workers=1)
     assert not (tmp_path / "resumed.h5").exists()
-    monkeypatch.setattr(preparation, "_read", real_read)
     again = []
-    monkeypatch.setattr(preparation, "_read", lambda job: again.append(job) or real_read(job))
+    monkeypatch.setattr(preparation, "_read_image", lambda job, **how: again.append(job) or real_read(job, **how))
     prepare_images([tmp_path / "in"], tmp_path / "resumed.h5", size=64, crop="none", workers=1)
     assert len(again) == 14, "the two finished parts of 8 are not read again"
     with h5py.File(tmp_path / "whole.h5") as a, h5py.File(tmp_path / "resumed.h5") as b:

@@ -385,15 +385,15 @@ def test_a_killed_prepare_videos_resumes_to_the_same_store(tmp_path: Path, monke
     root = ffpp(tmp_path / "ffpp")
     monkeypatch.setattr(preparation, "VIDEO_PART", 2)
     prepare_videos([root], tmp_path / "whole.h5", workers=1)
-    real_read, calls = preparation._read, []
+    real_read, calls = preparation._read_video, []
 
-    def dying(job):
+    def dying(job, **how):
         calls.append(job)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real_read(job)
+        return real_read(job, **how)
 
-    monkeypatch.setattr(preparation, "_read", dying)
+    monkeypatch.setattr(preparation, "_read_video", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare_videos([root], tmp_path / "resumed.h5", workers=1)
     assert not (tmp_path / "resumed.h5").exists()

@@ -34,7 +34,7 @@ from safetensors import safe_open
 
 from pixelsleuth import cli
 from pixelsleuth.files import write_text
-from pixelsleuth.sources import preparation
+from pixelsleuth.sources import preparation, store_writer
 from pixelsleuth.training import loop, run
 
 COMMANDS = ("prepare", "train", "calibrate", "detect", "evaluate")
@@ -324,7 +324,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
     options = parser.parse_args()
     preparation.PART, loop.CHECKPOINT_EVERY = PART, STEPS
-    preparation._write_part = _noted(preparation._write_part)
+    store_writer._write_part = _noted(store_writer._write_part)
     assert run.fit is loop.fit
     base = options.out.resolve()
     shutil.rmtree(base, ignore_errors=True)
