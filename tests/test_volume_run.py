@@ -17,15 +17,10 @@ from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.evaluation.curves import roc_curve
-from pixelsleuth.evaluation.scored import scored_of_volumes
-from pixelsleuth.evaluation.volumes import (
-    ScoredVolume,
-    VolumeEvaluation,
-    evaluate_volumes,
-    lesion_metrics,
-    pictured_case,
-    pieces_of,
-)
+from pixelsleuth.evaluation.lesions import lesion_metrics, pieces_of
+from pixelsleuth.evaluation.samples import Evaluation, ScoredSample
+from pixelsleuth.evaluation.scored import scored_of
+from pixelsleuth.evaluation.volumes import evaluate_volumes, pictured_case
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.progress import Step
 from pixelsleuth.records import Finding
@@ -161,8 +156,8 @@ def test_findings_by_their_peaks() -> None:
     seen[0, 16:20, 16:20] = 0.7  # beside it
     seen[3, 0, 0] = 1.0  # too small to count
     finding = Finding("a.nii", None, "volume", {}, "anomalous")
-    case = ScoredVolume(Path("a.nii"), "a", True, finding, np.arange(4) / 4, {}, lesion, inside, {"map": seen})
-    calm = replace(case, lesion=np.zeros(shape, bool), maps={"map": np.zeros(shape, np.float32)})
+    case = ScoredSample(Path("a.nii"), True, finding, "a", maps={"map": seen}, truth=lesion, region=inside)
+    calm = replace(case, truth=np.zeros(shape, bool), maps={"map": np.zeros(shape, np.float32)})
     weights = np.ones((1, 2))
     found = lesion_metrics([case, calm], "map", 0.5, weights)
     assert found["n"] == 1
@@ -179,11 +174,11 @@ def test_findings_by_their_peaks() -> None:
 
 def test_the_table_of_scores_gives_the_areas_of_the_metrics(model: Path, folders: Path) -> None:
     found = evaluate_volumes(Detector.load(model), folders / "healthy", folders / "sick/flair", text=False)
-    table = scored_of_volumes(found)
+    table = scored_of(found)
     name = found.metrics["default_score"]
     assert next(iter(table.scores)) == name
     assert roc_curve(table.counts(name)).area[0] == found.metrics["scores"][name]["auroc"][0]
-    slices = scored_of_volumes(VolumeEvaluation(found.metrics | {"unit": "slice"}, found.cases))
+    slices = scored_of(Evaluation(found.metrics | {"unit": "slice"}, found.cases))
     assert roc_curve(slices.counts(name)).area[0] == found.metrics["slices"]["scores"][name]["auroc"][0]
     assert slices.paired
 
@@ -192,17 +187,17 @@ def test_figures_of_volumes(model: Path, folders: Path, tmp_path: Path) -> None:
     detector = Detector.load(model)
     paths = sorted((folders / "sick/flair").iterdir())
     case = pictured_case(detector, paths[0], folders / "sick/mask" / paths[0].name)
-    k = int(np.argmax(case.lesion.sum((1, 2))))
+    k = int(np.argmax(case.truth.sum((1, 2))))
     axes = slices_figure([case], "detective_x_brightness").axes
-    assert case.pixels is not None
-    np.testing.assert_array_equal(axes[0].images[0].get_array(), case.pixels[k])
+    assert case.slices.pixels is not None
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), case.slices.pixels[k])
     np.testing.assert_array_equal(axes[3].images[0].get_array(), case.maps["detective_x_brightness"][k])
     # The outline is the mask's: what lies bright in the slice lies in it.
-    assert case.pixels[k][case.lesion[k]].mean() > case.pixels[k][case.head[k]].mean() + 30
+    assert case.slices.pixels[k][case.truth[k]].mean() > case.slices.pixels[k][case.region[k]].mean() + 30
     story = story_of(detector, paths[0], 0.1, index=int(k) + int(case.finding.slices[0].index))
-    np.testing.assert_array_equal(story.steps.image[..., 0], case.pixels[k])
-    assert case.restoration is not None
-    np.testing.assert_array_equal(story.steps.restoration[..., 0], case.restoration[k])
+    np.testing.assert_array_equal(story.steps.image[..., 0], case.slices.pixels[k])
+    assert case.slices.restoration is not None
+    np.testing.assert_array_equal(story.steps.restoration[..., 0], case.slices.restoration[k])
     np.testing.assert_array_equal(story.map, case.maps["detective_x_brightness"][k])
     assert story.where == f"slice {case.finding.slices[k].index}"
     assert story.finding.verdict == "anomalous"

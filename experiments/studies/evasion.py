@@ -33,8 +33,8 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.attack import Attack
 from pixelsleuth.evaluation.edited import LOCAL_EDITS, portraits, write_local_edits
-from pixelsleuth.evaluation.protocol import read_pairs
 from pixelsleuth.evaluation.robustness import Judged, Pictures, judged
+from pixelsleuth.evaluation.samples import read_pairs
 from pixelsleuth.evaluation.scored import Scored
 from pixelsleuth.files import write_text
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture

@@ -16,7 +16,8 @@ import numpy as np
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.volumes import EDGES, ScoredVolume, evaluate_volumes
+from pixelsleuth.evaluation.samples import ScoredSample
+from pixelsleuth.evaluation.volumes import EDGES, evaluate_volumes
 from pixelsleuth.scoring.settings import TEXT_SCORE
 
 
@@ -62,11 +63,11 @@ def drawn(count: int, size: int, draws: int, generator: np.random.Generator) -> 
     return chosen.astype(float)
 
 
-def pixels(sick: list[ScoredVolume], name: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+def pixels(sick: list[ScoredSample], name: str, weights: np.ndarray) -> dict[str, np.ndarray]:
     """AUROC, AP and the best DSC (chosen on each draw itself, as on a toy set it would be) by draw."""
-    values = [c.maps[name][c.head].astype(np.float32) for c in sick]
+    values = [c.values(name) for c in sick]
     edges = np.unique(np.quantile(np.concatenate([v[::8] for v in values]), EDGES))
-    counts = metrics.pixel_counts(values, [c.lesion[c.head] for c in sick], weights, edges)
+    counts = metrics.pixel_counts(values, [c.marked() for c in sick], weights, edges)
     best = metrics.dice(counts).max(1)
     return {"AUROC": metrics.auroc(counts), "AP": metrics.average_precision(counts), "DSC_best": best}
 

@@ -30,7 +30,7 @@ def level_metrics(cases: list[ScoredSample], scores: np.ndarray, labels: np.ndar
         weights = metrics.resample_weights(
             [c.unit for c, yes in zip(cases, chosen, strict=True) if yes], labels[chosen].astype(int)
         )
-        result[level] = metrics.score_metrics(metrics.image_counts(scores[chosen], labels[chosen], weights))
+        result[level] = metrics.sample_metrics(scores[chosen], labels[chosen], weights)
         result[level]["n"] = int((chosen & labels).sum())
     for case, item in zip(cases, known, strict=True):
         if item and item[1] and case.has_face and case.maps:

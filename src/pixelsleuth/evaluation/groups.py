@@ -63,7 +63,7 @@ def alarms_by_group(cases: Sequence[ScoredSample], groups: Mapping[str, Mapping[
     scores = np.array([case.finding.score for case in normal], float)
     columns = {name: [of.get(case.path.resolve(), UNKNOWN) for case in normal] for name, of in groups.items()}
     widths = [case.finding.faces[0].face.box.width if case.finding.faces else 0 for case in normal]
-    sharpness = np.array([-case.probe.blur for case in normal])
+    sharpness = np.array([-case.shortcuts["blur"] for case in normal])
     columns |= {
         "source": [source_of(case.path.parent) for case in normal],
         "face_size": [face_size(width) for width in widths],

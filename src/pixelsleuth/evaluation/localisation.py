@@ -1,8 +1,9 @@
-"""How well maps show where a picture was altered."""
+"""Measure how well maps show where an input was altered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
+from pixelsleuth.evaluation.metrics import MapMetrics
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import centre_prior
@@ -31,10 +33,45 @@ TEXT_BATCH = 8
 DSC_QUANTILE = 0.95
 
 
+def measure_maps(
+    cases: Sequence[ScoredSample],
+    names: Iterable[str],
+    levels: Mapping[str, float],
+    quantiles: np.ndarray = metrics.EVEN,
+    all_pixels_of: int | None = 64,
+) -> dict[str, MapMetrics]:
+    """Maps of samples against their masks, by the map's name; samples are resampled by unit.
+
+    Args:
+        levels: of the maps for which Dice coefficients are taken: above it a pixel is called anomalous.
+        quantiles, all_pixels_of: see `metrics.pixel_edges`.
+    """
+    weights = metrics.resample_weights([case.unit for case in cases], None)
+    truth = [case.marked() for case in cases]
+    found = {}
+    for name in names:
+        values = [case.values(name) for case in cases]
+        edges = metrics.pixel_edges(values, quantiles, all_pixels_of)
+        found[name] = metrics.map_metrics(values, truth, weights, edges, levels.get(name))
+    return found
+
+
+def map_differences(
+    measured: Mapping[str, MapMetrics], first: str, others: Iterable[str]
+) -> dict[str, dict[str, metrics.Interval]]:
+    """By the other map's name the first map's figures minus its own, on the same resamples."""
+    ours = measured[first].rows
+    return {
+        name: {key: metrics.interval(ours[key] - row) for key, row in measured[name].rows.items() if key in ours}
+        for name in others
+    }
+
+
 def masked_cases(
-    cases: list[ScoredSample], pairs: list[tuple[ScoredSample, ScoredSample]], masks: Path | None, anomalous: Path
-) -> Iterator[tuple[ScoredSample, ScoredSample | None, np.ndarray]]:
-    """(anomalous case, its partner, its mask (PIXEL_SIDE, PIXEL_SIDE) bool)."""
+    cases: Sequence[ScoredSample], pairs: Sequence[tuple[ScoredSample, ScoredSample]], masks: Path | None,
+    anomalous: Path,
+) -> Iterator[ScoredSample]:  # fmt: skip
+    """The anomalous images with a mask, as `truth` at PIXEL_SIDE, and their partners."""
     partner = {fake.path: real for fake, real in pairs}
     if masks is not None:
         files = {p.relative_to(masks).with_suffix("").as_posix(): p for p in find_images(masks)}
@@ -44,94 +81,87 @@ def masked_cases(
             if name in files:
                 grey = read_picture(files[name]).pixels.max(2)
                 mask = cv2.resize((grey > 0).astype(np.float32), (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA)
-                yield case, partner.get(case.path), mask > 0.5
+                yield replace(case, truth=mask > 0.5, partner=partner.get(case.path))
         return
     for fake, real in pairs:
         mask = partner_mask(read_picture(fake.path).pixels, read_picture(real.path).pixels, PIXEL_SIDE)
         if mask is not None:
-            yield fake, real, mask
+            yield replace(fake, truth=mask, partner=real)
 
 
 def pixel_metrics(
-    detector: Detector,
-    masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]],
-    cases: list[ScoredSample],
-    text_pairs: int,
+    detector: Detector, masked: Sequence[ScoredSample], normal: Sequence[ScoredSample], text_pairs: int
 ) -> dict[str, Any]:
     """`pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the partner's own
-    map against the fake's mask, which tells how much of a figure is position alone."""
-    truth = [mask for _, _, mask in masked]
-    weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
-    names = list(masked[0][0].maps)
-    normal_maps = [case.maps for case in cases if not case.anomalous]
-    maps = {name: [fake.maps[name] for fake, _, _ in masked] for name in names}
+    map against the fake's mask, which tells how much of a figure is position alone.
+
+    Args:
+        masked: images with a mask; normal: those whose maps give the levels above which a pixel is called anomalous.
+    """
+    default = detector.scorer.settings.default_map
+    names = list(masked[0].maps)
     centre = centre_prior(PIXEL_SIDE)
-    maps["baseline_centre"] = [centre] * len(masked)
-    paired = [(i, real) for i, (_, real, _) in enumerate(masked) if real is not None]
-    pixel: dict[str, Any] = {}
-    rows: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in maps.items():
-        level = np.quantile([m[name] for m in normal_maps], DSC_QUANTILE) if name in names else np.quantile(centre, 0.8)
-        measured = metrics.map_metrics(values, truth, weights, level=float(level))
-        rows[name], pixel[name] = measured.rows, measured.intervals()
-        if paired and name in names:
-            having = [i for i, _ in paired]
-            change = [
-                fake_map - real.maps[name]
-                for fake_map, (_, real) in zip([values[i] for i in having], paired, strict=True)
-            ]
-            theirs = [real.maps[name] for _, real in paired]
-            for key, these in (("change_auroc", change), ("partner_auroc", theirs)):
-                found = metrics.map_metrics(these, [truth[i] for i in having], weights[:, having])
-                pixel[name][key] = metrics.interval(found.rows["auroc"])
-    default = rows[detector.scorer.settings.default_map]
+    levels = {name: float(np.quantile([case.maps[name] for case in normal], DSC_QUANTILE)) for name in names}
+    levels["baseline_centre"] = float(np.quantile(centre, 0.8))
+    drawn = [replace(case, maps={**case.maps, "baseline_centre": centre}) for case in masked]
+    measured = measure_maps(drawn, levels, levels)
+    pixel: dict[str, Any] = {name: found.intervals() for name, found in measured.items()}
+    weights = metrics.resample_weights([case.unit for case in masked], None)
+    for name in names:
+        pixel[name] |= _against_partners(masked, name, weights)
     result: dict[str, Any] = {
-        "pixel_differences": {
-            name: {key: metrics.interval(default[key] - values) for key, values in rows[name].items()}
-            for name in rows
-            if name.startswith("baseline_")
-        },
+        "pixel_differences": map_differences(measured, default, (n for n in measured if n.startswith("baseline_"))),
         "n_masked": len(masked),
-        "pixel_prevalence": round(float(np.mean([m.mean() for m in truth])), 4),
-        "default_map": detector.scorer.settings.default_map,
+        "pixel_prevalence": round(float(np.mean([case.truth.mean() for case in masked])), 4),
+        "default_map": default,
         "pixel": pixel,
         "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
     }
-    if text_pairs and "pixelsnail" in [prior.kind for prior in detector.model.config.priors] and paired:
-        some = [masked[i] for i, _ in paired[:text_pairs]]
-        pixel["text_restoration"], text_rows = _text_map_metrics(detector, some)
+    some = [case for case in masked if case.partner is not None][:text_pairs]
+    if some and "pixelsnail" in [prior.kind for prior in detector.model.config.priors]:
+        pixel["text_restoration"], differences = _text_metrics(detector, some, default)
         result["n_text_restoration"] = len(some)
-        # On the same pairs and resamples: what stands above is over all pairs.
-        truth = [mask for _, _, mask in some]
-        of_some = metrics.resample_weights([fake.unit for fake, _, _ in some], None)
-        for label, name in (("text_restoration", result["default_map"]), ("restoration_minus_text", "restoration")):
-            if name not in names:
-                continue
-            ours = [fake.maps[name] for fake, _, _ in some]
-            our_rows = metrics.map_metrics(ours, truth, of_some).rows
-            result["pixel_differences"][label] = {
-                key: metrics.interval(our_rows[key] - text_rows[key]) for key in ("auroc", "ap")
-            }
+        result["pixel_differences"] |= differences
     return result
 
 
-def _text_map_metrics(
-    detector: Detector, masked: list[tuple[ScoredSample, ScoredSample | None, np.ndarray]]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics of Marimont & Tarroni's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled), and AUROC and AP
-    on every resample."""
-    fakes = text_restoration_maps(detector, [fake.path for fake, _, _ in masked])
-    reals = text_restoration_maps(detector, [real.path for _, real, _ in masked if real is not None])
-    truth = [mask for _, _, mask in masked]
-    weights = metrics.resample_weights([fake.unit for fake, _, _ in masked], None)
-    measured = metrics.map_metrics(fakes[0], truth, weights, level=float(np.quantile(reals[0], DSC_QUANTILE)))
-    found: dict[str, Any] = measured.intervals()
-    change = [a - b for a, b in zip(fakes[0], reals[0], strict=True)]
-    for key, these in (("change_auroc", change), ("partner_auroc", reals[0])):
-        found[key] = metrics.interval(metrics.map_metrics(these, truth, weights).rows["auroc"])
-    found["replaced"] = round(float(np.mean(fakes[1])), 4)
-    found["effective_restorations"] = round(float(np.mean(fakes[2])), 2)
-    return found, measured.rows
+def _against_partners(cases: Sequence[ScoredSample], name: str, weights: np.ndarray) -> dict[str, metrics.Interval]:
+    """AUROC of a map minus the partner's, and of the partner's own map, of the samples that have a partner; (R, n)
+    weights of all."""
+    paired = [(case, case.partner) for case in cases if case.partner is not None]
+    if not paired:
+        return {}
+    weights = weights[:, [case.partner is not None for case in cases]]
+    truth = [case.marked() for case, _ in paired]
+    change = [fake.values(name) - real.values(name) for fake, real in paired]
+    theirs = [real.values(name) for _, real in paired]
+    return {
+        key: metrics.interval(metrics.map_metrics(values, truth, weights).rows["auroc"])
+        for key, values in (("change_auroc", change), ("partner_auroc", theirs))
+    }
+
+
+def _text_metrics(
+    detector: Detector, masked: Sequence[ScoredSample], default: str
+) -> tuple[dict[str, Any], dict[str, dict[str, metrics.Interval]]]:
+    """Metrics of Marimont & Tarroni's map (PixelSNAIL, S = 15, lambda_p, weighted residual, pooled) on samples with a
+    partner, and differences to it on the same samples and resamples: what other maps have is over all pairs."""
+    name = "text_restoration"
+    fakes, replaced, effective = text_restoration_maps(detector, [case.path for case in masked])
+    pairs = [(case, case.partner) for case in masked if case.partner is not None]
+    reals, _, _ = text_restoration_maps(detector, [real.path for _, real in pairs])
+    drawn = [
+        replace(case, maps={**case.maps, name: theirs}, partner=replace(real, maps={**real.maps, name: own}))
+        for (case, real), theirs, own in zip(pairs, fakes, reals, strict=True)
+    ]
+    rivals = {name: default, "restoration_minus_text": "restoration"}
+    rivals = {label: rival for label, rival in rivals.items() if rival in masked[0].maps}
+    measured = measure_maps(drawn, {name, *rivals.values()}, {name: float(np.quantile(reals, DSC_QUANTILE))})
+    weights = metrics.resample_weights([case.unit for case in drawn], None)
+    found: dict[str, Any] = measured[name].intervals() | _against_partners(drawn, name, weights)
+    found["replaced"] = round(float(np.mean(replaced)), 4)
+    found["effective_restorations"] = round(float(np.mean(effective)), 2)
+    return found, {label: map_differences(measured, rival, [name])[name] for label, rival in rivals.items()}
 
 
 def text_restoration_maps(

@@ -15,6 +15,8 @@ from scipy import stats
 RESAMPLES = 1000
 #: Quantile bins of pixel scores; the error of an AUROC is below 1 / BINS^2 where scores are spread evenly.
 BINS = 512
+#: Their quantiles, without the ends.
+EVEN = np.linspace(0, 1, BINS + 1)[1:-1]
 FALSE_ALARMS = (0.01, 0.05)
 
 Interval = list[float]
@@ -63,10 +65,15 @@ def image_counts(scores: np.ndarray, anomalous: np.ndarray, weights: np.ndarray)
     )
 
 
-def pixel_edges(maps: Sequence[np.ndarray]) -> np.ndarray:
-    """Edges of `BINS` quantile bins over the pooled values of maps."""
-    pooled = np.concatenate([np.asarray(m, np.float32).ravel()[:: max(1, len(maps) // 64)] for m in maps])
-    return np.unique(np.quantile(pooled, np.linspace(0, 1, BINS + 1)[1:-1]))
+def pixel_edges(maps: Sequence[np.ndarray], quantiles: np.ndarray = EVEN, all_pixels_of: int | None = 64) -> np.ndarray:
+    """Edges of bins, at quantiles of the pooled values of maps.
+
+    Args:
+        all_pixels_of: of more maps than these every k-th pixel is taken, for speed; None: all are.
+    """
+    step = max(1, len(maps) // all_pixels_of) if all_pixels_of else 1
+    pooled = np.concatenate([np.asarray(m, np.float32).ravel()[::step] for m in maps])
+    return np.unique(np.quantile(pooled, quantiles))
 
 
 def pixel_counts(
@@ -182,9 +189,27 @@ def score_metrics(counts: Counts) -> dict[str, Interval]:
     return found | {f"tpr_at_fpr_{rate:g}": interval(tpr_at(counts, rate)) for rate in FALSE_ALARMS}
 
 
+def sample_metrics(scores: np.ndarray, anomalous: np.ndarray, weights: np.ndarray) -> dict[str, Interval]:
+    """`score_metrics` of (n,) scores and (n,) bool labels under (R, n) weights."""
+    return score_metrics(image_counts(scores, anomalous, weights))
+
+
+def alarm_metrics(
+    p_values: np.ndarray, weights: np.ndarray, n_calibration: int, rates: Sequence[float]
+) -> dict[str, dict[str, Interval]]:
+    """By promised rate the share of (n,) p-values of normal samples at or below it, under (R, n) weights, and the band
+    in which it should lie."""
+    return {
+        "false_alarm": {f"{rate:g}": share_with_interval(p_values <= rate, weights) for rate in rates},
+        "promised_band": {f"{rate:g}": promised_band(rate, n_calibration, len(p_values)) for rate in rates},
+    }
+
+
 def share_with_interval(hits: np.ndarray, weights: np.ndarray) -> Interval:
     """[share, low, high] of (n,) bool `hits` under (R, n) weights."""
-    return interval((weights * hits).sum(1) / weights.sum(1))
+    # A resample may hold none of them.
+    with np.errstate(invalid="ignore"):
+        return interval((weights * hits).sum(1) / weights.sum(1))
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:

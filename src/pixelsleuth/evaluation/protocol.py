@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +18,7 @@ from pixelsleuth.evaluation.comparison import Comparison, check_comparison, comp
 from pixelsleuth.evaluation.face_parts import level_metrics
 from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
-from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, Evaluation, ScoredSample, inputs_of, read_pairs
 from pixelsleuth.evaluation.shortcuts import probe
 from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
@@ -29,18 +28,32 @@ from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.inputs import Input, find_inputs
-from pixelsleuth.sources.layouts import Origin, altered_parts, label_of
+from pixelsleuth.sources.inputs import Input
+from pixelsleuth.sources.layouts import Origin, altered_parts
 from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.video_layouts import origins_of, read_labels
+from pixelsleuth.sources.video_layouts import origins_of
+
+#: Promised false-alarm rates that are measured.
+RATES = (0.01, 0.05, 0.1)
+#: Baselines that are always measured, among the shortcuts.
+TRIVIAL = ("blur", "jpeg_size", "brightness")
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """`metrics` as metrics.json has them; `cases` for figures and for further looks."""
+class _Listed(NamedTuple):
+    """An input to score.
 
-    metrics: dict[str, Any]
-    cases: list[ScoredSample]
+    Attributes:
+        methods: how it was manipulated, where its tree tells.
+        sigma: of the blur in pixels that it is given; None: it is read as it is.
+    """
+
+    path: Path
+    anomalous: bool
+    methods: tuple[str, ...] = ()
+    sigma: float | None = None
+
+    def given(self) -> Input:
+        return self.path if self.sigma is None else blurred(read_picture(self.path).pixels, self.sigma)
 
 
 def evaluate(
@@ -81,88 +94,45 @@ def evaluate(
     grouped = None if groups is None else read_groups(groups, normal)
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
-    paths = [(p, False) for p in inputs_of(normal, "normal")] + [(p, True) for p in inputs_of(anomalous, "anomalous")]
-    origins = {**_origins(normal), **_origins(anomalous)}
-    if split:
-        paths = [(p, bad) for p, bad in paths if p not in origins or origins[p].split == split]
-    near = _near(not_near, [p for p, bad in paths if not bad], detector) if not_near else set()
-    paths = [(p, bad) for p, bad in paths if p not in near]
+    listed = _listed(normal, anomalous, split)
+    near = _near(not_near, [one.path for one in listed if not one.anomalous], detector) if not_near else set()
+    listed = [one for one in listed if one.path not in near]
     for bad, label in ((False, "normal"), (True, "anomalous")):
-        if not any(b == bad for _, b in paths):
+        if not any(one.anomalous == bad for one in listed):
             raise PixelsleuthError(f"nothing is left of split {split!r} or beside {not_near}", label)
+    if match_sharpness:
+        sigma = sharpness_sigmas(partner)
+        listed = [one._replace(sigma=sigma.get(one.path)) for one in listed]
     # Blurring for sharpness moves what maps are about; only scores are compared then.
-    want_maps = maps and bool(partner or masks) and not match_sharpness
-    want_maps |= maps and any(altered_parts(p.name.split(".")[0]) for p, bad in paths if bad)
-    # A real picture with several fakes is one unit with all of them.
-    units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
-    sigma = sharpness_sigmas(partner) if match_sharpness else {}
-    cases: list[ScoredSample] = []
-    unreadable: list[str] = []
-
-    def given(path: Path) -> Input:
-        return blurred(read_picture(path).pixels, sigma[path]) if path in sigma else path
-
-    found = detector.detect_many(
-        (given(path) for path, _ in paths),
-        max_false_alarm=0.1,
-        heatmap=want_maps,
-        every_score=True,
-        whole_without_face=True,
-    )
-    for number, ((path, bad), finding) in enumerate(zip(paths, found, strict=True), 1):
-        progress(number, len(paths))
-        if finding.verdict == "not_applicable":
-            unreadable.append(str(path))
-            continue
-        try:
-            measured = probe(path, sigma=sigma.get(path, 0.0))
-        except InputError:
-            # It was there when it was scored, and is gone.
-            unreadable.append(str(path))
-            continue
-        method = origins[path].method if path in origins else ""
-        case = ScoredSample(path, bad, finding, measured, units.get(path, str(path)), method)
-        if finding.kind == "image" and finding.heatmap is not None and finding.square is not None:
-            shape = finding.heatmap.shape
-            every = {name: drawn_back(m, finding.square, shape) for name, m in finding.raw_maps.items()}
-            every["heatmap"] = finding.heatmap
-            case.maps = {k: cv2.resize(m, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) for k, m in every.items()}
-        case.finding = _without_arrays(finding)
-        cases.append(case)
-    for bad, label in ((False, "normal"), (True, "anomalous")):
-        if not any(case.anomalous == bad for case in cases):
-            raise PixelsleuthError("no readable picture", label)
+    known = bool(partner or masks) and not match_sharpness
+    maps &= known or any(altered_parts(one.path.name.split(".")[0]) for one in listed if one.anomalous)
+    cases, unreadable = _scored(detector, listed, partner, maps, progress)
     if comparison is not None:
-        compare(detector, cases, comparison, maps=want_maps, given=given)
-    measured_all = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
-    measured_all |= {} if grouped is None else {"groups": alarms_by_group(cases, grouped)}
+        read = {one.path: one.given for one in listed}
+        compare(detector, cases, comparison, maps=maps, given=lambda path: read[path]())
+    result = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
+    if grouped is not None:
+        result["groups"] = alarms_by_group(cases, grouped)
     if not_near is not None:
-        measured_all["n_near_duplicates_left_out"] = len(near)
-    return Evaluation(measured_all, cases)
+        result["n_near_duplicates_left_out"] = len(near)
+    return Evaluation(result, cases)
 
 
-def _without_arrays(finding: Finding) -> Finding:
-    """Whole-size arrays of thousands of inputs would not fit into memory."""
-    return replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
-
-
-def inputs_of(root: Path, label: str) -> list[Path]:
-    """Pictures and videos of a folder, one file, or the files that a CSV with columns file,label gives this label."""
-    if not root.exists():
-        raise PixelsleuthError(f"{root}: no such folder", label)
-    if root.suffix.lower() == ".csv":
-        found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
-    else:
-        found = [item for item in find_inputs(root) if isinstance(item, Path)] if root.is_dir() else [root]
-    if not found:
-        raise PixelsleuthError(f"{root}: expected pictures or videos, found none", label)
+def _listed(normal: Path, anomalous: Path, split: str) -> list[_Listed]:
+    """The inputs of both folders; of videos whose tree tells a split those of `split`, where one is wanted."""
+    roots = {"normal": normal, "anomalous": anomalous}
+    # What the trees tell of the videos in them.
+    origins: dict[Path, Origin] = {}
+    for root in roots.values():
+        origins |= origins_of(root if root.is_dir() else root.parent)
+    found = []
+    for label, root in roots.items():
+        for path in inputs_of(root, label):
+            origin = origins.get(path)
+            if not split or origin is None or origin.split == split:
+                methods = (origin.method,) if origin and origin.method else ()
+                found.append(_Listed(path, label == "anomalous", methods))
     return found
-
-
-def _origins(root: Path) -> dict[Path, Origin]:
-    """What the tree tells of the videos below a folder: split, method."""
-    folder = root if root.is_dir() else root.parent
-    return origins_of(folder)
 
 
 def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
@@ -179,22 +149,52 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
     return found
 
 
-def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
-    """fake -> real, for the rows both of whose files exist."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PixelsleuthError(f"{path} cannot be read as CSV ({error})", "pairs") from error
-    if not rows or not {"fake", "real"} <= set(rows[0]):
-        raise PixelsleuthError(
-            f"{path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}", "pairs"
+def _scored(
+    detector: Detector, listed: Sequence[_Listed], partner: dict[Path, Path], maps: bool,
+    progress: Callable[[int, int], None],
+) -> tuple[list[ScoredSample], list[str]]:  # fmt: skip
+    """What was scored, and the names of what cannot be read. Raises PixelsleuthError where nothing is left of a
+    label."""
+    # A real picture with several fakes is one unit with all of them.
+    units = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
+    cases: list[ScoredSample] = []
+    unreadable: list[str] = []
+    found = detector.detect_many(
+        (one.given() for one in listed), max_false_alarm=0.1, heatmap=maps, every_score=True, whole_without_face=True
+    )
+    for number, (one, finding) in enumerate(zip(listed, found, strict=True), 1):
+        progress(number, len(listed))
+        if finding.verdict == "not_applicable":
+            unreadable.append(str(one.path))
+            continue
+        try:
+            shortcuts = asdict(probe(one.path, sigma=one.sigma or 0.0))
+        except InputError:
+            # It was there when it was scored, and is gone.
+            unreadable.append(str(one.path))
+            continue
+        # Whole-size arrays of thousands of inputs would not fit into memory.
+        kept = replace(finding, heatmap=None, excess=None, restoration=None, raw_maps={}, stills=())
+        unit = units.get(one.path, str(one.path))
+        cases.append(
+            ScoredSample(
+                one.path, one.anomalous, kept, unit, one.methods, maps=_small_maps(finding), shortcuts=shortcuts
+            )
         )
-    known = {anomalous / row["fake"]: normal / row["real"] for row in rows}
-    known = {fake: real for fake, real in known.items() if fake.is_file() and real.is_file()}
-    if not known:
-        raise PixelsleuthError(f"none of the {len(rows)} pairs of {path} is in {anomalous} and {normal}", "pairs")
-    return known
+    for bad, label in ((False, "normal"), (True, "anomalous")):
+        if not any(case.anomalous == bad for case in cases):
+            raise PixelsleuthError("no readable picture", label)
+    return cases, unreadable
+
+
+def _small_maps(finding: Finding) -> dict[str, np.ndarray]:
+    """An image's maps over the whole input at PIXEL_SIDE; none of a video."""
+    if finding.kind != "image" or finding.heatmap is None or finding.square is None:
+        return {}
+    shape = finding.heatmap.shape
+    maps = {name: drawn_back(raw, finding.square, shape) for name, raw in finding.raw_maps.items()}
+    maps["heatmap"] = finding.heatmap
+    return {name: cv2.resize(m, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) for name, m in maps.items()}
 
 
 def sharpness_sigmas(partner: dict[Path, Path]) -> dict[Path, float]:
@@ -226,53 +226,37 @@ def sharpness(pixels: np.ndarray) -> float:
     return laplacian_variance(cv2.resize(pixels, (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA))
 
 
+def scores_of(cases: Sequence[ScoredSample]) -> dict[str, np.ndarray]:
+    """The scores that all samples have, by name; videos have some that images have not."""
+    common = set.intersection(*(set(case.finding.scores) for case in cases))
+    return {
+        name: np.array([case.finding.scores[name] for case in cases])
+        for name in cases[0].finding.scores
+        if name in common
+    }
+
+
+def baselines_of(cases: Sequence[ScoredSample]) -> dict[str, np.ndarray]:
+    """What is measured beside the scores: trivial measures, and the baselines that were asked for."""
+    found = {name: np.array([case.shortcuts[name] for case in cases]) for name in TRIVIAL if name in cases[0].shortcuts}
+    found |= {name: np.array([case.compared[name] for case in cases]) for name in cases[0].compared}
+    return {f"baseline_{name}": values for name, values in found.items()}
+
+
 def _metrics(
     detector: Detector, cases: list[ScoredSample], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
     anomalous: Path, text_pairs: int,
 ) -> dict[str, Any]:  # fmt: skip
     labels = np.array([case.anomalous for case in cases])
     weights = metrics.resample_weights([case.unit for case in cases], None if partner else labels.astype(int))
-    default = detector.calibration.score
-    # Videos have some that pictures have not.
-    common = set.intersection(*(set(case.finding.scores) for case in cases))
-    named = [name for name in cases[0].finding.scores if name in common]
-    scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in named}
-    scores["baseline_blur"] = np.array([case.probe.blur for case in cases])
-    scores["baseline_jpeg_size"] = np.array([case.probe.jpeg_size for case in cases])
-    scores["baseline_brightness"] = np.array([case.probe.brightness for case in cases])
-    for name in cases[0].compared:
-        scores[f"baseline_{name}"] = np.array([case.compared[name] for case in cases])
-    counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
-    normal = ~labels
+    own = scores_of(cases)
+    scores, default = own | baselines_of(cases), detector.calibration.score
     p_values = np.array([case.finding.p_value for case in cases], float)
     result: dict[str, Any] = {
-        "n_normal": int(normal.sum()),
-        "n_anomalous": int(labels.sum()),
-        "n_no_face": {
-            "normal": sum(not c.has_face for c in cases if not c.anomalous) if _crops(detector) else 0,
-            "anomalous": sum(not c.has_face for c in cases if c.anomalous) if _crops(detector) else 0,
-        },
-        "unreadable": unreadable,
-        "default_score": default,
-        "scores": {name: metrics.score_metrics(c) for name, c in counts.items()},
-        "differences": {
-            name: {
-                "auroc": metrics.interval(metrics.auroc(counts[default]) - metrics.auroc(counts[name])),
-                "ap": metrics.interval(
-                    metrics.average_precision(counts[default]) - metrics.average_precision(counts[name])
-                ),
-            }
-            for name in counts
-            if name.startswith("baseline_") or name == TEXT_SCORE
-        },
-        "false_alarm": {
-            f"{rate:g}": metrics.share_with_interval(p_values[normal] <= rate, weights[:, normal])
-            for rate in (0.01, 0.05, 0.1)
-        },
-        "promised_band": {
-            f"{rate:g}": metrics.promised_band(rate, detector.calibration.count, int(normal.sum()))
-            for rate in (0.01, 0.05, 0.1)
-        },
+        "n_normal": int((~labels).sum()), "n_anomalous": int(labels.sum()), "n_no_face": _without_face(detector, cases),
+        "unreadable": unreadable, "default_score": default,
+        **_score_figures(scores, default, labels, weights),
+        **metrics.alarm_metrics(p_values[~labels], weights[:, ~labels], detector.calibration.count, RATES),
         "unsure_at_0.1": sum(c.finding.verdict == "unsure" for c in cases) / len(cases),
         "shortcuts": _shortcuts(cases, labels),
         "null_controls": _null_controls(scores[default], labels),
@@ -281,26 +265,43 @@ def _metrics(
         "model_sha256": detector.model.sha256,
         "data_sha256": hashlib.sha256("".join(sorted(str(c.finding.sha256) for c in cases)).encode()).hexdigest(),
         "restoration_scale": "weights from mean residuals on [-1, 1]",
-    }
+    }  # fmt: skip
     by_path = {case.path: case for case in cases}
-    found_pairs = [(by_path[f], by_path[r]) for f, r in partner.items() if f in by_path and r in by_path]
-    if found_pairs:
-        result["paired_accuracy"] = _paired_accuracy(found_pairs, default)
-        result["paired_accuracy_by_score"] = {name: _paired_accuracy(found_pairs, name) for name in named}
-    masked = list(masked_cases(cases, found_pairs, masks, anomalous)) if cases[0].maps else []
+    pairs = [(by_path[f], by_path[r]) for f, r in partner.items() if f in by_path and r in by_path]
+    if pairs:
+        result["paired_accuracy"] = _paired_accuracy(pairs, default)
+        result["paired_accuracy_by_score"] = {name: _paired_accuracy(pairs, name) for name in own}
+    masked = list(masked_cases(cases, pairs, masks, anomalous)) if cases[0].maps else []
     if masked:
-        of_pixels = pixel_metrics(detector, masked, cases, text_pairs if found_pairs else 0)
+        normal = [case for case in cases if not case.anomalous]
+        of_pixels = pixel_metrics(detector, masked, normal, text_pairs)
         result["differences"] |= of_pixels.pop("pixel_differences")
         result |= of_pixels
     result |= video_metrics(cases, labels, weights, default)
-    levels = level_metrics(cases, scores[default], labels)
-    if levels:
-        result |= levels
-    return result
+    return result | level_metrics(cases, scores[default], labels)
 
 
-def _crops(detector: Detector) -> bool:
-    return detector.model.config.preprocessing["crop"] == "face"
+def _score_figures(
+    scores: dict[str, np.ndarray], default: str, labels: np.ndarray, weights: np.ndarray
+) -> dict[str, dict[str, Any]]:
+    """Every score's figures, and how far the default score's lie above its rivals', on the same resamples."""
+    counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
+    areas = {"auroc": metrics.auroc, "ap": metrics.average_precision}
+    rivals = [name for name in counts if name.startswith("baseline_") or name == TEXT_SCORE]
+    return {
+        "scores": {name: metrics.score_metrics(c) for name, c in counts.items()},
+        "differences": {
+            name: {key: metrics.interval(area(counts[default]) - area(counts[name])) for key, area in areas.items()}
+            for name in rivals
+        },
+    }
+
+
+def _without_face(detector: Detector, cases: Sequence[ScoredSample]) -> dict[str, int]:
+    """How many inputs were judged whole because no face was found in them; none where faces are not looked for."""
+    found = [case for case in cases if not case.has_face and detector.model.config.preprocessing["crop"] == "face"]
+    bad = sum(case.anomalous for case in found)
+    return {"normal": len(found) - bad, "anomalous": bad}
 
 
 def _paired_accuracy(pairs: Sequence[tuple[ScoredSample, ScoredSample]], name: str) -> metrics.Interval:
@@ -314,13 +315,9 @@ def _paired_accuracy(pairs: Sequence[tuple[ScoredSample, ScoredSample]], name: s
 def _shortcuts(cases: list[ScoredSample], labels: np.ndarray) -> dict[str, float]:
     """AUROC of each trivial measure; far from .5 on either side is a way to separate the sets without looking."""
     ones = np.ones((1, len(cases)))
-    table = [asdict(case.probe) for case in cases]
-    return {
-        name: round(
-            float(metrics.auroc(metrics.image_counts(np.array([row[name] for row in table]), labels, ones))[0]), 4
-        )
-        for name in table[0]
-    }
+    table = {name: np.array([case.shortcuts[name] for case in cases]) for name in cases[0].shortcuts}
+    areas = {name: metrics.auroc(metrics.image_counts(values, labels, ones))[0] for name, values in table.items()}
+    return {name: round(float(area), 4) for name, area in areas.items()}
 
 
 def _null_controls(scores: np.ndarray, labels: np.ndarray, rounds: int = 200) -> dict[str, metrics.Interval]:

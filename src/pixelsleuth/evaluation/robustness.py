@@ -12,7 +12,8 @@ import numpy as np
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.protocol import inputs_of, read_pairs, sharpness
+from pixelsleuth.evaluation.protocol import sharpness
+from pixelsleuth.evaluation.samples import inputs_of, read_pairs
 from pixelsleuth.evaluation.scored import Scored
 from pixelsleuth.sources.corruptions import CORRUPTIONS
 from pixelsleuth.sources.images import read_picture

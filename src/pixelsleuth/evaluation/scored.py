@@ -13,8 +13,8 @@ import numpy as np
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.protocol import Evaluation
-from pixelsleuth.evaluation.volumes import VolumeEvaluation
+from pixelsleuth.evaluation.protocol import baselines_of
+from pixelsleuth.evaluation.samples import Evaluation, ScoredSample
 from pixelsleuth.files import whole_file
 
 #: Name of the table in an evaluation's folder.
@@ -60,30 +60,22 @@ class Scored:
 
 
 def scored_of(result: Evaluation) -> Scored:
-    """The table of an evaluation of pictures or videos, baselines included."""
+    """The table of an evaluation, baselines included: one row an input, or a slice where masks tell slices apart."""
     default, cases = result.metrics["default_score"], result.cases
+    if result.metrics.get("unit") == "slice":
+        return _scored_slices(cases, default)
     names = [name for name in result.metrics["scores"] if not name.startswith("baseline_")]
     names.sort(key=lambda name: name != default)
     scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in names}
-    for name in ("blur", "jpeg_size", "brightness"):
-        scores[f"baseline_{name}"] = np.array([float(getattr(case.probe, name)) for case in cases])
-    for name in cases[0].compared:
-        scores[f"baseline_{name}"] = np.array([case.compared[name] for case in cases])
     anomalous = np.array([case.anomalous for case in cases])
-    return Scored([str(case.path) for case in cases], anomalous, [case.unit for case in cases], scores)
+    units = [case.unit for case in cases]
+    return Scored([str(case.path) for case in cases], anomalous, units, scores | baselines_of(cases))
 
 
-def scored_of_volumes(result: VolumeEvaluation) -> Scored:
-    """The table of an evaluation of volumes: one row a volume, or a slice where masks tell the slices apart."""
-    default, cases = result.metrics["default_score"], result.cases
-    if result.metrics["unit"] == "volume":
-        names = sorted(cases[0].finding.scores, key=lambda name: name != default)
-        scores = {name: np.array([case.finding.scores[name] for case in cases]) for name in names}
-        anomalous = np.array([case.anomalous for case in cases])
-        return Scored([str(case.path) for case in cases], anomalous, [case.unit for case in cases], scores)
-    names = sorted(cases[0].scores, key=lambda name: name != default)
-    scores = {name: np.concatenate([case.scores[name] for case in cases]) for name in names}
-    anomalous = np.concatenate([case.lesion.any((1, 2)) for case in cases])
+def _scored_slices(cases: Sequence[ScoredSample], default: str) -> Scored:
+    names = sorted(cases[0].slices.scores, key=lambda name: name != default)
+    scores = {name: np.concatenate([case.slices.scores[name] for case in cases]) for name in names}
+    anomalous = np.concatenate([case.truth.any((1, 2)) for case in cases])
     rows = [(f"{case.path} {one.index}", case.unit) for case in cases for one in case.finding.slices]
     return Scored([path for path, _ in rows], anomalous, [unit for _, unit in rows], scores)
 

@@ -34,9 +34,9 @@ def video_metrics(cases: list[ScoredSample], labels: np.ndarray, weights: np.nda
             "n_normal": int((which & ~labels).sum()),
             "n_anomalous": int((which & labels).sum()),
             "n_frames": int(of_frames.sum()),
-            "frames": _scored(frames[of_frames], labels[own], weights[:, own]),
+            "frames": metrics.sample_metrics(frames[of_frames], labels[own], weights[:, own]),
             **{
-                name: _scored(
+                name: metrics.sample_metrics(
                     np.array([c.finding.scores[key] for c in chosen])[which], labels[which], weights[:, which]
                 )
                 for name, key in (
@@ -47,12 +47,8 @@ def video_metrics(cases: list[ScoredSample], labels: np.ndarray, weights: np.nda
             },
         }
 
-    methods = np.array([case.method for case in chosen])
+    methods = np.array([case.methods[0] if case.methods else "" for case in chosen])
     result: dict[str, Any] = {"all": both(np.ones(len(chosen), bool))}
     for method in sorted({str(m) for m in methods[labels]} - {""}):
         result[method] = both(~labels | (methods == method))
     return {"videos": result}
-
-
-def _scored(values: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, metrics.Interval]:
-    return metrics.score_metrics(metrics.image_counts(values, labels, weights))

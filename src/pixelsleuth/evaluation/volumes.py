@@ -5,69 +5,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
+from pixelsleuth.evaluation.lesions import lesion_metrics, pieces_of
+from pixelsleuth.evaluation.localisation import map_differences, measure_maps
+from pixelsleuth.evaluation.samples import Evaluation, ScoredSample, ScoredSlices, inputs_of
 from pixelsleuth.records import Finding
-from pixelsleuth.scoring.maps import LEAST_PART, within
+from pixelsleuth.scoring.maps import within
 from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
+from pixelsleuth.sources.volume_preparation import mask_of
 from pixelsleuth.sources.volumes import read_mask, stem_of
 
 #: Ranges of slice positions within which slices are compared, where levels are matched.
 LEVELS = 10
 #: Quantile bins of pixel scores; dense at the top, where few pixels decide.
 EDGES = np.concatenate([np.linspace(0.004, 0.95, 240), 1 - np.geomspace(0.05, 1e-5, 272)])
-#: A lesion counts as found where this share of it is marked.
-FOUND = 0.1
-#: False findings a volume at which sensitivity is read (FROC).
-FALSE_FINDINGS = (0.5, 1, 2, 4, 8)
 _GRADED = re.compile(rf"__({'|'.join(KINDS)})_({'|'.join(SUBTLETIES)})$")
-
-
-@dataclass
-class ScoredVolume:
-    """One scored volume.
-
-    Attributes:
-        unit: the patient.
-        anomalous: whether anything of it is.
-        lesion, head: (n, H, W) bool; scores: of slices; position: (n,).
-        maps: name -> (n, H, W) float32, or float16 where there are many volumes.
-        pixels, restoration: (n, H, W) uint8, kept of a few volumes for figures.
-        kind: of a pasted anomaly and its subtlety, where the file name tells.
-    """
-
-    path: Path
-    unit: str
-    anomalous: bool
-    finding: Finding
-    position: np.ndarray
-    scores: dict[str, np.ndarray]
-    lesion: np.ndarray
-    head: np.ndarray
-    maps: dict[str, np.ndarray]
-    kind: tuple[str, str] | None = None
-    pixels: np.ndarray | None = None
-    restoration: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class VolumeEvaluation:
-    """`metrics` as metrics.json has them; `cases` for figures."""
-
-    metrics: dict[str, Any]
-    cases: list[ScoredVolume] = field(default_factory=list)
 
 
 def evaluate_volumes(
@@ -81,7 +43,7 @@ def evaluate_volumes(
     text: bool = True,
     pictured: int = 6,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> VolumeEvaluation:
+) -> Evaluation:
     """Measures a model for volumes.
 
     Args:
@@ -96,9 +58,9 @@ def evaluate_volumes(
     """
     if detector.takes != "volumes":
         raise PixelsleuthError(f"expected one for volumes, got {detector.name}, which is for images", "model")
-    listed = [(p, False, normal) for p in _listed(normal, "normal")] if normal else []
-    listed += [(p, True, anomalous) for p in _listed(anomalous, "anomalous")]
-    cases: list[ScoredVolume] = []
+    listed = [(p, False, normal) for p in inputs_of(normal, "normal", "volumes")] if normal else []
+    listed += [(p, True, anomalous) for p in inputs_of(anomalous, "anomalous", "volumes")]
+    cases: list[ScoredSample] = []
     unreadable: list[str] = []
     for number, (path, bad, root) in enumerate(listed, 1):
         sample = detector.read(path)
@@ -110,7 +72,7 @@ def evaluate_volumes(
             lesion = lesion_of(sample, mask)
         except InputError as error:
             raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error
-        keep = bad and sum(c.pixels is not None for c in cases) < pictured
+        keep = bad and sum(c.slices.pixels is not None for c in cases) < pictured
         options = ScoreOptions(baselines=True, reference=text and bool(mask))
         case = case_of(detector, path, sample, lesion, bad, options, keep)
         # Many volumes with many maps each would not fit into memory.
@@ -119,19 +81,10 @@ def evaluate_volumes(
         progress(number, len(listed))
     if not any(c.anomalous for c in cases):
         raise PixelsleuthError("no readable volume", "anomalous")
-    masked = [c for c in cases if c.lesion.any()]
+    masked = [c for c in cases if c.truth.any()]
     if not masked and not any(not c.anomalous for c in cases):
         raise PixelsleuthError("expected normal volumes, or masks that tell healthy slices from others; got neither")
-    return VolumeEvaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}, peak), cases)
-
-
-def _listed(root: Path, label: str) -> list[Path]:
-    if not root.exists():
-        raise PixelsleuthError(f"{root}: no such folder", label)
-    found = list(find_volumes(root)) if root.is_dir() else [root]
-    if not found:
-        raise PixelsleuthError(f"{root}: expected volumes, found none", label)
-    return found
+    return Evaluation(_metrics(detector, cases, masked, unreadable, thresholds or {}, peak), cases)
 
 
 def lesion_of(sample: Sample, mask: Path | None) -> np.ndarray:
@@ -152,7 +105,7 @@ def case_of(
     anomalous: bool,
     options: ScoreOptions,
     keep: bool,
-) -> ScoredVolume:
+) -> ScoredSample:
     """One volume scored and judged.
 
     Args:
@@ -162,16 +115,18 @@ def case_of(
     (judged,) = detector.judge([sample], [scores], Rule(0.1, typicality=False, doubt=False))
     finding = detector.assembler.finding(sample, Scores(scores.scores, {}, None), judged)
     graded = _GRADED.search(stem_of(path))
-    restored = scores.restoration if keep else None
-    return ScoredVolume(
-        path, stem_of(path).split("__")[0], anomalous, finding, sample.slices.position, scores.scores, lesion,
-        within(sample.slices.inside), scores.maps,
-        (graded[1], graded[2]) if graded else None, sample.slices.pixels[..., 0] if keep else None,
-        None if restored is None else restored[..., 0],
+    cut = sample.slices
+    slices = ScoredSlices(cut.position, scores.scores)
+    if keep:
+        slices.pixels = cut.pixels[..., 0]
+        slices.restoration = None if scores.restoration is None else scores.restoration[..., 0]
+    return ScoredSample(
+        path, anomalous, finding, unit=stem_of(path).split("__")[0], methods=graded.groups() if graded else (),
+        maps=scores.maps, truth=lesion, region=within(cut.inside), slices=slices,
     )  # fmt: skip
 
 
-def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVolume:
+def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredSample:
     """One volume judged and kept as `slices_figure` draws it.
 
     Args:
@@ -191,9 +146,8 @@ def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredVo
 
 
 def _metrics(
-    detector: Detector, cases: list[ScoredVolume], masked: list[ScoredVolume], unreadable: list[str],
-    thresholds: dict[str, float],
-    peak: float | None,
+    detector: Detector, cases: list[ScoredSample], masked: list[ScoredSample], unreadable: list[str],
+    thresholds: dict[str, float], peak: float | None,
 ) -> dict[str, Any]:  # fmt: skip
     calibration = detector.calibration
     labels = np.array([c.anomalous for c in cases])
@@ -205,14 +159,10 @@ def _metrics(
     }  # fmt: skip
     of_volumes = None
     if (~labels).any():
-        of_volumes = _sample_metrics(
-            {n: np.array([c.finding.scores[n] for c in cases]) for n in cases[0].finding.scores}, labels, weights
-        )
+        scores = {name: np.array([c.finding.scores[name] for c in cases]) for name in cases[0].finding.scores}
+        of_volumes = _score_metrics(scores, labels, weights)
         p_values = np.array([c.finding.p_value for c in cases], float)[~labels]
-        result["false_alarm"] = {
-            "0.1": metrics.share_with_interval(p_values <= 0.1, weights[:, ~labels]),
-        }
-        result["promised_band"] = {"0.1": metrics.promised_band(0.1, calibration.count, int((~labels).sum()))}
+        result |= metrics.alarm_metrics(p_values, weights[:, ~labels], calibration.count, [0.1])
     if masked:
         result["slices"] = slice_metrics(cases, weights)
     unit = of_volumes or result["slices"]
@@ -224,28 +174,26 @@ def _metrics(
     return result
 
 
-def _sample_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-    counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
+def _score_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     return {
         "n_normal": int((~labels).sum()),
         "n_anomalous": int(labels.sum()),
-        "scores": {name: metrics.score_metrics(c) for name, c in counts.items()},
+        "scores": {name: metrics.sample_metrics(values, labels, weights) for name, values in scores.items()},
     }
 
 
-def slice_metrics(cases: list[ScoredVolume], weights: np.ndarray) -> dict[str, Any]:
+def slice_metrics(cases: list[ScoredSample], weights: np.ndarray) -> dict[str, Any]:
     """Of slices, as they are and with levels matched: only pairs of slices within one tenth of the way up are compared,
     for where a slice lies tells much of whether a tumour is in it. The level alone stands among the scores."""
-    labels = np.concatenate([c.lesion.any((1, 2)) for c in cases])
-    position = np.concatenate([c.position for c in cases])
-    owner = np.concatenate([np.full(len(c.position), i) for i, c in enumerate(cases)])
+    labels = np.concatenate([c.truth.any((1, 2)) for c in cases])
+    position = np.concatenate([c.slices.position for c in cases])
+    owner = np.concatenate([np.full(len(c.slices.position), i) for i, c in enumerate(cases)])
     every = weights[:, owner]
-    names = list(cases[0].scores)
-    scores = {name: np.concatenate([c.scores[name] for c in cases]) for name in names}
+    scores = {name: np.concatenate([c.slices.scores[name] for c in cases]) for name in cases[0].slices.scores}
     scores["baseline_brightness"] = np.concatenate([_largest(c, "baseline_brightness") for c in cases])
     scores["baseline_asymmetry"] = np.concatenate([_largest(c, "baseline_asymmetry") for c in cases])
     scores["baseline_level"] = -np.abs(position)
-    result = _sample_metrics(scores, labels, every)
+    result = _score_metrics(scores, labels, every)
     level = np.clip(((position + 0.5) * LEVELS).astype(int), 0, LEVELS - 1)
     result["level_matched"] = {
         name: metrics.interval(_matched_auroc(values, labels, level, every)) for name, values in scores.items()
@@ -253,7 +201,7 @@ def slice_metrics(cases: list[ScoredVolume], weights: np.ndarray) -> dict[str, A
     return result
 
 
-def _largest(case: ScoredVolume, name: str) -> np.ndarray:
+def _largest(case: ScoredSample, name: str) -> np.ndarray:
     return case.maps[name].astype(np.float64).max((1, 2))
 
 
@@ -273,151 +221,71 @@ def _matched_auroc(scores: np.ndarray, labels: np.ndarray, level: np.ndarray, we
 
 def pixel_metrics(
     detector: Detector,
-    masked: list[ScoredVolume],
-    normal: list[ScoredVolume],
+    masked: list[ScoredSample],
+    normal: list[ScoredSample],
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:
     """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
-    default = detector.scorer.settings.default_map
-    weights = metrics.resample_weights([c.unit for c in masked], None)
-    truth = [c.lesion[c.head] for c in masked]
+    default, about = detector.scorer.settings.default_map, detector.calibration.about
     names = [name for name in masked[0].maps if all(name in c.maps for c in masked)]
-    rows: dict[str, dict[str, np.ndarray]] = {}
-    pixel: dict[str, Any] = {}
-    best_at: dict[str, float] = {}
+    levels = dict(thresholds)
     for name in names:
-        values = [c.maps[name][c.head].astype(np.float32) for c in masked]
-        edges = np.unique(np.quantile(np.concatenate([v[:: max(1, len(masked) // 8)] for v in values]), EDGES))
-        level = thresholds.get(name)
-        if level is None and name == default:
+        if name in levels:
+            continue
+        if name == default:
             # The outline of the calibration, so its peak too.
-            peak = detector.calibration.about.get("peak_from") if peak is None else peak
-            level = float(detector.calibration.about["marked_from"])
-        if level is None and normal and all(name in c.maps for c in normal):
-            level = float(np.quantile(np.concatenate([c.maps[name][c.head].astype(np.float32) for c in normal]), 0.995))
-        measured = metrics.map_metrics(values, truth, weights, edges, level)
-        rows[name], pixel[name], best_at[name] = measured.rows, measured.intervals(), measured.best_level
-        if name == default and level is not None:
-            lesions = lesion_metrics(masked, name, level, weights, peak)
+            peak = about.get("peak_from") if peak is None else peak
+            levels[name] = float(about["marked_from"])
+        elif normal and all(name in c.maps for c in normal):
+            levels[name] = float(np.quantile(np.concatenate([c.values(name) for c in normal]), 0.995))
+    measured = measure_maps(masked, names, levels, EDGES, all_pixels_of=8)
+    best_at = {name: found.best_level for name, found in measured.items()}
+    rivals = [
+        name
+        for name in names
+        if name.startswith("baseline_") or name in ("text_restoration", "surprise_x_brightness", TEXT_SCORE)
+    ]
+    weights = metrics.resample_weights([c.unit for c in masked], None)
     return {
         "default_map": default,
         "n_masked": len(masked),
-        "pixel_prevalence": round(float(np.mean(np.concatenate(truth))), 5),
-        "pixel": pixel,
+        "pixel_prevalence": _prevalence(masked),
+        "pixel": {name: found.intervals() for name, found in measured.items()},
         "thresholds": best_at,
         "peak": pieces_of(masked, default, best_at[default]).best_peak,
         "dsc_threshold": "chosen elsewhere"
         if thresholds
         else "of the default map: what .5% of healthy calibration "
         "pixels exceed; of others the same of the normal volumes, where given; best: chosen on these masks",
-        "lesions": lesions,
-        "differences": {
-            name: {k: metrics.interval(rows[default][k] - rows[name][k]) for k in rows[name] if k in rows[default]}
-            for name in names
-            if name.startswith("baseline_") or name in ("text_restoration", "surprise_x_brightness", TEXT_SCORE)
-        },
+        "lesions": lesion_metrics(masked, default, levels[default], weights, peak),
+        "differences": map_differences(measured, default, rivals),
     }
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """Lesions and findings, connected in 3-D: a finding is a part of a map above its outline's level, as unusual as its
-    peak.
-
-    Attributes:
-        peaks: (P,) float32, rising, the outline's level first: what the peak of a finding must reach.
-        found, wrong: (N, P), of each volume the lesions that such findings cover, and the findings beside any lesion.
-        total: (N,) lesions.
-    """
-
-    peaks: np.ndarray
-    found: np.ndarray
-    wrong: np.ndarray
-    total: np.ndarray
-
-    def f1(self, weights: np.ndarray) -> np.ndarray:
-        """(R, N) weights of volumes -> (R, P)."""
-        caught, alarms, lesions = weights @ self.found, weights @ self.wrong, weights @ self.total
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(2 * caught / (caught + alarms + lesions[:, None]))
-
-    @property
-    def best_peak(self) -> float:
-        return float(self.peaks[np.argmax(self.f1(np.ones((1, len(self.total))))[0])])
+def _prevalence(masked: list[ScoredSample]) -> float:
+    return round(float(np.mean(np.concatenate([c.marked() for c in masked]))), 5)
 
 
-def pieces_of(masked: list[ScoredVolume], name: str, level: float, peak: float | None = None) -> Pieces:
-    """Of the map `name` outlined at `level`; `peak` is one of the peaks that are tried."""
-    over = [case.maps[name][(case.maps[name] >= level) & case.head].astype(np.float32) for case in masked]
-    tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
-    peaks = np.unique(np.append(tried, [level, level if peak is None else max(level, peak)])).astype(np.float32)
-    (found, wrong), total = np.zeros((2, len(masked), len(peaks))), np.zeros(len(masked))
-    for i, case in enumerate(masked):
-        truth, count = ndimage.label(np.asarray(case.lesion & case.head))
-        sizes = np.bincount(truth.ravel(), minlength=count + 1)
-        lesion = sizes >= LEAST_PART
-        lesion[0] = False
-        total[i] = lesion.sum()
-        parts, number = ndimage.label((case.maps[name] >= level) & case.head)
-        large = np.bincount(parts.ravel(), minlength=number + 1) >= LEAST_PART
-        tops = np.append(-np.inf, ndimage.maximum(case.maps[name].astype(np.float32), parts, np.arange(1, number + 1)))
-        touching = np.zeros(number + 1, bool)
-        touching[np.unique(parts[truth > 0])] = True
-        for j, at in enumerate(peaks):
-            kept = large & (tops >= at)
-            hits = np.bincount(truth[kept[parts]], minlength=count + 1)
-            found[i, j] = (lesion & (hits >= FOUND * sizes)).sum()
-            wrong[i, j] = (kept & ~touching).sum()
-    return Pieces(peaks, found, wrong, total)
-
-
-def lesion_metrics(
-    masked: list[ScoredVolume], name: str, level: float, weights: np.ndarray, peak: float | None = None
-) -> dict[str, Any]:
-    """By lesion: F1 of findings whose peak reaches `peak`, chosen elsewhere, else of all (`f1_best`: chosen on these
-    masks); and sensitivity at so many false findings a volume (FROC), over peaks."""
-    pieces = pieces_of(masked, name, level, peak)
-    f1 = pieces.f1(weights)
-    place = 0 if peak is None else int(np.argmin(np.abs(pieces.peaks - max(level, peak))))
-    caught, alarms, lesions = weights @ pieces.found, weights @ pieces.wrong, weights @ pieces.total
-    volumes = weights.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = caught / lesions[:, None]
-    froc = {}
-    for allowed in FALSE_FINDINGS:
-        fits = alarms <= allowed * volumes[:, None]
-        froc[f"{allowed:g}"] = metrics.interval(np.where(fits, sensitivity, 0).max(1))
-    return {
-        "n": int(pieces.total.sum()),
-        "f1": metrics.interval(f1[:, place]),
-        "f1_best": metrics.interval(f1[:, int(np.argmax(f1[0]))]),
-        "sensitivity_at_false_findings": froc,
-    }
-
-
-def _by_kind(default: str, cases: list[ScoredVolume], masked: list[ScoredVolume]) -> dict[str, Any]:
+def _by_kind(default: str, cases: list[ScoredSample], masked: list[ScoredSample]) -> dict[str, Any]:
     """Pasted anomalies, by kind and by subtlety: each map's pixel figures, and the default score's AUROC against the
     normal volumes."""
     result: dict[str, Any] = {}
     normal = [c for c in cases if not c.anomalous]
     for place, names in enumerate((KINDS, SUBTLETIES)):
         for name in names:
-            chosen = [c for c in masked if c.kind and c.kind[place] == name]
+            chosen = [c for c in masked if name in c.methods[place : place + 1]]
             if not chosen:
                 continue
-            weights = metrics.resample_weights([c.unit for c in chosen], None)
-            truth = [c.lesion[c.head] for c in chosen]
-            row: dict[str, Any] = {"n": len(chosen), "prevalence": round(float(np.mean(np.concatenate(truth))), 5)}
-            for key in (default, *(k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration")):
-                values = [c.maps[key][c.head].astype(np.float32) for c in chosen]
-                edges = np.unique(np.quantile(np.concatenate(values), EDGES))
-                row[key] = metrics.map_metrics(values, truth, weights, edges).intervals()
+            shown = [k for k in chosen[0].maps if k.startswith("baseline_") or k == "text_restoration"]
+            measured = measure_maps(chosen, [default, *shown], {}, EDGES, all_pixels_of=None)
+            row: dict[str, Any] = {"n": len(chosen), "prevalence": _prevalence(chosen)}
+            row |= {key: found.intervals() for key, found in measured.items()}
             if normal:
                 both = chosen + normal
                 of_samples = np.array([c.finding.score for c in both], float)
                 labels = np.array([c.anomalous for c in both])
                 units = metrics.resample_weights([c.unit for c in both], None)
-                row["sample"] = metrics.score_metrics(metrics.image_counts(of_samples, labels, units))
+                row["sample"] = metrics.sample_metrics(of_samples, labels, units)
             result[name] = row
     return result

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pixelsleuth.evaluation.groups import lines_of
-from pixelsleuth.evaluation.protocol import Evaluation
+from pixelsleuth.evaluation.samples import Evaluation
 from pixelsleuth.evaluation.scored import FILE, scored_of, write_scored
 from pixelsleuth.reporting.curves import histogram_figure, roc_figure, shown
 from pixelsleuth.reporting.figures import save_figure

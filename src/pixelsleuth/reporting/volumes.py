@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from pixelsleuth.evaluation.scored import FILE, scored_of_volumes, write_scored
-from pixelsleuth.evaluation.volumes import ScoredVolume, VolumeEvaluation
+from pixelsleuth.evaluation.samples import Evaluation, ScoredSample
+from pixelsleuth.evaluation.scored import FILE, scored_of, write_scored
 from pixelsleuth.reporting.curves import shown
 from pixelsleuth.reporting.figures import save_figure
 from pixelsleuth.reporting.tables import print_table
@@ -59,31 +59,31 @@ def show_volumes(metrics: dict[str, Any], console: Console) -> None:
         )  # fmt: skip
 
 
-def save_volume_figures(result: VolumeEvaluation, out: Path) -> None:
+def save_volume_figures(result: Evaluation, out: Path) -> None:
     """The table of scores; the slice with the largest lesion of a few volumes: slice, mask, restoration, map
     (*Deepfake CSI*, Figure 1)."""
-    write_scored(scored_of_volumes(result), out / FILE)
-    cases = [c for c in result.cases if c.pixels is not None and c.lesion.any()]
+    write_scored(scored_of(result), out / FILE)
+    cases = [c for c in result.cases if c.slices.pixels is not None and c.truth.any()]
     if cases:
         save_figure(slices_figure(cases, result.metrics["default_map"]), out / "slices.png")
 
 
-def slices_figure(cases: list[ScoredVolume], name: str) -> Figure:
+def slices_figure(cases: list[ScoredSample], name: str) -> Figure:
     """Rows of volumes, columns of slice, mask, restoration and map; of each the slice with the largest lesion, or the
     most unusual one."""
     figure = Figure(figsize=(8, 2.05 * len(cases)), layout="constrained")
     axes = np.atleast_2d(figure.subplots(len(cases), 4))
     top = max(float(np.quantile(c.maps[name].astype(np.float32), 0.999)) for c in cases)
     for row, case in zip(axes, cases, strict=True):
-        k = int(np.argmax(case.lesion.sum((1, 2)) if case.lesion.any() else case.scores[MAP_SCORE]))
-        assert case.pixels is not None
-        row[0].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
+        k = int(np.argmax(case.truth.sum((1, 2)) if case.truth.any() else case.slices.scores[MAP_SCORE]))
+        assert case.slices.pixels is not None
+        row[0].imshow(case.slices.pixels[k], cmap="gray", vmin=0, vmax=255)
         row[0].set_ylabel(case.path.name.split(".")[0][:18], fontsize=6)
-        row[1].imshow(case.pixels[k], cmap="gray", vmin=0, vmax=255)
-        if case.lesion[k].any():
-            row[1].contour(case.lesion[k], [0.5], colors="#ff3b30", linewidths=1)
-        if case.restoration is not None:
-            row[2].imshow(case.restoration[k], cmap="gray", vmin=0, vmax=255)
+        row[1].imshow(case.slices.pixels[k], cmap="gray", vmin=0, vmax=255)
+        if case.truth[k].any():
+            row[1].contour(case.truth[k], [0.5], colors="#ff3b30", linewidths=1)
+        if case.slices.restoration is not None:
+            row[2].imshow(case.slices.restoration[k], cmap="gray", vmin=0, vmax=255)
         row[3].imshow(case.maps[name][k].astype(np.float32), cmap="inferno", vmin=0, vmax=top)
     for one, title in zip(axes[0], ("slice", "mask", "restoration", name.replace("_x_", " x ")), strict=True):
         one.set_title(title, fontsize=9)
