@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +79,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class RecordsKept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shapes(tmp_path_factory.mktemp("pictures"), 6, 0, anomalous=True)
@@ -86,7 +97,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def graph(model: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model as graphs, checked on the pictures."""
     path = tmp_path_factory.mktemp("graphs") / "shapes.onnx"
-    made = export_model(model, path, pictures, count=4, rate=RATE)
+    remarks = RecordsKept()
+    for name in ("torch.onnx", "onnx_ir"):
+        logging.getLogger(name).addHandler(remarks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = export_model(model, path, pictures, count=4, rate=RATE)
+    assert remarks.said == [], "the exporter talks to itself, not to users"
     assert made.files == (path, restoration_path(path))
     assert (made.parity.inputs, made.parity.codes) == (4, 2 * 4 * 64)
     assert 0 < max(made.parity.scores.values()) <= parity.SCORES, "float32 sums in another order, and no other model"

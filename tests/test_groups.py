@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from experiments.tools.utk_groups import groups_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.groups import PARTS, UNKNOWN, by_group, lines_of, read_groups, thirds
 from pixelsleuth.reporting.card import card_of
@@ -87,3 +88,19 @@ def test_a_card_is_written_into_a_folder_of_one_s_own(tmp_path: Path) -> None:
     for more in ((), ("--groups", tmp_path / "groups.csv")):
         code, _, error = run_cli(*call, *more)
         assert (code, "--card needs --groups, and --model a folder of your own" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("100_1_0_20170119212053665.jpg.chip.jpg", ("65 and more", "female", "White")),
+        ("17_0_3_20170109.jpg", ("13 to 17", "male", "Indian")),
+        ("18_0_3_20170109.jpg", ("18 to 29", "male", "Indian")),
+        ("24_0_20170116220224657.jpg.chip.jpg", None),
+        ("24_2_0_20170116220224657.jpg", None),
+        ("portrait.jpg", None),
+    ],
+)
+def test_groups_that_utkfaces_names_tell(name: str, groups: tuple[str, str, str] | None) -> None:
+    """Some of its names lack a label."""
+    assert groups_of(name) == groups

@@ -193,9 +193,11 @@ def test_false_alarms_elsewhere_are_those_of_the_worst_source_left_out(
     calibration = replace(detector.calibration, about=detector.calibration.about | {"left_out": measured})
     often = answer_of(alarm, calibration, language()).often
     assert said in often
-    assert ("another origin" in often) == bool(said)
+    assert ("other sources" in often) == bool(said)
     unknown = replace(detector.calibration, about={k: v for k, v in calibration.about.items() if k != "left_out"})
-    assert "another origin" not in answer_of(alarm, unknown, language()).often
+    assert "other sources" not in answer_of(alarm, unknown, language()).often
+    unsure = replace(alarm, verdict="unsure", reason={"code": "unstable", "sentence": "it changes"})
+    assert "other sources" not in answer_of(unsure, calibration, language()).often
 
 
 def test_what_to_do_about_an_unjudged_file_stands_under_what_to_do(detector: Detector, judge: Judge) -> None:

@@ -7,9 +7,10 @@ experiments/tools/score_pictures.py.
 
 discoveries: scores of normal inputs are standard normal, those of altered ones higher; all of a folder share one
 calibration set. `rounded` scores have ties; with `faces` a fifth of the inputs shows three faces, whose smallest p is
-taken three times, as `detect` does. real: mixed folders draw untouched pictures of DFDC's validation set and of UTKFace
-and altered ones of CIPLAB; folders that change begin with pictures of one source, or of calibration's own mixture, and
-go on with another's. Where the null must hold, calibration and folder are drawn from the same pictures.
+taken three times, as `detect` does. real: ranked among the bundled calibration's own scores, or among others of the
+same sources; mixed folders draw untouched pictures of DFDC's validation set and of UTKFace and altered ones of CIPLAB;
+folders that change begin with pictures of one source, or of calibration's own mixture, and go on with another's. Where
+the null must hold, calibration and folder are drawn from the same pictures.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from experiments.tools.score_pictures import load
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
+from pixelsleuth.scoring.calibration import load_calibration
 from pixelsleuth.scoring.discoveries import q_values, right_at_least, storey_share
 from pixelsleuth.scoring.drift import RATE, Drift, drift_of, smoothed_p
 
@@ -156,14 +158,15 @@ def drift(repetitions: int) -> Tree:
 
 def real(scores: Path, repetitions: int) -> Tree:
     table, folder = load(scores), find_model("faces")[0]
+    model_sha256 = digest_of(folder, load_config(folder))
     path, score = table["path"], table["score"]
     fake, used = (np.array([word in one for one in path]) for word in ("/fake/", "/calib/"))
-    ranked = score[used]
+    ranked = load_calibration(folder / "calibration.json", model_sha256).scores["original"]
 
     def of(*sources: str, altered: bool = False) -> np.ndarray:
         return score[np.isin(table["source"], sources) & (fake == altered) & ~used]
 
-    found: Tree = {"model_sha256": digest_of(folder, load_config(folder))}
+    found: Tree = {"model_sha256": model_sha256}
     found |= {"pictures": len(score), "calibrate": len(ranked)}
     home, altered = of("faces_dfdc", "faces_utk"), of("faces_ciplab", altered=True)
     generator = np.random.default_rng(0)

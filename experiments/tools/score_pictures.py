@@ -4,7 +4,7 @@
 
 Each FOLDER is searched with its subfolders. What is in SCORES.npz already is not scored again. One row a picture with
 a face, of several faces the largest, as in `calibrate --normal`: `path`, `source` (see `layouts.source_of`), `sha256`,
-`score` (before levelling), `codes` and `detective` (the two tracks of it), `traits` (see `sources.traits`).
+`score` (that verdicts rest on), `codes` and `detective` (the two tracks of it), `traits` (see `sources.traits`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = tuple[str, str, str, float, float, float, np.ndarray]
 
 def rows_of(detector: Detector, paths: Sequence[Path], source: str) -> Iterator[Row]:
     settings = detector.scorer.settings
-    default, (codes, detective) = settings.default, settings.tracks
+    score, (codes, detective) = detector.calibration.score, settings.tracks
     for first in range(0, len(paths), BATCH):
         read = [detector.read(path) for path in paths[first : first + BATCH]]
         samples = [one for one in read if isinstance(one, Sample)]
@@ -40,7 +40,7 @@ def rows_of(detector: Detector, paths: Sequence[Path], source: str) -> Iterator[
             assert isinstance(encoded, bytes)
             traits = traits_of(sample.main.views.square, face.box.width, encoded, face.landmarks)
             # The first crop is the largest face.
-            values = [float(found.scores[name][0]) for name in (default, codes, detective)]
+            values = [float(found.scores[name][0]) for name in (score, codes, detective)]
             yield sample.path, source, sample.sha256, values[0], values[1], values[2], traits
 
 

@@ -39,10 +39,17 @@ class Exported:
         """For people."""
         seen = self.parity
         worst, most = max(seen.scores.items(), key=lambda item: item[1])
-        ties = f" but {seen.tied_codes} of {seen.tied} crops where two are equally near" if seen.tied_codes else ""
+        ties = f" but {seen.tied_codes} where two entries are equally near" if seen.tied_codes else ""
         told = [
             f"checked on {self.checked_on}: {seen.codes:,} codes equal{ties}, {seen.inputs} verdicts equal "
             f"({seen.anomalous} anomalous, {seen.unsure} unsure)",
+        ]
+        if seen.tied:
+            told.append(
+                f"scores and maps of {seen.tied} of {seen.crops} crops are not compared: in one place of each two "
+                "entries of the codebook are equally near, and rounding decides between them"
+            )
+        told += [
             f"largest difference of a score {most:.1e} ({worst}; {SCORES:g} allowed), of p {seen.p_value:.1e} "
             f"({P_VALUES:g}), of a map {max(seen.maps.values(), default=0.0):.1e} ({MAPS:g})",
         ]

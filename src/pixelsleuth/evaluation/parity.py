@@ -8,7 +8,6 @@ from itertools import islice
 
 import numpy as np
 from scipy import ndimage
-from torch import from_numpy
 
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
@@ -44,8 +43,8 @@ class Parity:
     Attributes:
         inputs, crops: how many; left_out: inputs that could not be judged.
         codes: how many codes, of crops and their mirror images; other_codes: of these, how many differ; tied_codes:
-            those beside that differ where two entries of the codebook are equally near (`TIE`); tied: the crops of
-            these, whose scores and maps are not compared, but whose verdicts are.
+            those beside that differ where two entries of the codebook are equally near (`TIE`); tied: crops with such a
+            place, whether or not it got the same code, whose scores and maps are not compared, but whose verdicts are.
         scores, maps: name -> largest difference (see `SCORES`, `MAPS`).
         p_value: largest difference of the inputs' p-values.
         verdicts: inputs whose verdict differs.
@@ -122,26 +121,28 @@ def _compare(
 
 
 def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np.ndarray:
-    """(n,) bool, the crops of which a code, or one of their mirror image, is another where two entries of the codebook
-    lie as near to float32; counts the codes. The crops beside such slices are so too: maps are pooled."""
+    """(n,) bool, the crops of which a place, or one of their mirror image, has two entries of the codebook equally near
+    to float32: which of them it gets may depend on the runtime, and on what else is in the batch. Counts the codes.
+    Crops beside such slices count as tied, too: maps are pooled."""
     crops = _crops_of(sample)
     tied = np.zeros(len(crops.square), bool)
+    networks, other = torch_of(torch.scorer), graph.scorer.networks
+    assert isinstance(other, GraphNetworks)
+    quantiser = networks.model.vqvae.quantiser
     for turned in (crops, _mirrored(crops)):
-        networks, other = torch_of(torch.scorer), graph.scorer.networks
-        assert isinstance(other, GraphNetworks)
         encoded = networks.encoded(turned)
         ours, theirs = encoded.codes.numpy(), other.codes(turned)
-        found.codes += ours.size
+        scalars = encoded.scalars if networks.model.config.vqvae.context else None
+        vectors = networks.model.vqvae.vectors(encoded.image, scalars)
+        distances = quantiser.distances(vectors.flatten(0, 2)).numpy()
+        nearest, next_to_it = np.partition(distances, 1, 1)[:, :2].T
+        rows = np.arange(len(distances))
+        margin = (distances[rows, theirs.ravel()] - distances[rows, ours.ravel()]).reshape(ours.shape)
         differ = ours != theirs
-        if differ.any():
-            scalars = encoded.scalars if networks.model.config.vqvae.context else None
-            vectors = networks.model.vqvae.vectors(encoded.image, scalars)[from_numpy(differ)]
-            distances = networks.model.vqvae.quantiser.distances(vectors).numpy()
-            rows = np.arange(len(distances))
-            margin = distances[rows, theirs[differ]] - distances[rows, ours[differ]]
-            found.tied_codes += int((margin <= TIE).sum())
-            found.other_codes += int((margin > TIE).sum())
-            tied |= differ.any((1, 2))
+        found.codes += ours.size
+        found.tied_codes += int((differ & (margin <= TIE)).sum())
+        found.other_codes += int((differ & (margin > TIE)).sum())
+        tied |= (differ | (next_to_it - nearest <= TIE).reshape(ours.shape)).any((1, 2))
     return ndimage.binary_dilation(tied, iterations=MEAN // 2) if sample.kind == "volume" else tied
 
 

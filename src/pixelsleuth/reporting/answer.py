@@ -123,9 +123,12 @@ def _unsure_share(rate: float) -> float:
 
 def _elsewhere(finding: Finding, calibration: Calibration, say: Language) -> list[str]:
     """How many false alarms there were on the worst source that was left out, at the listed rate nearest to the one
-    asked for; none where that is not known or was no more than promised, or where p is made for such sources."""
+    asked for; none where that is not known or was no more than promised, where p is made for such sources, or where
+    the answer is `unsure`, of which those figures say nothing."""
     left_out = calibration.about.get("left_out")
     if not left_out or finding.kind != "image" or finding.p_value == finding.p_value_new_source:
+        return []
+    if finding.verdict == "unsure":
         return []
     asked = finding.max_false_alarm
     promised = min(next(iter(left_out.values())), key=lambda name: abs(log(float(name)) - log(asked)))

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,14 +232,32 @@ def write_graph(module: Any, path: Path, about: Mapping[str, str]) -> None:
     module.eval()
     outputs = list(module(**examples))
     # By itself the exporter would give up a dimension that it cannot keep free; here it is an error.
-    traced = torch.export.export(module, (), kwargs=examples, dynamic_shapes=shapes, strict=False)
-    program = torch.onnx.export(
-        traced, kwargs=examples, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
-        verbose=False,
-    )  # fmt: skip
+    with _quiet():
+        traced = torch.export.export(module, (), kwargs=examples, dynamic_shapes=shapes, strict=False)
+        program = torch.onnx.export(
+            traced, kwargs=examples, dynamo=True, opset_version=OPSET, input_names=names, output_names=outputs,
+            verbose=False,
+        )  # fmt: skip
     made = program.model_proto
     onnx.helper.set_model_props(made, dict(about))
     onnx.save(made, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's own remarks (its deprecations, packages that it can do without), of which no user could
+    make anything; errors are raised as ever."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def share_weights(path: Path, folder: Path) -> None:
