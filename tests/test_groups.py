@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experiments.tools.utk_groups import groups_of
 from scipy.stats import binomtest
 
-from experiments.tools.utk_groups import groups_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.groups import PARTS, UNKNOWN, by_group, lines_of, read_groups, thirds
 from pixelsleuth.reporting.card import card_of
