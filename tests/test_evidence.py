@@ -17,7 +17,7 @@ from pixelsleuth.evidence import credentials
 from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.metadata import read_metadata
 from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
-from pixelsleuth.evidence.statements import captured, picture_statements, statements_of
+from pixelsleuth.evidence.statements import evidence_of, picture_evidence
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.evidence.traces import BLOCK, blocks_around, error_level, ghost, noise
 from pixelsleuth.language import LANGUAGES, language
@@ -33,7 +33,7 @@ SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 @pytest.mark.parametrize("name", FILES)
 def test_what_is_said_of_a_file(name: str) -> None:
     made, wanted, unwanted = FILES[name]
-    said = {one.code for one in picture_statements(made())}
+    said = {one.code for one in picture_evidence(made()).statements}
     assert wanted <= said
     assert not unwanted & said
 
@@ -42,7 +42,7 @@ def test_what_is_said_of_a_file(name: str) -> None:
 def test_what_is_said_of_a_video(name: str, tmp_path: Path) -> None:
     made, wanted, unwanted = VIDEOS[name]
     (tmp_path / name).write_bytes(made())
-    told = statements_of(tmp_path / name)
+    told = evidence_of(tmp_path / name, "video").statements
     said = {one.code for one in told}
     assert wanted <= said
     assert not unwanted & said
@@ -53,16 +53,16 @@ def test_dates_and_manifests_of_videos(tmp_path: Path) -> None:
     path = tmp_path / "a.mov"
     taken = {"com.apple.quicktime.creationdate": "2024-05-03T10:00:00+0000", "creation_time": "2024-05-01T10:00:00Z"}
     path.write_bytes(video(taken, suffix="mov"))
-    assert "changed_before_taken" in {one.code for one in statements_of(path)}
+    assert "changed_before_taken" in {one.code for one in evidence_of(path, "video").statements}
     path.write_bytes(video({"creation_time": "1970-01-01T00:00:00Z"}, suffix="mov"))
-    assert "no_video_metadata" in {one.code for one in statements_of(path)}
+    assert "no_video_metadata" in {one.code for one in evidence_of(path, "video").statements}
     path.write_bytes(b"no video")
     assert video_statements(path) == ()
     pytest.importorskip("c2pa", reason="needs c2pa-python")
     data = signed(video({}), [{"action": "c2pa.created", "digitalSourceType": SOURCE + "trainedAlgorithmicMedia"}],
                   "video/mp4")  # fmt: skip
     (tmp_path / "b.mp4").write_bytes(data)
-    assert {"c2pa_untrusted", "c2pa_ai"} <= {one.code for one in statements_of(tmp_path / "b.mp4")}
+    assert {"c2pa_untrusted", "c2pa_ai"} <= {one.code for one in evidence_of(tmp_path / "b.mp4", "video").statements}
 
 
 def test_the_table_of_evidence_is_what_the_program_says(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_table_of_evidence_is_what_the_program_says(tmp_path: Path) -> None:
 def test_each_statement_is_a_sentence_and_none_is_called_proof(code: str) -> None:
     say = language(code)
     for made, _, _ in FILES.values():
-        for statement in picture_statements(made()):
+        for statement in picture_evidence(made()).statements:
             sentence = statement.sentence(say)
             assert sentence[0].isupper()
             assert sentence.endswith(".")
@@ -88,7 +88,9 @@ def test_each_statement_is_a_sentence_and_none_is_called_proof(code: str) -> Non
 
 def test_what_a_file_says_cannot_become_markup_or_a_novel() -> None:
     (said,) = [
-        one for one in picture_statements(jpeg(exif=exif("GIMP <script>\n" + 9_000 * "x"))) if one.code == "editor"
+        one
+        for one in picture_evidence(jpeg(exif=exif("GIMP <script>\n" + 9_000 * "x"))).statements
+        if one.code == "editor"
     ]
     assert len(said.values["program"]) <= 80
     assert "\n" not in said.values["program"]
@@ -100,14 +102,14 @@ def test_what_a_file_says_cannot_become_markup_or_a_novel() -> None:
 @pytest.mark.parametrize("cut", [0, 3, 40, 400, 4_000])
 def test_a_file_that_is_cut_off_costs_no_more_than_its_statements(cut: int) -> None:
     for made, _, _ in FILES.values():
-        assert isinstance(picture_statements(made()[:cut]), tuple)
+        assert isinstance(picture_evidence(made()[:cut]).statements, tuple)
 
 
 def test_only_files_tell_of_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif("GIMP 2.10")))
-    assert "editor" in {one.code for one in statements_of(tmp_path / "a.jpg")}
-    assert statements_of(np.zeros((64, 64, 3), np.uint8)) == ()
-    assert statements_of(tmp_path / "none.jpg") == ()
+    assert "editor" in {one.code for one in evidence_of(tmp_path / "a.jpg", "image").statements}
+    assert evidence_of(np.zeros((64, 64, 3), np.uint8), "image").statements == ()
+    assert evidence_of(tmp_path / "none.jpg", "image").statements == ()
 
 
 def test_programs_are_matched_as_words() -> None:
@@ -145,17 +147,19 @@ def test_signed_credentials_are_read_and_a_change_breaks_them() -> None:
     pytest.importorskip("cryptography", reason="comes with the c2pa extra")
     actions = [{"action": "c2pa.created", "digitalSourceType": SOURCE + "digitalCapture"}, {"action": "c2pa.cropped"}]
     data = signed(jpeg(), actions)
-    said = {one.code: one for one in picture_statements(data)}
+    said = {one.code: one for one in picture_evidence(data).statements}
     assert {"c2pa_untrusted", "c2pa_camera", "c2pa_actions"} <= set(said)
     assert said["c2pa_untrusted"].values["signer"] == "A tester"
     assert said["c2pa_actions"].values["actions"] == "cropped"
     assert "no_metadata" not in said
     changed = bytearray(data)
     changed[-2_000] ^= 255
-    broken = {one.code: one for one in picture_statements(bytes(changed))}
+    broken = {one.code: one for one in picture_evidence(bytes(changed)).statements}
     assert "c2pa_invalid" in broken
     assert "c2pa_camera" not in broken
-    ai = picture_statements(signed(jpeg(), [{**actions[0], "digitalSourceType": SOURCE + "trainedAlgorithmicMedia"}]))
+    ai = picture_evidence(
+        signed(jpeg(), [{**actions[0], "digitalSourceType": SOURCE + "trainedAlgorithmicMedia"}])
+    ).statements
     assert "c2pa_ai" in {one.code for one in ai}
 
 
@@ -255,7 +259,7 @@ def test_twelve_megapixels_take_no_time() -> None:
     block = with_thumbnail(image, image.resize((160, 120)))
     data = jpeg(image, exif=block)
     began = time.process_time()
-    assert {"thumbnail_agrees", "tables_standard"} <= {one.code for one in picture_statements(data)}
+    assert {"thumbnail_agrees", "tables_standard"} <= {one.code for one in picture_evidence(data).statements}
     assert time.process_time() - began < 0.3
 
 
@@ -264,6 +268,6 @@ def test_when_a_picture_was_taken_is_read_from_it() -> None:
     taken.get_ifd(0x8769)[0x9003] = "2024:05:06 07:08:09"
     data = io.BytesIO()
     photo().save(data, "jpeg", exif=taken)
-    assert captured(data.getvalue()) == "2024-05-06T07:08:09"
-    assert captured(jpeg()) is None
-    assert captured(b"no picture") is None
+    assert picture_evidence(data.getvalue()).captured == "2024-05-06T07:08:09"
+    assert picture_evidence(jpeg()).captured is None
+    assert picture_evidence(b"no picture").captured is None

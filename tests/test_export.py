@@ -33,13 +33,17 @@ from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.calibration import LEVELS, Calibration, save_calibration
 from pixelsleuth.scoring.exporting import share_weights
 from pixelsleuth.scoring.graphs import FILE, restoration_path
+from pixelsleuth.scoring.scorer import Crops, Wanted
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.tracks import Policy
 from tests.conftest import write_shapes
 
 onnx = pytest.importorskip("onnx")
 
 RATE = 0.05
+#: The maps of other methods, which need the networks themselves.
+WANTED = Wanted(frozenset({"masked"}), rim=False, maps=True, restored=False, baselines=True)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,21 @@ def test_detect_runs_it(graph: Path, pictures: Path, tmp_path: Path) -> None:
     assert record["model"]["name"] == "shapes"
     assert (tmp_path / "out" / record["heatmap"]).is_file()
     assert "SHA-256" in (tmp_path / "out/report.html").read_text()
+
+
+def test_options_that_a_graph_cannot_honour_are_errors(graph: Path, model: Path) -> None:
+    for name, value in (("dtype", "bfloat16"), ("device", "cuda"), ("runtime", "torch")):
+        with pytest.raises(PixelsleuthError, match="onnx") as told:
+            Detector.load(graph, **{name: value})  # type: ignore[arg-type]
+        assert told.value.setting == name
+    with pytest.raises(PixelsleuthError, match="on the cpu, cuda was asked for"):
+        Detector.load(model, device="cuda", runtime="onnx")
+    detector = Detector.load(graph, "float32", "cpu", "onnx")
+    with pytest.raises(PixelsleuthError, match="need the networks themselves"):
+        detector.scorer.networks.slices(Crops(np.zeros((1, 64, 64, 3), np.uint8)), WANTED)
+    for asked in ({"face": "none"}, {"policy": Policy(pick="quality")}, {"promise": "any-source"}):
+        with pytest.raises(PixelsleuthError, match=r"expected all|was asked for|which source"):
+            next(detector.detect_many(["none.jpg"], max_false_alarm=RATE, **asked))  # type: ignore[arg-type]
 
 
 def test_in_the_models_own_folder_it_shares_the_weights(graph: Path, model: Path, pictures: Path) -> None:

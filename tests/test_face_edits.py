@@ -18,7 +18,7 @@ from pixelsleuth.models.backbone import EfficientNetLite
 from pixelsleuth.models.configuration import DetectiveConfig, PriorConfig, VQVAEConfig
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective
 from pixelsleuth.records import Box
-from pixelsleuth.scoring.judgement import judgement, limit_of
+from pixelsleuth.scoring.judgement import Judgement, Limits, PValues, judgement, limit_of
 from pixelsleuth.scoring.measurements import near_scores
 from pixelsleuth.scoring.networks import TorchNetworks, altered_map
 from pixelsleuth.scoring.scorer import Crops, Scorer
@@ -239,6 +239,10 @@ def test_a_large_face_is_looked_at_from_near(photo: np.ndarray) -> None:
     assert cut_views(photo, large, Sizes(128, 128)).close is None
 
 
+def judged(p_faces: list[float], reasons: list[dict[str, str] | None]) -> Judgement:
+    return judgement({"calibration": PValues([[p] for p in p_faces], p_faces)}, 0.01, Limits(reasons))
+
+
 def test_a_face_turned_away_or_blurred_is_not_judged_surely(photo: np.ndarray) -> None:
     face = main_face(photo)
     square = faces.cut(photo, face.box, 128)
@@ -252,12 +256,12 @@ def test_a_face_turned_away_or_blurred_is_not_judged_surely(photo: np.ndarray) -
     assert soft is not None
     assert soft["code"] == "blurred"
     # A blurred bystander does not decide beside a sharp face, nor cost it a factor.
-    beside = judgement([0.4, 0.001], 0.01, [None, soft])
+    beside = judged([0.4, 0.001], [None, soft])
     assert (beside.verdict, beside.p_value, beside.decisive) == ("normal", 0.4, 0)
     assert list(beside.verdicts) == ["normal", "unsure"]
-    alone = judgement([0.001], 0.01, [soft])
+    alone = judged([0.001], [soft])
     assert (alone.verdict, alone.reason) == ("unsure", soft)
-    assert judgement([0.004, 0.3], 0.01).verdict == "anomalous"
+    assert judged([0.004, 0.3], [None, None]).verdict == "anomalous"
 
 
 def test_a_tiny_deep_model_is_trained_resumed_fitted_and_examined(face_store: Path, tmp_path: Path) -> None:

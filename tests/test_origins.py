@@ -133,7 +133,7 @@ def test_the_file_keeps_the_source_of_each_score(tmp_path: Path) -> None:
     assert sum(found.of_each_source) == 60
     for score in (-1.0, 0.0, 2.0):
         for promise in ("calibration", "any-source", "new-source"):
-            assert found.p_by(promise)(score, "jpeg_90") == made.p_by(promise)(score, "jpeg_90")
+            assert found.p_value(score, "jpeg_90", promise) == made.p_value(score, "jpeg_90", promise)
     tree = unsealed(path)
     path.write_text(json.dumps(tree | {"source_of": tree["source_of"] | {"original": [0] * 60}}))
     with pytest.raises(ModelError, match="'source_of' does not name one of 3 sources"):
@@ -142,7 +142,8 @@ def test_the_file_keeps_the_source_of_each_score(tmp_path: Path) -> None:
     turned = {name: values[::-1] for name, values in tree["scores"].items()}
     numbers = {name: values[::-1] for name, values in tree["source_of"].items()}
     path.write_text(json.dumps(tree | {"scores": turned, "source_of": numbers}))
-    assert load_calibration(path, "x").p_by("any-source")(0.5, "original") == made.p_by("any-source")(0.5, "original")
+    again = load_calibration(path, "x").p_value(0.5, promise="any-source")
+    assert again == made.p_value(0.5, promise="any-source")
 
 
 def test_files_without_sources_are_read_as_before(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_files_without_sources_are_read_as_before(tmp_path: Path) -> None:
         del tree[key]
     path.write_text(json.dumps(tree))
     found = load_calibration(path, "x")
-    assert (found.sources, found.groups(), found.typicality, found.pictures) == ((), [], None, ())
+    assert (found.sources, found.groups, found.typicality, found.pictures) == ((), {}, None, ())
     assert found.p_value(60.0) == made.p_value(60.0)
     found.check_rate(0.01)
     with pytest.raises(CalibrationError, match="which source each calibration image comes from"):
@@ -172,8 +173,10 @@ def test_records_carry_both_and_the_verdict_rests_on_the_one_asked_for(detector:
     for finding, other in zip(usual, cautious, strict=True):
         record = finding.record()
         assert record["p_value"] == calibration.p_value(finding.score)
-        assert record["p_value_any_source"] == any_source_p(split.calibration.groups(), finding.score)
-        assert record["p_value_new_source"] == new_source_p(split.calibration.groups(), finding.score) >= 1 / 3
+        assert record["p_value_any_source"] == any_source_p(split.calibration.groups["original"], finding.score)
+        assert (
+            record["p_value_new_source"] == new_source_p(split.calibration.groups["original"], finding.score) >= 1 / 3
+        )
         assert other.p_value == finding.p_value
         assert other.verdict == "unsure" or (other.verdict == "anomalous") == (other.p_value_new_source <= 0.4)
         assert f"{record['p_value_new_source']:.4f}" in promises(finding, split.calibration, language())

@@ -19,8 +19,9 @@ from pixelsleuth.scoring.calibration import (
     region_of,
 )
 from pixelsleuth.scoring.complexity import complexity, fit_adjustment, laplacian_variance
+from pixelsleuth.scoring.draws import uniforms
 from pixelsleuth.scoring.origins import conformal_p
-from pixelsleuth.scoring.restoration import pooled, restoration_weights, restore, uniforms_of
+from pixelsleuth.scoring.restoration import pooled, restoration_weights, restore
 from pixelsleuth.scoring.surprise import surprise_map, surprise_scores, tail_sum
 from tests.conftest import shape_picture
 
@@ -66,12 +67,12 @@ def test_weights_prefer_the_nearer_restoration_and_survive_a_perfect_one() -> No
 
 def test_random_draws_belong_to_the_picture() -> None:
     sha = ["ab" * 32, "cd" * 32]
-    both = uniforms_of(sha, 3, (4, 5))
+    both = uniforms(sha, 3, (4, 5))
     assert both.shape == (2, 3, 4, 5)
-    assert torch.equal(both[1:], uniforms_of(sha[1:], 3, (4, 5)))
+    assert np.array_equal(both[1:], uniforms(sha[1:], 3, (4, 5)))
     # More restorations leave the first ones as they were.
-    assert torch.equal(both, uniforms_of(sha, 7, (4, 5))[:, :3])
-    assert not torch.equal(both[0], both[1])
+    assert np.array_equal(both, uniforms(sha, 7, (4, 5))[:, :3])
+    assert not np.array_equal(both[0], both[1])
 
 
 def test_restoring_nothing_gives_the_plain_reconstruction(detector) -> None:

@@ -33,9 +33,9 @@ from pixelsleuth.evaluation import metrics
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring import draws
 from pixelsleuth.scoring.measurements import raw_scores
 from pixelsleuth.scoring.networks import TorchNetworks
-from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
 from pixelsleuth.sources.anomalies import FEATURES, copy_move, feature_swap
@@ -221,7 +221,7 @@ def scored(model: Model, fitted: ScoreSettings, squares: np.ndarray) -> dict[str
 def drawn(model: Model) -> np.ndarray:
     """(DRAWN, size, size, 3) uint8, pictures of codes that the default prior draws from nothing."""
     prior = next(iter(model.priors.values()))
-    uniforms = uniforms_of([f"{i:064x}" for i in range(DRAWN)], 1, prior.config.grid)[:, 0]
+    uniforms = torch.from_numpy(draws.uniforms([f"{i:064x}" for i in range(DRAWN)], 1, prior.config.grid))[:, 0]
     pictures = model.vqvae.decode(prior.sample(uniforms))
     return pictures.permute(0, 2, 3, 1).mul(255).round().byte().numpy()
 

@@ -14,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.evidencefiles import write_evidence_files
 
-from pixelsleuth.evidence.statements import statements_of
+from pixelsleuth.evidence.statements import evidence_of
 from pixelsleuth.language import language
+from pixelsleuth.sources.inputs import kind_of
 
 BEGIN, END = "<!-- evidence -->\n", "<!-- /evidence -->"
 #: Statements that nearly every file has: they are left out where there is another.
@@ -26,7 +27,7 @@ def table(folder: Path) -> str:
     """The table; `folder` is where the files are made."""
     rows = ["| file | what is said of it |", "| --- | --- |"]
     for name, path in write_evidence_files(folder / "files").items():
-        told = statements_of(path)
+        told = evidence_of(path, kind_of(path)).statements
         telling = [one for one in told if one.code not in USUAL] or told
         said = " ".join(one.sentence(language()) for one in telling)
         # Which version of FFmpeg wrote the file differs from one machine to the next.

@@ -14,8 +14,8 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, FaceFinding, Finding, FrameFinding, Region, SliceFinding, Still
 from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, region_of
 from pixelsleuth.scoring.combination import volume_scores
-from pixelsleuth.scoring.judgement import Judgement, of_input, p_values
-from pixelsleuth.scoring.origins import PROMISES, Promise, conformal_p
+from pixelsleuth.scoring.judgement import Judgement
+from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, DETECTIVE_VIEWS
 from pixelsleuth.sources.faces import draw_over, drawn_back
@@ -58,12 +58,7 @@ class Assembler:
             mapped: of a video, the crops of its most unusual track that were mapped, the most unusual first, and their
                 scores with maps.
         """
-        p_crops, p_tracks = p_values(self.calibration, sample.kind, sample.rows, scores.scores)
-        others: dict[Promise, float] = {}
-        for promise in PROMISES[1:] if self.calibration.sources else ():
-            _, p = p_values(self.calibration, sample.kind, sample.rows, scores.scores, promise)
-            others[promise] = of_input(p, judged.counted)
-        refused = judged.verdict == "not_applicable"
+        p, refused = judged.p_input, judged.verdict == "not_applicable"
         plain = Finding(
             path=sample.path,
             sha256=sample.sha256,
@@ -71,23 +66,21 @@ class Assembler:
             model=self.identity,
             verdict=judged.verdict,
             reason=judged.reason,
-            p_value=None if refused else of_input(p_tracks, judged.counted),
-            p_value_any_source=others.get("any-source"),
-            p_value_new_source=others.get("new-source"),
+            p_value=None if refused else p["calibration"],
+            p_value_any_source=p.get("any-source"),
+            p_value_new_source=p.get("new-source"),
             max_false_alarm=judged.rate,
             notes=sample.notes,
             version=__version__,
         )
         if sample.kind == "volume":
-            return self._of_volume(plain, sample, scores, p_crops[0])
+            return self._of_volume(plain, sample, scores, judged)
         if sample.kind == "video":
-            return self._of_video(plain, sample, scores, judged, p_crops, p_tracks, mapped)
-        return self._of_image(plain, sample, scores, judged, p_tracks)
+            return self._of_video(plain, sample, scores, judged, mapped)
+        return self._of_image(plain, sample, scores, judged)
 
-    def _of_image(
-        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_tracks: Sequence[float]
-    ) -> Finding:
-        values = scores.scores[self.calibration.score]
+    def _of_image(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:
+        values, p_tracks = scores.scores[self.calibration.score], judged.promised["calibration"].tracks
         faces = []
         for i, crop in enumerate(sample.crops):
             every = _means(scores, [i])
@@ -113,10 +106,10 @@ class Assembler:
         return replace(finding, faces=there, tracks=tracks_of(finding.scores))
 
     def _of_video(
-        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement, p_crops: Sequence[Sequence[float]],
-        p_tracks: Sequence[float], mapped: tuple[Sequence[int], Scores] | None,
+        self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement,
+        mapped: tuple[Sequence[int], Scores] | None,
     ) -> Finding:  # fmt: skip
-        values = scores.scores[self.calibration.score]
+        values, (p_crops, p_tracks) = scores.scores[self.calibration.score], judged.promised["calibration"]
         frames, faces = [], []
         for number, (track, rows) in enumerate(zip(sample.tracks, sample.rows, strict=True)):
             for crop, i, p in zip(track, rows, p_crops[number], strict=True):
@@ -154,8 +147,8 @@ class Assembler:
             raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=box,
         )  # fmt: skip
 
-    def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, p_slices: Sequence[float]) -> Finding:
-        values = scores.scores[self.calibration.score]
+    def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:
+        values, (p_slices,) = scores.scores[self.calibration.score], judged.promised["calibration"].crops
         slices = [
             SliceFinding(crop.index, float(value), p)
             for crop, value, p in zip(sample.crops, values, p_slices, strict=True)

@@ -16,9 +16,9 @@ from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
+from pixelsleuth.scoring import draws
 from pixelsleuth.scoring.networks import to_pixels, torch_of
-from pixelsleuth.scoring.restoration import uniforms_of
-from pixelsleuth.scoring.scorer import Crops, stacked
+from pixelsleuth.scoring.scorer import stacked
 from pixelsleuth.scoring.trace import Trace, trace
 
 
@@ -72,19 +72,17 @@ def story_of(
     (judged,) = detector.judge([sample], [scores], Rule(rate, typicality=False, doubt=False))
     finding = detector.assembler.finding(sample, scores, judged)
     row = judged.decisive
-    crop = stacked([sample.crops[row].views], [sample.crops[row].key])
-    where, known = "", np.ones(crop.square.shape[1:3])
     name = detector.scorer.settings.default_map
+    where, known = "", np.ones(sample.main.views.square.shape[:2])
     if sample.kind == "volume":
         numbers = [crop.index for crop in sample.crops]
         if index is not None and index not in numbers:
             raise PixelsleuthError(f"expected {numbers[0]} to {numbers[-1]} of {sample.path}, got {index}", "slice")
         values = scores.scores[detector.calibration.score]
         row = int(np.argmax(values)) if index is None else numbers.index(index)
-        cut = sample.slices
-        crop = Crops(cut.pixels[[row]], [sample.crops[row].key], inside=cut.inside[[row]], position=cut.position[[row]])
         # Nothing outside the head counts.
         where, known = f"slice {numbers[row]}", scores.maps[name][row] > 0
+    crop = stacked([sample.crops[row].views], [sample.crops[row].key])
     values = scores.maps[name][row]
     excess = detector.calibration.coloured(detector.calibration.excess(values)) * known
     return Story(trace(networks, crop, prior), values, name, excess, finding, where)
@@ -147,9 +145,9 @@ def sampled(model: Model, kind: str, count: int, seed: int = 0) -> np.ndarray:
         raise PixelsleuthError(f"expected one of {', '.join(model.priors)}; got {kind!r}", "prior")
     device = next(model.vqvae.parameters()).device
     keys = [f"{seed * 1_000_003 + number:064x}"[::-1] for number in range(count)]
-    uniforms = uniforms_of(keys, 1, model.vqvae.grid())[:, 0].to(device)
+    drawing = torch.from_numpy(draws.uniforms(keys, 1, model.vqvae.grid())[:, 0]).to(device)
     scalars = None
     if model.config.vqvae.context or model.priors[kind].config.context:
         scalars = torch.linspace(-0.5, 0.5, count, device=device)[:, None]
-    codes = model.priors[kind].sample(uniforms, model.context(kind, scalars))
+    codes = model.priors[kind].sample(drawing, model.context(kind, scalars))
     return to_pixels(model.decode(codes, scalars))

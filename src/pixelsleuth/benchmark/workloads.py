@@ -30,8 +30,8 @@ from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.scoring import draws
 from pixelsleuth.scoring.networks import TorchNetworks, torch_of
-from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.scoring.scorer import Scorer
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
@@ -328,7 +328,8 @@ def _drained(detector: Detector, pictures: list[Path]) -> None:
 def restoration_input(prior: MaskedPrior | PixelSNAIL, images: int, restorations: int) -> tuple[Tensor, Tensor, float]:
     """Codes (B, h, w), uniforms (B, S, h, w), and the lambda_p above which `FLAGGED` of these codes lie."""
     codes = torch.randint(prior.config.codes, (images, *prior.config.grid), generator=torch.Generator().manual_seed(1))
-    uniforms = uniforms_of([f"{number:064x}" for number in range(1, images + 1)], restorations, prior.config.grid)
+    keys = [f"{number:064x}" for number in range(1, images + 1)]
+    uniforms = torch.from_numpy(draws.uniforms(keys, restorations, prior.config.grid))
     nll = prior.log_prob(codes.to(next(prior.parameters()).device)).nll
     return codes, uniforms, float(nll.float().quantile(1 - FLAGGED))
 

@@ -10,8 +10,18 @@ from typing import Any
 
 from pixelsleuth.evidence.credentials import video_credentials
 from pixelsleuth.evidence.metadata import plain, xmp_of
-from pixelsleuth.evidence.origins import DATES_APART, origin, steps_of
-from pixelsleuth.evidence.programs import CONVERTERS, DEVELOPERS, EDITORS, GENERATORS, SITES, VIDEO_EDITORS, named
+from pixelsleuth.evidence.programs import (
+    CONVERTERS,
+    DATES_APART,
+    DEVELOPERS,
+    EDITORS,
+    GENERATORS,
+    SITES,
+    VIDEO_EDITORS,
+    named,
+    origin,
+    steps_of,
+)
 from pixelsleuth.records import Statement
 
 #: Tags of QuickTime and Android that name what took a video.

@@ -30,7 +30,9 @@ def credentials(data: bytes) -> list[Statement]:
     mime = mime_of(data)
     if mime is None:
         return []
-    return _of(io.BytesIO(data), mime, any(mark in data for mark in _MARKS))
+    if not any(mark in data for mark in _MARKS):
+        return [Statement("c2pa_none", "unknown")]
+    return _manifest_of(io.BytesIO(data), mime)
 
 
 def video_credentials(path: str | os.PathLike[str], container: str) -> list[Statement]:
@@ -42,7 +44,9 @@ def video_credentials(path: str | os.PathLike[str], container: str) -> list[Stat
     if "mp4" not in container.split(","):
         return []
     with open(path, "rb") as file:
-        return _of(file, "video/mp4", C2PA_BOX in _boxes(file))
+        if C2PA_BOX not in _boxes(file):
+            return [Statement("c2pa_none", "unknown")]
+        return _manifest_of(file, "video/mp4")
 
 
 def _boxes(file: BinaryIO) -> Iterator[bytes]:
@@ -64,9 +68,7 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
         file.seek(at)
 
 
-def _of(file: BinaryIO, mime: str, marked: bool) -> list[Statement]:
-    if not marked:
-        return [Statement("c2pa_none", "unknown")]
+def _manifest_of(file: BinaryIO, mime: str) -> list[Statement]:
     file.seek(0)
     try:
         tree = manifest_store(file, mime)

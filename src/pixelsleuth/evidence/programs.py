@@ -1,8 +1,11 @@
-"""Names that programs leave in metadata: editors, developers of raw files, and generators of pictures."""
+"""What programs leave in metadata, of pictures and of videos: their names, where a file comes from by its own word, and
+the steps of work that it lists."""
 
 from __future__ import annotations
 
 import re
+
+from pixelsleuth.records import Statement
 
 #: Programs and apps that change pictures or make montages; a name is matched as a word, in any case.
 EDITORS = (
@@ -35,6 +38,8 @@ GENERATORS = (
     "Black Forest Labs", "Sora", "Runway", "Pika", "Kling", "Luma", "Veo", "HeyGen", "Synthesia", "AnimateDiff",
 )  # fmt: skip
 
+#: Seconds by which a file may be changed after it was taken without a word: cameras write both times at once.
+DATES_APART = 120
 #: The IPTC's codes of where a picture comes from (cv.iptc.org/newscodes/digitalsourcetype), by what they say.
 SOURCE_TYPES = {
     "trainedAlgorithmicMedia": "ai",
@@ -69,3 +74,25 @@ def source_type_of(value: str) -> tuple[str, str]:
     values, or `unknown`."""
     code = value.rstrip("/").rpartition("/")[2].rpartition(":")[2]
     return code, SOURCE_TYPES.get(code, "unknown")
+
+
+def origin(xmp: dict[str, list[str]]) -> list[Statement]:
+    """What the IPTC's digital source type says."""
+    found = []
+    for value in dict.fromkeys(xmp.get("DigitalSourceType", [])):
+        code, says = source_type_of(value)
+        if says in ("ai", "ai_part"):
+            found.append(Statement(f"source_type_{says}", "ai", {"type": code}))
+        elif says in ("edited", "camera"):
+            found.append(Statement(f"source_type_{says}", says, {"type": code}))
+    return found
+
+
+def steps_of(history: list[dict[str, str]]) -> list[Statement]:
+    """The steps of work that are listed."""
+    steps = [step for step in history if step.get("action")]
+    if not steps:
+        return []
+    actions = ", ".join(dict.fromkeys(step["action"] for step in steps))
+    values = {"n": str(len(steps)), "actions": actions[:120], "last": steps[-1].get("when", "")[:10] or "?"}
+    return [Statement("history", "edited", values)]

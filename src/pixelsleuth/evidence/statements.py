@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime
+from typing import NamedTuple
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
-from pixelsleuth.evidence.origins import DATES_APART, origin, steps_of
-from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, named
+from pixelsleuth.evidence.programs import DATES_APART, DEVELOPERS, EDITORS, GENERATORS, named, origin, steps_of
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import read_bytes
-from pixelsleuth.sources.inputs import Input, kind_of
 
 #: Likeness to its own thumbnail, in [-1, 1], below which a picture is another one.
 UNLIKE = 0.8
@@ -28,11 +27,36 @@ _PROMPTS = ("parameters", "prompt", "workflow", "Dream", "invokeai_metadata", "s
 _SETTINGS = re.compile(r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b")
 
 
-def picture_statements(data: bytes) -> tuple[Statement, ...]:
-    """All there is to say of an encoded picture; nothing of one that cannot be opened."""
+class FileEvidence(NamedTuple):
+    """What a file tells of itself; captured: when it was taken, by its own word, as ISO 8601 without a zone."""
+
+    statements: tuple[Statement, ...] = ()
+    captured: str | None = None
+
+
+def evidence_of(source: object, kind: str) -> FileEvidence:
+    """What an input's file tells of itself; nothing of a scan.
+
+    Args:
+        source: a path, or of an image its encoded bytes; of anything else there is no file.
+        kind: as `inputs.kind_of` gives it.
+    """
+    if kind == "video" and isinstance(source, str | os.PathLike):
+        return FileEvidence(video_statements(source))
+    if kind == "image" and isinstance(source, str | os.PathLike):
+        try:
+            source = read_bytes(source)
+        except InputError:
+            return FileEvidence()
+    return picture_evidence(source) if isinstance(source, bytes) else FileEvidence()
+
+
+def picture_evidence(data: bytes) -> FileEvidence:
+    """All that an encoded picture tells; nothing of one that cannot be opened. It is taken by EXIF's
+    DateTimeOriginal."""
     metadata = read_metadata(data)
     if metadata is None:
-        return ()
+        return FileEvidence()
     found = [
         *credentials(data), *_origin(metadata), *_programs(metadata), *_dates(metadata), *_size(metadata),
         *_thumbnail(metadata, data), *_compression(metadata),
@@ -42,26 +66,8 @@ def picture_statements(data: bytes) -> tuple[Statement, ...]:
     signed = any(one.code.startswith("c2pa_") and one.code != "c2pa_none" for one in found)
     if metadata.empty and not metadata.broken and not signed:
         found.append(Statement("no_metadata", "unknown"))
-    return tuple(found)
-
-
-def captured(data: bytes) -> str | None:
-    """When an encoded picture was taken, by its own word (EXIF's DateTimeOriginal), as ISO 8601 without a zone."""
-    metadata = read_metadata(data)
-    taken = None if metadata is None else _time(metadata.exif.get("DateTimeOriginal", ""))
-    return None if taken is None else taken.isoformat()
-
-
-def statements_of(source: Input) -> tuple[Statement, ...]:
-    """What an input's file tells of itself; nothing of an array or a scan."""
-    if not isinstance(source, str | os.PathLike) or kind_of(source) == "volume":
-        return ()
-    if kind_of(source) == "video":
-        return video_statements(source)
-    try:
-        return picture_statements(read_bytes(source))
-    except InputError:
-        return ()
+    taken = _time(metadata.exif.get("DateTimeOriginal", ""))
+    return FileEvidence(tuple(found), None if taken is None else taken.isoformat())
 
 
 def _origin(metadata: Metadata) -> list[Statement]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.configuration import PriorConfig
-from pixelsleuth.models.prior import Context, check_context, draw, of_images, repeated, surprise_of
+from pixelsleuth.models.prior import Context, check_context, draw, of_images, surprise_of
 from pixelsleuth.models.share import Share, processes, summed
 from pixelsleuth.records import Surprise
 
@@ -164,7 +164,7 @@ class MaskedPrior(nn.Module):
             alike = bool((hidden == where)[images].all())
             seen = restored[images, : 1 if alike else None]
             each = seen.shape[1]
-            about = repeated(of_images(context, images), each)
+            about = of_images(context, images.repeat_interleave(each))
             logits = self(seen.flatten(0, 1), hidden[images].repeat_interleave(each, 0), about)
             # (copies, places, K): the chosen places of all these images.
             places = now[images]

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.pixelsnail_cached import CachedSampler
-from pixelsleuth.models.prior import Context, check_context, draw, repeated, surprise_of
+from pixelsleuth.models.prior import Context, check_context, draw, of_images, surprise_of
 from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
@@ -206,7 +206,7 @@ class PixelSNAIL(nn.Module):
         `resample`."""
         copies = uniforms.shape[1]
         restored = codes.repeat_interleave(copies, 0)
-        context = repeated(context, copies)
+        context = of_images(context, torch.arange(len(codes), device=codes.device).repeat_interleave(copies))
         for row in range(self.config.grid[0]):
             for column in range(self.config.grid[1]):
                 logits = self(restored, context)[:, :, row, column]

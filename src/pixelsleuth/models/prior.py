@@ -106,18 +106,8 @@ def check_context(config: PriorConfig, context: Context | None, batch: int) -> N
         raise ValueError(f"context.scalars: expected {(batch, config.context)}, got {tuple(scalars.shape)}")
 
 
-def repeated(context: Context | None, copies: int) -> Context | None:
-    """The context of `copies` of each image, one after the other."""
-    if context is None:
-        return None
-    return Context(
-        None if context.scalars is None else context.scalars.repeat_interleave(copies, 0),
-        None if context.classes is None else context.classes.repeat_interleave(copies, 0),
-    )
-
-
 def of_images(context: Context | None, images: Tensor) -> Context | None:
-    """The context of some images, by number."""
+    """The context of some images, by number; each as often as its number stands there."""
     if context is None:
         return None
     return Context(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,13 @@ class Calibration:
         typicality: what is usual of the pictures beside their content; None where it was not measured.
         levelling: what `score` was levelled by, where it was (see scoring.levelling); else None.
         pictures: perceptual hashes of the whole pictures, 16 hexadecimal digits each: none shall be ranked twice.
+
+    Worked out of these once:
+        count: n, of `original`.
+        groups: encoding -> ascending scores of each source, in the order of `sources`; empty where they are not known.
+        levels: (len(LEVELS), H, W) float64, `quantiles` enlarged to the map.
+        colour_from: the excess that only `COLOUR_RATE` of normal pictures reach anywhere; colour_full: likewise of
+            `FULL_RATE`. Not a number as long as `largest` is empty.
     """
 
     score: str
@@ -98,40 +105,43 @@ class Calibration:
     typicality: Typicality | None = None
     pictures: tuple[str, ...] = ()
     levelling: Levelling | None = None
+    count: int = field(init=False)
+    groups: dict[str, list[np.ndarray]] = field(init=False, repr=False)
+    levels: np.ndarray = field(init=False, repr=False)
+    colour_from: float = field(init=False)
+    colour_full: float = field(init=False)
 
-    @property
-    def count(self) -> int:
-        return len(self.scores["original"])
+    def __post_init__(self) -> None:
+        groups = {
+            name: [self.scores[name][numbers == number] for number in range(len(self.sources))]
+            for name, numbers in self.source_of.items()
+        }
+        # Linear between cells keeps the levels in order; a spline would not.
+        levels = ndimage.zoom(self.quantiles, (1, CELL, CELL), order=1, mode="nearest", grid_mode=True)
+        begins = full = math.nan
+        if len(self.largest):
+            begins, full = (float(np.quantile(self.largest, 1 - rate)) for rate in (COLOUR_RATE, FULL_RATE))
+        found = {
+            "count": len(self.scores["original"]), "groups": groups, "levels": levels,
+            "colour_from": begins, "colour_full": full,
+        }  # fmt: skip
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
 
-    @property
-    def colour_from(self) -> float:
-        """The excess that only `COLOUR_RATE` of normal pictures reach anywhere."""
-        return float(np.quantile(self.largest, 1 - COLOUR_RATE))
+    def p_value(self, score: float, encoding: str = "original", promise: Promise = "calibration") -> float:
+        """The share of normal pictures at least this unusual, by a promise; all promises but the first need `sources`.
 
-    def p_value(self, score: float, encoding: str = "original") -> float:
-        """(1 + #{s_i >= s}) / (n + 1): valid for exchangeable normals (Vovk et al. 2005, conformal p-value)."""
-        return conformal_p(self.scores[encoding], score)
-
-    def groups(self, encoding: str = "original") -> list[np.ndarray]:
-        """Ascending scores of each source, in the order of `sources`; none where sources are not known."""
-        cache: dict[str, list[np.ndarray]] = self.__dict__.setdefault("_groups", {})
-        if encoding not in cache:
-            numbers = self.source_of.get(encoding)
-            known = () if numbers is None else range(len(self.sources))
-            cache[encoding] = [self.scores[encoding][numbers == number] for number in known]
-        return cache[encoding]
+        The first is (1 + #{s_i >= s}) / (n + 1), valid for exchangeable normals (Vovk et al. 2005, conformal p-value).
+        """
+        if promise == "calibration":
+            return conformal_p(self.scores[encoding], score)
+        of_groups = any_source_p if promise == "any-source" else new_source_p
+        return of_groups(self.groups[encoding], score)
 
     @property
     def of_each_source(self) -> list[int]:
         """How many pictures there are of each source."""
-        return [len(group) for group in self.groups()]
-
-    def p_by(self, promise: Promise) -> Callable[[float, str], float]:
-        """The function of score and encoding that gives p by a promise; all but the first need `sources`."""
-        if promise == "calibration":
-            return self.p_value
-        of_groups = any_source_p if promise == "any-source" else new_source_p
-        return lambda score, encoding: of_groups(self.groups(encoding), score)
+        return [len(group) for group in self.groups.get("original", ())]
 
     @property
     def lowest_rate(self) -> float:
@@ -179,7 +189,7 @@ class Calibration:
 
     def share(self, values: np.ndarray) -> np.ndarray:
         """(H, W) map -> (H, W) float32 in [0, 1): share of normal pixels at that place that are lower."""
-        table = self._at(values.shape)
+        table = self.levels
         result = np.zeros(values.shape, np.float32)
         for low, high, start, end in zip(LEVELS, LEVELS[1:], table, table[1:], strict=False):
             inside = np.clip((values - start) / np.maximum(end - start, 1e-12), 0, 1)
@@ -191,14 +201,14 @@ class Calibration:
 
     def excess(self, values: np.ndarray) -> np.ndarray:
         """(H, W) map -> (H, W) float32 over the 95th percentile at that place, 1 where just there."""
-        return excess_over(values, self._at(values.shape)[LEVELS.index(0.95)])
+        return excess_over(values, self.levels[LEVELS.index(0.95)])
 
     def coloured(self, excess: np.ndarray) -> np.ndarray:
         """Excess -> float32 on the scale of colours: 1 where colour begins (`COLOUR_RATE` of normal pictures reach it
         anywhere), 2 where it is full (`FULL_RATE`), more beyond; straight in between, for how far an excess can go is
         the map's own: of a probability hardly beyond what normal pictures reach."""
         begins = max(self.colour_from, 1e-9)
-        full = max(float(np.quantile(self.largest, 1 - FULL_RATE)), begins * (1 + 1e-6))
+        full = max(self.colour_full, begins * (1 + 1e-6))
         over = 1 + (excess - begins) / (full - begins)
         return np.where(excess < begins, excess / begins, over).astype(np.float32)
 
@@ -211,16 +221,6 @@ class Calibration:
             if mask.sum() >= MIN_REGION:
                 found.append((mask, conformal_p(self.largest, float(excess[mask].max()))))
         return sorted(found, key=lambda item: (item[1], -int(item[0].sum())))
-
-    def _at(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The table of quantiles, smoothly enlarged to (levels, H, W)."""
-        zoom = (1, shape[0] / self.quantiles.shape[1], shape[1] / self.quantiles.shape[2])
-        key = (shape[0], shape[1])
-        cache: dict[tuple[int, int], np.ndarray] = self.__dict__.setdefault("_tables", {})
-        if key not in cache:
-            # Linear between cells keeps the levels in order; a spline would not.
-            cache[key] = ndimage.zoom(self.quantiles, zoom, order=1, mode="nearest", grid_mode=True)
-        return cache[key]
 
 
 def excess_over(values: np.ndarray, level: np.ndarray) -> np.ndarray:

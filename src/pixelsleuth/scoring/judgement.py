@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from pixelsleuth.records import Face, Verdict
+from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.calibration import SLICE, Calibration, slice_name
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.origins import Promise
+from pixelsleuth.scoring.origins import PROMISES, Promise
+from pixelsleuth.scoring.scanlooks import model_traits
+from pixelsleuth.scoring.scorer import Scores
+from pixelsleuth.scoring.typicality import Typicality
+from pixelsleuth.sources.samples import Sample
+from pixelsleuth.sources.scantraits import scan_traits
+from pixelsleuth.sources.traits import traits_of
 
 #: Distance of the nose from the middle between the eyes, along their line, in distances between the eyes: about 1%
 #: of calibration faces are turned further; a profile has 1 or more.
@@ -20,6 +28,24 @@ MAX_TURN = 0.75
 MIN_SHARPNESS = 6.0
 #: A re-encoding is tried only where p is within this factor of the rate.
 NEAR_RATE = 3.0
+
+
+class PValues(NamedTuple):
+    """p-values of an input by one promise: of the crops of each track, and of its tracks."""
+
+    crops: list[list[float]]
+    tracks: list[float]
+
+
+class Limits(NamedTuple):
+    """What forbids a sure verdict on an input: of each track a reason with code and sentence, or None.
+
+    Attributes:
+        refused: it is of another kind altogether, and gets no verdict at all.
+    """
+
+    reasons: Sequence[dict[str, str] | None]
+    refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +57,8 @@ class Judgement:
         p_tracks: p-values of each track; p_value: of the input.
         verdicts: of each track; verdict: of the input; `reasons` and `reason`: why these are `unsure`, else None.
         counted: numbers of the tracks that the input's verdict rests on.
+        promised, p_input: p-values, and those of the input, by each promise that the calibration can give, whichever
+            the verdict rests on.
     """
 
     rate: float
@@ -41,6 +69,8 @@ class Judgement:
     verdict: Verdict
     reason: dict[str, str] | None = None
     counted: Sequence[int] = ()
+    promised: Mapping[Promise, PValues] = field(default_factory=dict)
+    p_input: Mapping[Promise, float] = field(default_factory=dict)
 
     @property
     def decisive(self) -> int:
@@ -51,11 +81,6 @@ class Judgement:
     def near(self) -> bool:
         """Whether any verdict could turn over under a mild re-encoding."""
         return self.verdict != "not_applicable" and any(_near(p, self.rate) for p in (self.p_value, *self.p_tracks))
-
-    def overruled(self, verdict: Verdict, reason: dict[str, str]) -> Judgement:
-        """This judgement, where the input itself forbids another verdict, of whatever score."""
-        count = len(self.verdicts)
-        return replace(self, verdict=verdict, reason=reason, verdicts=[verdict] * count, reasons=[reason] * count)
 
     def doubted(self, again: Judgement, encoding: str) -> Judgement:
         """This judgement, with what turned over in `again`, the one of the re-encoded input, become `unsure`."""
@@ -76,61 +101,90 @@ class Judgement:
 
 
 def p_values(
-    calibration: Calibration,
-    kind: str,
-    tracks: Sequence[range],
-    scores: Mapping[str, np.ndarray],
-    promise: Promise = "calibration",
-    encoding: str = "original",
-) -> tuple[list[list[float]], list[float]]:
-    """p-values of the crops of an input, by track, and of its tracks.
+    calibration: Calibration, sample: Sample, scores: Scores, encoding: str = "original"
+) -> dict[Promise, PValues]:
+    """p-values of an input, by each promise that the calibration can give; of a volume the first is the only one.
 
     Args:
-        kind: of the input: `image`, `video` or `volume`.
-        tracks: which rows of the scores are whose.
-        scores: name -> (n,) of all crops.
-        promise: which images p is valid for; of a volume the first is the only one.
+        scores: of its crops.
         encoding: of the calibration scores that p is among.
     """
-    values = scores[calibration.score]
-    if kind == "volume":
-        of_slices = slice_name(encoding)
-        p_crops = [[calibration.p_value(float(values[i]), of_slices) for i in rows] for rows in tracks]
+    values = [[float(scores.scores[calibration.score][i]) for i in rows] for rows in sample.rows]
+    if sample.kind == "volume":
+        p_slices = [[calibration.p_value(value, slice_name(encoding)) for value in track] for track in values]
         if calibration.about["unit"] == SLICE:
-            return p_crops, of_tracks(p_crops, kind)
-        return p_crops, [calibration.p_value(volume_scores(scores)[calibration.score], encoding)]
-    p = calibration.p_by(promise)
-    p_crops = [[p(float(values[i]), encoding) for i in rows] for rows in tracks]
-    return p_crops, of_tracks(p_crops, kind)
+            return {"calibration": PValues(p_slices, _of_tracks(p_slices))}
+        whole = volume_scores(scores.scores)[calibration.score]
+        return {"calibration": PValues(p_slices, [calibration.p_value(whole, encoding)])}
+    found = {}
+    for promise in PROMISES if calibration.sources else PROMISES[:1]:
+        p_crops = [[calibration.p_value(value, encoding, promise) for value in track] for track in values]
+        of_faces = sample.kind == "image"
+        found[promise] = PValues(p_crops, [p[0] for p in p_crops] if of_faces else _of_tracks(p_crops))
+    return found
 
 
-def judgement(p_tracks: Sequence[float], rate: float, limits: Sequence[dict[str, str] | None] = ()) -> Judgement:
-    """Of the p-values of an input's tracks.
+def judgement(
+    promised: Mapping[Promise, PValues], rate: float, limits: Limits, promise: Promise = "calibration"
+) -> Judgement:
+    """Of the p-values of an input's tracks, by the promise that the verdict rests on.
 
     Args:
-        limits: of each track, why it cannot be judged surely (see `limit_of`), or None. A limited track is `unsure`,
-            and does not count beside one that is not; where all are limited, the input is `unsure`.
+        limits: a limited track is `unsure`, and does not count beside one that is not; where all are limited, the
+            input is `unsure`.
     """
-    limits = limits or [None] * len(p_tracks)
-    counted = [number for number, limit in enumerate(limits) if limit is None] or list(range(len(p_tracks)))
-    p_value = of_input(p_tracks, counted)
+    reasons, p_tracks = limits.reasons, promised[promise].tracks
+    counted = [number for number, reason in enumerate(reasons) if reason is None] or list(range(len(p_tracks)))
+    # Of m faces or tracks m times the smallest (Bonferroni).
+    p_input = {
+        name: min(1.0, len(counted) * min(p.tracks[number] for number in counted)) for name, p in promised.items()
+    }
     verdicts: list[Verdict] = [
-        "unsure" if limit else "anomalous" if p <= rate else "normal" for p, limit in zip(p_tracks, limits, strict=True)
+        "unsure" if reason else "anomalous" if p <= rate else "normal"
+        for p, reason in zip(p_tracks, reasons, strict=True)
     ]
-    whole: Verdict = "anomalous" if p_value <= rate else "normal"
-    found = Judgement(rate, p_tracks, p_value, verdicts, limits, whole, counted=counted)
-    limit = limits[found.decisive]
-    return found if limit is None else replace(found, verdict="unsure", reason=limit)
+    whole: Verdict = "anomalous" if p_input[promise] <= rate else "normal"
+    found = Judgement(rate, p_tracks, p_input[promise], verdicts, reasons, whole, None, counted, promised, p_input)
+    reason = reasons[found.decisive]
+    if reason is None:
+        return found
+    if limits.refused:
+        return replace(found, verdict="not_applicable", reason=reason, verdicts=["not_applicable"] * len(verdicts))
+    return replace(found, verdict="unsure", reason=reason)
 
 
-def of_tracks(p_crops: Sequence[Sequence[float]], kind: str) -> list[float]:
+def _of_tracks(p_crops: Sequence[Sequence[float]]) -> list[float]:
     """Of each track of frames or slices twice the mean of theirs, valid under any dependence (Vovk & Wang 2020)."""
-    return [ps[0] if kind == "image" else min(1.0, 2 * float(np.mean(ps))) for ps in p_crops]
+    return [min(1.0, 2 * float(np.mean(ps))) for ps in p_crops]
 
 
-def of_input(p_tracks: Sequence[float], counted: Sequence[int]) -> float:
-    """Of m faces or tracks m times the smallest (Bonferroni)."""
-    return min(1.0, len(counted) * min(p_tracks[number] for number in counted))
+def limits_of(sample: Sample, scores: Scores, usual: Typicality | None, atlas: Atlas | None) -> Limits:
+    """What forbids a sure verdict on an input; on a video nothing does.
+
+    Args:
+        scores: of its crops, of a volume with maps.
+        usual: what inputs like those of calibration are like; None where that shall not count.
+        atlas: of the model, where it has one.
+    """
+    if sample.kind == "volume":
+        if usual is None:
+            return Limits([None])
+        cut, maps = sample.slices, scores.maps
+        of_model = model_traits(
+            cut.pixels, cut.inside, cut.position, atlas, scores.scores["mean_nll"], maps["reconstruction"]
+        )
+        traits = np.concatenate([scan_traits(sample.volume, cut), of_model])
+        return Limits([usual.reason(traits)], usual.far(traits))
+    reasons: list[dict[str, str] | None] = []
+    for crop, *_ in sample.tracks:
+        face, square, reason = crop.face, crop.views.square, None
+        if sample.kind == "image" and face.landmarks:
+            reason = limit_of(face, square)
+            if reason is None and usual is not None:
+                encoded = sample.source if isinstance(sample.source, bytes) else None
+                reason = usual.reason(traits_of(square, face.box.width, encoded, face.landmarks))
+        reasons.append(reason)
+    return Limits(reasons)
 
 
 def limit_of(face: Face, square: np.ndarray) -> dict[str, str] | None:

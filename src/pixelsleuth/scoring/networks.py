@@ -65,30 +65,34 @@ class TorchNetworks:
         self.model, self.settings, self.dtype, self.atlas = model, settings, dtype, atlas
         self.device = next(model.vqvae.parameters()).device
         self.size = model.config.vqvae.size
-
-    @property
-    def batch(self) -> int:
-        return BATCH if self.device.type == "cpu" else BATCH_ON_GPU
+        self.batch = BATCH if self.device.type == "cpu" else BATCH_ON_GPU
+        self.precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
     @torch.no_grad()
     def measure(self, crops: Crops) -> Measurements:
         """All that scores are fitted on, nothing adjusted."""
-        with self._precision():
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             seen, _ = self.measured(self.encoded(crops), set(self.model.priors), rim=True)
         return replace(seen, complexity=np.stack([complexity(pixels) for pixels in crops.square]))
 
     def encoded(self, crops: Crops) -> Encoded:
-        """The crops on the device, and their codes."""
+        """The crops on the device, and their codes. Raises ValueError where the detective wants another size than it is
+        given."""
         image = self._image(crops.square)
         if crops.position is not None:
             scalars = torch.from_numpy(crops.position.astype(np.float32))[:, None].to(self.device)
             usual = self.usual(image, crops.position)
             return Encoded(image, self.model.encode(image, scalars), scalars, usual=usual)
-        near = which = None
+        close = near = which = None
+        size = (crops.square if crops.close is None else crops.close).shape[1]
+        if size != self.model.config.close_size:
+            raise ValueError(f"close: expected {self.model.config.close_size} px crops, got {size} px")
+        if crops.close is not None:
+            close = self._image(crops.close)
         if crops.near is not None and crops.which is not None and isinstance(self.model.detective, DeepDetective):
             near = self._image(crops.near)
             which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
-        return Encoded(image, self.model.encode(image), None, self._close(crops), near, which)
+        return Encoded(image, self.model.encode(image), None, close, near, which)
 
     def usual(self, image: Tensor, position: np.ndarray) -> Tensor | None:
         """Standard scores of slices against the atlas, where the detective sees them."""
@@ -113,9 +117,14 @@ class TorchNetworks:
             elif kind in kinds:
                 surprise[kind] = model.surprise(kind, codes, scalars)
         decoded = model.decode(codes, scalars)
-        seen = Measurements(codes, surprise, None, two_way)
+        around = smoothness = None
         if scalars is None:
-            seen = self._more_of_images(seen, decoded, rim)
+            masked = model.priors.get("masked")
+            centre = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device)
+            if isinstance(masked, MaskedPrior) and rim:
+                around = masked.log_prob(codes, partition=centre.long(), parts=2)
+            smoothness = centre_smoothness(decoded.mean(1), centre)
+        seen = Measurements(codes, surprise, around, two_way, smoothness)
         altered, near, looks = self._altered(seen, decoded, encoded)
         return replace(seen, altered=altered, near=near, appearance=looks), decoded
 
@@ -151,7 +160,7 @@ class TorchNetworks:
     def images(self, crops: Crops, wanted: Wanted) -> Scores:
         """As the protocol says."""
         mapping, size = next(iter(self.model.priors)), (self.size, self.size)
-        with self._precision():
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             encoded = self.encoded(crops)
             seen, _ = self.measured(encoded, wanted.kinds, wanted.rim)
             restored = self.restored(encoded, seen, crops.keys) if wanted.restored else None
@@ -195,25 +204,6 @@ class TorchNetworks:
     def _image(self, pixels: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return image.permute(0, 3, 1, 2).float().div(255).contiguous(memory_format=torch.channels_last)
-
-    def _close(self, crops: Crops) -> Tensor | None:
-        """The crops at the detective's size. Raises ValueError where it wants another size than it is given."""
-        given = crops.square if crops.close is None else crops.close
-        if given.shape[1] != self.model.config.close_size:
-            raise ValueError(f"close: expected {self.model.config.close_size} px crops, got {given.shape[1]} px")
-        return None if crops.close is None else self._image(crops.close)
-
-    def _precision(self) -> Any:
-        reduced = torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
-        return torch.autocast(self.device.type, reduced, enabled=self.dtype != "float32")
-
-    def _more_of_images(self, seen: Measurements, decoded: Tensor, rim: bool) -> Measurements:
-        """With what is measured of images alone."""
-        codes, masked, around = seen.codes, self.model.priors.get("masked"), None
-        centre = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device)
-        if isinstance(masked, MaskedPrior) and rim:
-            around = masked.log_prob(codes, partition=centre.long(), parts=2)
-        return replace(seen, rim=around, smoothness=centre_smoothness(decoded.mean(1), centre))
 
     def _altered(
         self, seen: Measurements, decoded: Tensor, encoded: Encoded

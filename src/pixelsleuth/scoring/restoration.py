@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelsleuth.models.prior import Context, Prior
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.draws import uniforms
+from pixelsleuth.scoring import draws
 
 #: k of the weights' softmax (Marimont & Tarroni 2021).
 TEMPERATURE = 3.0
@@ -42,11 +42,6 @@ class Restored:
     replaced: Tensor
 
 
-def uniforms_of(keys: Sequence[str], restorations: int, grid: tuple[int, int]) -> Tensor:
-    """`draws.uniforms` as a tensor."""
-    return torch.from_numpy(uniforms(keys, restorations, grid))
-
-
 @torch.no_grad()
 def restore(
     image: Tensor,
@@ -69,13 +64,13 @@ def restore(
     Args:
         image: (B, C, H, W) float32 in [0, 1].
         codes: (B, h, w) int64.
-        keys: of the random draws, see `uniforms_of`.
+        keys: of the random draws, see `draws.uniforms`.
         above: codes whose surprise in nats exceeds this are drawn anew; or
         where: (B, h, w) bool, the codes to draw anew.
         scalars: (B, n) float32, context of the images, for networks that were built for it.
     """
     batch, grid = len(codes), (int(codes.shape[1]), int(codes.shape[2]))
-    drawing = uniforms_of(keys, restorations, grid).to(codes.device)
+    drawing = torch.from_numpy(draws.uniforms(keys, restorations, grid)).to(codes.device)
     context = None if scalars is None or not prior.config.context else Context(scalars)
     drawn = prior.resample(codes, drawing, where=where, above=above, context=context)
     about = None if scalars is None or not vqvae.config.context else scalars.repeat_interleave(restorations, 0)

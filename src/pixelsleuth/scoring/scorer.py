@@ -137,19 +137,16 @@ class Networks(Protocol):
         settings: what was fitted on normal training images.
         dtype: floating-point type that scores are computed in.
         atlas: of volumes, what healthy slices look like; None of images.
+        batch: crops scored together unless told otherwise.
     """
 
     settings: ScoreSettings
     dtype: str
     atlas: Atlas | None
+    batch: int
 
     @property
     def model(self) -> Described: ...
-
-    @property
-    def batch(self) -> int:
-        """Crops scored together unless told otherwise."""
-        ...
 
     def images(self, crops: Crops, wanted: Wanted) -> Scores:
         """Raw scores of one batch of images, and their maps."""
@@ -161,70 +158,63 @@ class Networks(Protocol):
 
 
 class Scorer:
-    """A model's networks, and the arithmetic from what they say to scores and maps."""
+    """A model's networks, and the arithmetic from what they say to scores and maps.
+
+    Attributes:
+        size: side of the crops in pixels; sizes: sides of their views.
+        judging: kinds of the priors that a verdict needs; resting: raw scores that it is made of.
+    """
 
     def __init__(self, networks: Networks, levelling: Levelling | None = None) -> None:
         """`levelling` gives the score `LEVELLED` of images; where there is one, verdicts rest on it."""
         self.networks, self.levelling = networks, levelling
-
-    @property
-    def model(self) -> Described:
-        return self.networks.model
-
-    @property
-    def settings(self) -> ScoreSettings:
-        return self.networks.settings
-
-    @property
-    def dtype(self) -> str:
-        return self.networks.dtype
-
-    @property
-    def size(self) -> int:
-        """Side of the crops in pixels."""
-        return self.model.config.vqvae.size
-
-    @property
-    def sizes(self) -> Sizes:
-        """Sides in pixels of the views of a crop."""
-        config = self.model.config
-        deep = config.detective is not None and config.detective.kind == "deep"
-        return Sizes(self.size, config.close_size, 2 * config.close_size if deep else 0)
+        self.model, self.settings, self.dtype = networks.model, networks.settings, networks.dtype
+        config, detective = self.model.config, self.model.config.detective
+        deep = detective is not None and detective.kind == "deep"
+        self.size = config.vqvae.size
+        self.sizes = Sizes(self.size, config.close_size, 2 * config.close_size if deep else 0)
+        # The default prior first.
+        self.kinds = [prior.kind for prior in config.priors]
+        self.resting = _resting_on(self.settings)
+        self.judging = {kind for kind in self.kinds if any(name.startswith(f"{kind}_") for name in self.resting)}
+        if TEXT_SCORE in self.resting:
+            self.judging.add(judge_of(self.settings.lambda_s or self.kinds))
+        if detective is not None and detective.kind == "light":
+            self.judging.add(judge_of(self.kinds))
 
     def score(self, batches: Iterable[Crops], options: ScoreOptions = EVERYTHING) -> Scores:
         """Scores crops batch by batch. Slices must be those of one volume, in order: maps are pooled within it."""
-        wanted = self._wanted(options)
-        needed = "restoration" in self.settings.default_map
-        parts, kept = [], []
+        of_images, of_slices = self._wanted(options)
+        parts, slices = [], []
         for crops in batches:
-            if crops.position is None:
-                parts.append(self._combined(self.networks.images(crops, wanted), crops))
-            else:
-                of_slices = wanted._replace(kinds=self._judging_slices(), restored=wanted.restored or needed)
+            if crops.position is not None:
                 parts.append(self.networks.slices(crops, of_slices))
-                kept.append(crops)
-        scores = _joined(parts)
-        return self._volume(scores, kept, options) if kept else scores
+                slices.append(crops)
+                continue
+            raw = self.networks.images(crops, of_images)
+            features = np.stack([complexity(pixels) for pixels in crops.square])
+            scores = with_combined(raw.scores, features, self.settings)
+            if self.levelling is not None and raw.appearance is not None:
+                scores[LEVELLED] = self.levelling(scores[self.settings.default], raw.appearance)
+            parts.append(replace(raw, scores=scores))
+        found = _joined(parts)
+        return self._volume(found, slices, options) if slices else found
 
-    def _combined(self, raw: Scores, crops: Crops) -> Scores:
-        """The scores of images with those that are made of them."""
-        features = np.stack([complexity(pixels) for pixels in crops.square])
-        scores = with_combined(raw.scores, features, self.settings)
-        if self.levelling is not None and raw.appearance is not None:
-            scores[LEVELLED] = self.levelling(scores[self.settings.default], raw.appearance)
-        return replace(raw, scores=scores)
-
-    def _wanted(self, options: ScoreOptions) -> Wanted:
+    def _wanted(self, options: ScoreOptions) -> tuple[Wanted, Wanted]:
+        """What the networks are asked for of images, and of slices."""
         needed = "restoration" in self.settings.default_map
-        kinds, resting = frozenset(self._kinds), self._resting_on()
+        kinds = set(self.kinds)
         if not options.every_score:
             # The detective's map is drawn without the prior that the others are made of.
             others = options.maps and (options.restorations or self.settings.default_map != DETECTIVE_MAP)
-            kinds = frozenset(self._judging() | ({self._kinds[0]} if others else set()))
-        return Wanted(
-            kinds, options.every_score or CENTRE_AND_RIM in resting, options.maps,
+            kinds = self.judging | ({self.kinds[0]} if others else set())
+        of_images = Wanted(
+            frozenset(kinds), options.every_score or CENTRE_AND_RIM in self.resting, options.maps,
             options.maps and (options.restorations or needed), options.baselines, options.reference,
         )  # fmt: skip
+        # Of slices the default map is always made, and with it every score.
+        both = frozenset({self.kinds[0], judge_of(self.kinds)})
+        return of_images, of_images._replace(kinds=both, restored=of_images.restored or needed)
 
     def _volume(self, scores: Scores, crops: Sequence[Crops], options: ScoreOptions) -> Scores:
         """The scores of all slices with their maps pooled within the volume, and the score that rests on these."""
@@ -237,44 +227,33 @@ class Scorer:
         top = top_of(maps[self.settings.default_map], head)
         return Scores({**scores.scores, MAP_SCORE: top}, maps, scores.restoration)
 
-    def _resting_on(self) -> set[str]:
-        """Raw scores that the verdict is made of."""
-        names = {self.settings.default}
-        for whole, parts in ((BOTH_TRACKS, self.settings.tracks), (COMBINED, self.settings.combined)):
-            if whole in names:
-                names = (names - {whole}) | set(parts)
-        if DETECTIVE_VIEWS in names:
-            names = (names - {DETECTIVE_VIEWS}) | {DETECTIVE, DETECTIVE_NEAR}
-        return {name.removesuffix("_adjusted") for name in names}
 
-    def _judging(self) -> set[str]:
-        """Kinds of the priors that the verdict needs."""
-        text = {judge_of(self.settings.lambda_s)} if TEXT_SCORE in self._resting_on() else set()
-        detective = self.model.config.detective
-        if detective is not None and detective.kind == "light":
-            text.add(judge_of(self._kinds))
-        return text | {kind for kind in self._kinds if any(n.startswith(f"{kind}_") for n in self._resting_on())}
-
-    def _judging_slices(self) -> frozenset[str]:
-        return frozenset({self._kinds[0], judge_of(self._kinds)})
-
-    @property
-    def _kinds(self) -> list[str]:
-        """Of the model's priors, the default one first."""
-        return [prior.kind for prior in self.model.config.priors]
+def _resting_on(settings: ScoreSettings) -> set[str]:
+    """Raw scores that the verdict is made of."""
+    names = {settings.default}
+    for whole, parts in ((BOTH_TRACKS, settings.tracks), (COMBINED, settings.combined)):
+        if whole in names:
+            names = (names - {whole}) | set(parts)
+    if DETECTIVE_VIEWS in names:
+        names = (names - {DETECTIVE_VIEWS}) | {DETECTIVE, DETECTIVE_NEAR}
+    return {name.removesuffix("_adjusted") for name in names}
 
 
 def stacked(views: Sequence[Views], keys: Sequence[str] = ()) -> Crops:
-    """Views of several crops as one batch."""
+    """Views of several crops, all of images or all of slices, as one batch."""
     close = [one.close for one in views if one.close is not None]
     which = [row for row, one in enumerate(views) if one.near is not None]
     near = [one.near for one in views if one.near is not None]
+    inside = [one.inside for one in views if one.inside is not None]
+    position = [one.position for one in views if one.position is not None]
     return Crops(
         np.stack([one.square for one in views]),
         keys,
         np.stack(close) if close else None,
         np.stack(near) if near else None,
         np.array(which) if near else None,
+        np.stack(inside) if inside else None,
+        np.array(position) if position else None,
     )
 
 

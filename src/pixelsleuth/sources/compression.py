@@ -62,10 +62,7 @@ def quality_of(data: bytes) -> int | None:
 def is_standard(tables: dict[int, list[int]]) -> bool:
     """Whether all tables are the standard's, each at a quality, as libjpeg and most programs write them."""
     _, exact = jpeg_quality(tables[0])
-    return exact and all(table == tables[0] or _is_chrominance(table) for table in tables.values())
-
-
-def _is_chrominance(table: list[int]) -> bool:
     scales = np.array([int(scale_at(quality)) for quality in range(1, 101)])
-    made = np.clip((_CHROMINANCE * scales[:, None] + 50) // 100, 1, 255)
-    return bool((made == np.array(table)).all(1).any())
+    chrominance = np.clip((_CHROMINANCE * scales[:, None] + 50) // 100, 1, 255)
+    others = [table for table in tables.values() if table != tables[0]]
+    return exact and all((chrominance == np.array(table)).all(1).any() for table in others)

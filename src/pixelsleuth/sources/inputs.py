@@ -128,7 +128,7 @@ def kind_of(source: Input) -> str:
     return "image" if kind == "other" else kind
 
 
-def check_kind(source: Input, kind: str, takes: str) -> None:
+def check_kind(source: str | os.PathLike[str] | Image.Image | np.ndarray, kind: str, takes: str) -> None:
     """That an input is there, is a file, and is of a kind that a model takes.
 
     Args:
@@ -138,8 +138,6 @@ def check_kind(source: Input, kind: str, takes: str) -> None:
     Raises:
         InputError: what `checked_file` raises, `unsupported_kind`, or, of what no model takes, `unsupported_format`.
     """
-    if isinstance(source, Refused):
-        raise InputError(source.code, source.sentence)
     if not isinstance(source, str | os.PathLike):
         if takes == "volumes":
             raise InputError(

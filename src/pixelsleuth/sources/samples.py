@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pixelsleuth.errors import InputError
+from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces, formats
 from pixelsleuth.sources.duplicates import perceptual_hash
@@ -20,8 +21,7 @@ from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import MIN_SIDE, Picture, check_format, decode, read_bytes, rgb_of
 from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
 from pixelsleuth.sources.reencoding import cut_reencoded
-from pixelsleuth.sources.retries import check_room
-from pixelsleuth.sources.slices import SliceFraming, Slices, slices_of
+from pixelsleuth.sources.slices import SliceFraming, Slices, reencoded_slices, slices_of
 from pixelsleuth.sources.tracks import Policy, Sighting, black_frames, surrounded, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, is_black, open_video
 from pixelsleuth.sources.volumes import Volume, key_of, read_volume
@@ -38,6 +38,8 @@ class CropSettings:
         sizes: sides of a crop's views in pixels.
         crop: `face`, `none`: the largest centred square, or `volume`.
         face: which faces of an image are judged: `all`, `largest`, or the number of one, 1 being the largest.
+        whole_without_face: whether the whole image, or whole frames, are taken where a face is wanted and none is
+            found.
         hashed: whether an image's perceptual hash is taken, too.
         framing: of faces; slices: of volumes; None where there are none.
     """
@@ -48,6 +50,7 @@ class CropSettings:
     slices: SliceFraming | None = None
     policy: Policy = field(default_factory=Policy)
     face: str = "all"
+    whole_without_face: bool = False
     hashed: bool = False
 
     @classmethod
@@ -140,39 +143,42 @@ class Sample:
         assert self.cut is not None, "only a volume has slices"
         return self.cut
 
-    def reencoded(self, encoding: str, sizes: faces.Sizes) -> list[faces.Views]:
-        """Its crops after a mild re-encoding: of the whole image, or of each frame around the face."""
+    def views(self, encoding: str, sizes: faces.Sizes) -> list[faces.Views]:
+        """Its crops as the networks see them, of the `original` or after a mild re-encoding: of the whole image, of
+        each frame around the face, of each slice."""
+        if encoding == "original":
+            return [crop.views for crop in self.crops]
+        if self.kind == "volume":
+            pixels = reencoded_slices(self.slices.pixels, encoding)
+            return [crop.views._replace(square=square) for crop, square in zip(self.crops, pixels, strict=True)]
         if self.kind == "video":
             around = [crop.surroundings for crop in self.crops]
             return [cut_reencoded(*pair, sizes, encoding) for pair in around if pair is not None]
-        assert isinstance(self.source, bytes | np.ndarray), "volumes are not re-encoded"
+        assert isinstance(self.source, bytes | np.ndarray)
         pixels = decode(self.source).pixels if isinstance(self.source, bytes) else self.source
         return [cut_reencoded(pixels, crop.face.box, sizes, encoding) for crop in self.crops]
 
 
-#: Gets how many frames of a video have been looked at, of how many.
-Told = Callable[[int, int], None]
-
-
-def read_sample(
-    source: Input, kind: str, how: CropSettings, whole_without_face: bool = False,
-    told: Told = lambda done, total: None,
-) -> Sample:  # fmt: skip
+def read_sample(source: Input, kind: str, how: CropSettings, progress: Progress = unheard) -> Sample:
     """Reads one input and cuts its crops.
 
     Args:
         kind: as `inputs.kind_of` gives it.
-        whole_without_face: take the whole image, or whole frames, where a face is wanted and none is found.
+        progress: gets how many frames of a video have been looked at, of how many.
 
     Raises:
         InputError: the input cannot be read, is of a kind that is not taken, or holds no face where one is wanted.
     """
+    if isinstance(source, Refused):
+        raise InputError(source.code, source.sentence)
+    if kind == "image" and how.takes == "images":
+        return _image(source, how)
     check_kind(source, kind, how.takes)
-    if kind == "image":
-        return _image(source, how, whole_without_face)
     assert isinstance(source, str | os.PathLike)
     try:
-        return _volume(source, how) if kind == "volume" else _video(open_video(source), how, whole_without_face, told)
+        if kind == "volume":
+            return _volume(source, how, progress)
+        return _video(open_video(source), how, progress)
     except InputError:
         raise
     except Exception as error:
@@ -181,19 +187,20 @@ def read_sample(
         raise InputError("failed", sentence) from error
 
 
-def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample:
-    path, picture = _read(source)
+def _image(source: str | os.PathLike[str] | Image.Image | np.ndarray, how: CropSettings) -> Sample:
+    picture = _read(source)
     notes = list(picture.notes)
     try:
         if how.crop == "face":
             found = faces.judged_faces(picture.pixels, how.framing, notes)
-            found = faces.chosen(found, how.face, notes)
-            if not whole_without_face:
-                check_room(found[0], picture.pixels.shape)
+            if how.face != "all":
+                found = faces.chosen(found, how.face, notes)
+            if not how.whole_without_face:
+                faces.check_room(found[0], picture.pixels.shape)
         else:
             found = [_whole(picture.pixels, 1.0)]
     except InputError as error:
-        if not whole_without_face:
+        if not how.whole_without_face:
             raise InputError(error.code, error.sentence, picture.sha256, tuple(notes)) from None
         found = [_whole(picture.pixels, 0.0)]
     crops = [_cut(face, picture.sha256, -1, how, picture.pixels, face.box) for face in found]
@@ -203,16 +210,20 @@ def _image(source: Input, how: CropSettings, whole_without_face: bool) -> Sample
     kept = picture.encoded or picture.pixels
     tracks = tuple((crop,) for crop in crops)
     phash = perceptual_hash(picture.pixels) if how.hashed else None
-    return Sample(path, picture.sha256, "image", kept, (height, width), tracks, tuple(notes), phash=phash)
+    return Sample(path_of(source), picture.sha256, "image", kept, (height, width), tracks, tuple(notes), phash=phash)
 
 
-def _video(video: Video, how: CropSettings, whole_without_face: bool, told: Told) -> Sample:
+def _video(video: Video, how: CropSettings, progress: Progress) -> Sample:
     if how.crop != "face":
         return _whole_frames(video, how, how.policy.keep, 1.0)
+
+    def told(done: int, total: int) -> None:
+        progress(Step(video.path, "video", "reading", done, total))
+
     try:
         tracks, seen = tracks_of(video, how.policy, how.framing or Framing(), told=told)
     except InputError as error:
-        if not whole_without_face or error.code not in ("no_face", "face_too_small"):
+        if not how.whole_without_face or error.code not in ("no_face", "face_too_small"):
             raise
         return _whole_frames(video, how, WHOLE_FRAMES, 0.0)
     crops = tuple(tuple(_sighted(s, video.sha256, how) for s in track.sightings) for track in tracks)
@@ -220,15 +231,17 @@ def _video(video: Video, how: CropSettings, whole_without_face: bool, told: Told
     return Sample(video.path, video.sha256, "video", None, tracks[0].sightings[0].shape, crops, notes)
 
 
-def _volume(path: str | os.PathLike[str], how: CropSettings) -> Sample:
+def _volume(path: str | os.PathLike[str], how: CropSettings, progress: Progress) -> Sample:
+    # Read in one go; its slices take longer.
+    progress(Step(os.fspath(path), "volume", "reading", 0, 1))
     volume = read_volume(path)
     try:
         cut = slices_of(volume, how.slices or SliceFraming())
     except InputError as error:
         raise InputError(error.code, error.sentence, volume.sha256) from None
     crops = tuple(
-        Crop(key_of(volume.sha256, int(index)), Face(cut.box, 1.0), faces.Views(pixels), int(index))
-        for index, pixels in zip(cut.index, cut.pixels, strict=True)
+        Crop(key_of(volume.sha256, int(index)), Face(cut.box, 1.0), faces.Views(pixels, None, None, *place), int(index))
+        for index, pixels, *place in zip(cut.index, cut.pixels, cut.inside, cut.position, strict=True)
     )
     return Sample(os.fspath(path), volume.sha256, "volume", volume, cut.shape, (crops,), volume.notes, cut)
 
@@ -269,9 +282,7 @@ def _whole(pixels: np.ndarray, confidence: float) -> Face:
     return Face(faces.whole_picture(pixels), confidence)
 
 
-def _read(source: Input) -> tuple[str, Picture]:
-    path = path_of(source)
-    assert not isinstance(source, Refused)
+def _read(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
     if isinstance(source, str | os.PathLike):
         name = Path(source).name
         try:
@@ -281,7 +292,7 @@ def _read(source: Input) -> tuple[str, Picture]:
                 check_format(formats.sniffed(source), b"")
             raise
         try:
-            return path, decode(data, name=name)
+            return decode(data, name=name)
         except InputError as error:
             raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
     array = rgb_of(source) if isinstance(source, Image.Image) else source
@@ -294,4 +305,4 @@ def _read(source: Input) -> tuple[str, Picture]:
         raise InputError(
             "too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least {MIN_SIDE} px are needed"
         )
-    return path, Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")
+    return Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")

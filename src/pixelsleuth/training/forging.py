@@ -19,8 +19,8 @@ import torch
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.records import Box
+from pixelsleuth.scoring import draws
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.restoration import uniforms_of
 from pixelsleuth.sources import anomalies, faces
 from pixelsleuth.sources.images import jpeg_round_trip
 from pixelsleuth.sources.store import Store
@@ -179,7 +179,7 @@ def _model_made(
     )
     where &= torch.from_numpy(kind[which] == "restoration_blend")[:, None, None]
     prior: Prior = next(iter(model.priors.values()))
-    uniforms = uniforms_of([f"{seed:032x}{row:032x}"[::-1] for row in rows], 1, grid)
+    uniforms = torch.from_numpy(draws.uniforms([f"{seed:032x}{row:032x}"[::-1] for row in rows], 1, grid))
     drawn = prior.resample(codes, uniforms, where=where)[:, 0]
     decoded = model.vqvae.decode(drawn).permute(0, 2, 3, 1).mul(255).round().byte().numpy()
     return dict(zip(which, decoded, strict=True))

@@ -161,7 +161,7 @@ def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: st
     reencoded = {}
     keys = [sample.main.key for sample in samples]
     for name in REENCODINGS:
-        reencoded[name] = stacked([view for sample in samples for view in sample.reencoded(name, sizes)], keys)
+        reencoded[name] = stacked([view for sample in samples for view in sample.views(name, sizes)], keys)
     traits = []
     for sample in samples:
         face, encoded = sample.main.face, sample.source

@@ -1,0 +1,49 @@
+"""An option that a model cannot honour is an error, never silence."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from pixelsleuth.detector import Detector
+from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.sources.tracks import Policy
+
+#: Of a model for volumes: what it honours, and what it refuses, by name and value.
+HONOURED = {"sources", "heatmap", "restore", "batch_size", "typicality", "progress", "max_false_alarm"}
+REFUSED: list[tuple[str, Any]] = [
+    ("policy", Policy(frames=8)),
+    ("whole_without_face", True),
+    ("every_score", False),
+    ("face", "largest"),
+    ("face", "2"),
+    ("promise", "any-source"),
+    ("promise", "new-source"),
+]
+
+
+@pytest.fixture(scope="module")
+def scans() -> Detector:
+    return Detector.load("brain_t1")
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_a_model_for_volumes_refuses_what_it_does_not_know(scans: Detector, name: str, value: Any) -> None:
+    with pytest.raises(PixelsleuthError) as told:
+        next(scans.detect_many(["none.nii"], max_false_alarm=0.1, **{name: value}))
+    assert told.value.setting == name
+    assert isinstance(told.value, CalibrationError) == (name == "promise")
+
+
+def test_each_option_is_honoured_or_refused(scans: Detector) -> None:
+    options = inspect.signature(scans.detect_many).parameters
+    assert set(options) == HONOURED | {name for name, _ in REFUSED}
+
+
+def test_a_model_for_images_refuses_other_frames_and_faces() -> None:
+    faces = Detector.load("faces")
+    for name, value in (("policy", Policy(pick="quality")), ("face", "the left one"), ("face", "0")):
+        with pytest.raises(PixelsleuthError, match=r"was asked for|expected all, largest, or a number"):
+            next(faces.detect_many(["none.jpg"], max_false_alarm=0.1, **{name: value}))  # type: ignore[arg-type]
