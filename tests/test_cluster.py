@@ -49,7 +49,7 @@ def run_here(inputs: list[str], task: Task) -> None:
 def test_batches_give_what_one_process_gives(
     archive: Path, detector: Detector, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "TOGETHER", 4)
+    monkeypatch.setattr(cluster, "BATCH_SIZE", 4)
     local = Task(str(model_folder), "", str(tmp_path / "local"), OPTIONS)
     run_here([str(archive)], local)
     found = records(local.parts)
@@ -107,7 +107,7 @@ def test_on_a_cluster_of_this_machine(
     archive: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
-    monkeypatch.setattr(cluster, "TOGETHER", 4)
+    monkeypatch.setattr(cluster, "BATCH_SIZE", 4)
     here, there = (Task(str(model_folder), "", str(tmp_path / name), OPTIONS) for name in ("here", "there"))
     run_here([str(archive)], here)
     seen: list[tuple[int, int]] = []

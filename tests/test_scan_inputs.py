@@ -239,7 +239,7 @@ def test_a_header_that_promises_too_much_or_too_little(tmp_path: Path, monkeypat
     monkeypatch.setattr(scanfiles, "MAX_TAIL", 1 << 20)
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(nifti(values) + bytes(1 << 23)))
     assert refusal(tmp_path / "bomb.nii.gz").code == "corrupt"
-    monkeypatch.setattr(dicompixels, "MOST_INFLATED", 1 << 20)
+    monkeypatch.setattr(dicompixels, "MAX_INFLATED", 1 << 20)
     how = How(syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
     whole = write_enhanced(tmp_path / "whole.dcm", values, range(6), how)
     assert np.array_equal(read_volume(whole).values, values)
@@ -424,7 +424,7 @@ def test_a_decoder_that_is_brought_down_or_hangs_ends_no_run(tmp_path: Path, mon
         packed_by_simpleitk(path, "JPEG2000")
     for text in ("import sys, os; sys.stdin.readline(); os.abort() #{}", "import time; time.sleep(60) #{}"):
         monkeypatch.setattr(dicompixels, "_START", text)
-        monkeypatch.setattr(dicompixels, "MOST_SECONDS", 1.0)
+        monkeypatch.setattr(dicompixels, "MAX_SECONDS", 1.0)
         began = time.monotonic()
         error = refusal(tmp_path / "s")
         assert time.monotonic() - began < 30

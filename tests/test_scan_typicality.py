@@ -26,11 +26,11 @@ from tests.test_scoring import made_calibration
 from tests.volumefiles import head, write
 
 NAMES = list(SCAN_TRAITS)
-LEAST = np.array([trait.least for trait in SCAN_TRAITS.values()])
+MIN_WIDTHS = np.array([trait.least for trait in SCAN_TRAITS.values()])
 
 
 def drawn(count: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, LEAST, (count, len(NAMES)))
+    return np.random.default_rng(seed).normal(0, MIN_WIDTHS, (count, len(NAMES)))
 
 
 @pytest.mark.parametrize("count", [FEWEST_SCANS, 10, 50])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.sources.duplicates import NEAR, distances
+from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.shards import files_of
 from pixelsleuth.sources.store import Store, near_duplicates
@@ -97,7 +97,7 @@ def test_near_duplicates_are_those_of_all_pairs() -> None:
              for k in range(400)]  # fmt: skip
     phash = base[np.arange(400) % 60] ^ np.array(flips, np.uint64)
     split = generator.choice(["train", "val", "calib"], 400)
-    left, right = np.nonzero((distances(phash, phash) <= NEAR) & (split[:, None] != split[None]))
+    left, right = np.nonzero((distances(phash, phash) <= MAX_DISTANCE) & (split[:, None] != split[None]))
     expected = [(int(a), int(b)) for a, b in zip(left, right, strict=True) if a < b]
     assert len(expected) > 100
     assert near_duplicates(phash, split) == (len(expected), expected)

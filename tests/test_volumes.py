@@ -14,7 +14,7 @@ from pixelsleuth.scoring.atlas import BINS, Atlas, bin_of, fit_atlas, load_atlas
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import smoothed, top_of
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
-from pixelsleuth.sources.slices import HIGHEST, LOWEST, SliceFraming, slices_of
+from pixelsleuth.sources.slices import MAX_Z, MIN_Z, SliceFraming, slices_of
 from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.volume_preparation import find_volumes, mask_of, prepare_volumes
 from pixelsleuth.sources.volumes import in_file_order, read_mask, read_volume, save_volume, stem_of
@@ -73,7 +73,7 @@ def test_standard_scores_by_hand(tmp_path: Path, standard: str, middle: float, s
     values[5:15, 5:15] = np.arange(1, 11)[:, None, None]
     volume = read_volume(write(tmp_path / "a.nii", values))
     cut = slices_of(volume, SliceFraming(size=20, standard=standard, frame="stretch"))
-    seen = cut.pixels[2, 10, 14, 0] / 255 * (HIGHEST - LOWEST) + LOWEST
+    seen = cut.pixels[2, 10, 14, 0] / 255 * (MAX_Z - MIN_Z) + MIN_Z
     assert seen == pytest.approx((10 - middle) / spread, abs=0.02)
 
 

@@ -37,7 +37,7 @@ READERS = ("images", "videos", "volumes")
 #: Bytes of address space, on top of what the process has once its libraries are loaded.
 MEMORY = 2_500_000_000
 #: Seconds that one input may take.
-PATIENCE = 20.0
+TIMEOUT_SECONDS = 20.0
 #: Inputs that one process reads before it is replaced.
 TURN = 2000
 #: Values that parsers stumble over.
@@ -207,7 +207,8 @@ def work(name: str) -> None:
 def weighed(reader: str, path: Path) -> int:
     """Bytes that the process of a reader takes at most for one input."""
     command = [sys.executable, __file__, "--work", reader, "--weigh", str(path)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=10 * PATIENCE).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10 * TIMEOUT_SECONDS)
+    return int(done.stdout)
 
 
 def weigh(reader: str, path: Path) -> None:
@@ -250,7 +251,7 @@ class Worker:
         if self.process is None or self.read >= TURN:
             self.start()
         self.read += 1
-        answer = self._asked(str(path), PATIENCE)
+        answer = self._asked(str(path), TIMEOUT_SECONDS)
         if answer in ("hang",) or answer.startswith("crash"):
             self.stop()
         return answer

@@ -17,12 +17,12 @@ from typing import Any
 from pixelsleuth.sources.images import decode, find_images
 
 ROUNDS = 15
-MOST = 300
+MAX_IMAGES = 300
 
 
 def main() -> None:
     folder, *older = map(Path, sys.argv[1:])
-    data = [path.read_bytes() for path in list(find_images(folder))[:MOST]]
+    data = [path.read_bytes() for path in list(find_images(folder))[:MAX_IMAGES]]
     readers: dict[str, Callable[[bytes], Any]] = {"this version": decode}
     for path in older:
         spec = importlib.util.spec_from_file_location("older_images", path)

@@ -31,7 +31,7 @@ from pixelsleuth.training.data import to_float
 
 RATES = (0.01, 0.05, 0.1)
 LEVELS = ("easy", "mid", "hard")
-MOST = 500
+MAX_IMAGES = 500
 REPEATS = 1000
 #: [value, low, high]
 Interval = list[float]
@@ -85,9 +85,11 @@ def _logits(network: DeepDetective, store: Store, rows: np.ndarray, size: int) -
 
 
 def _evened(store: Store, rows: np.ndarray) -> np.ndarray:
-    """At most `MOST` of each source, those with the lowest SHA-256."""
+    """At most `MAX_IMAGES` of each source, those with the lowest SHA-256."""
     sources = np.array(store.sources(rows))
-    kept = [rows[sources == s][np.argsort(store.table["sha256"][rows[sources == s]])][:MOST] for s in set(sources)]
+    kept = [
+        rows[sources == s][np.argsort(store.table["sha256"][rows[sources == s]])][:MAX_IMAGES] for s in set(sources)
+    ]
     return np.sort(np.concatenate(kept))
 
 
@@ -119,7 +121,7 @@ def _left_out(
     if not len(unseen):
         unseen = training.rows("train")
         unseen = unseen[np.isin(training.sources(unseen), sources)]
-    unseen = np.sort(np.random.default_rng(0).choice(unseen, min(MOST, len(unseen)), replace=False))
+    unseen = np.sort(np.random.default_rng(0).choice(unseen, min(MAX_IMAGES, len(unseen)), replace=False))
     ranked = np.sort(_logits(network, held_out, calibration, size))
     return {"name": name, "alarms": _alarms(_logits(network, store, unseen, size), ranked), "n": len(unseen)}
 

@@ -33,7 +33,7 @@ from pixelsleuth.sources.samples import Sample
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 RATES = (0.01, 0.05, 0.10)
 #: Most images of one source, as in calibration.
-MOST = 500
+MAX_PER_SOURCE = 500
 BATCH = 16
 Scored = tuple[np.ndarray, np.ndarray]
 Ranks = Callable[[Scored], np.ndarray]
@@ -58,7 +58,7 @@ def scored(detector: Detector, folder: Path, kept: Path) -> Scored:
         with np.load(kept) as arrays:
             return arrays["score"], arrays["appearance"]
     paths = sorted(find_images(folder))
-    picked = [paths[i] for i in np.sort(np.random.default_rng(0).permutation(len(paths))[:MOST])]
+    picked = [paths[i] for i in np.sort(np.random.default_rng(0).permutation(len(paths))[:MAX_PER_SOURCE])]
     scores, looks = [], []
     for start in range(0, len(picked), BATCH):
         samples = [s for s in map(detector.read, picked[start : start + BATCH]) if isinstance(s, Sample)]

@@ -26,7 +26,7 @@ from pixelsleuth.training.pair_dataset import PairDataset
 NEVER_TAUGHT = ("copy_move", "removal", "sharpen", "warp")
 FLOORS = (0.1, 0.3, 1.0, 2.0, 4.0)
 #: Pixels around an edit that still belong to it.
-NEAR = 4
+MARGIN_PIXELS = 4
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
             shown.append(bool((np.bincount(labels.ravel())[1:] >= MIN_REGION).any()))
             if shown[-1]:
                 place = np.unravel_index(int(excess.argmax()), excess.shape)
-                hit.append(bool(ndimage.binary_dilation(mask, iterations=NEAR)[place]))
+                hit.append(bool(ndimage.binary_dilation(mask, iterations=MARGIN_PIXELS)[place]))
         print(f"floor {floor:g}: {np.mean(shown):.3f} show a region, of these {np.mean(hit):.3f} peak in the edit")
 
 

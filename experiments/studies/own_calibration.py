@@ -24,7 +24,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 
 RATES = (0.01, 0.05, 0.1)
-FEWEST = 120
+MIN_IMAGES = 120
 
 
 def shares(scores: np.ndarray, count: int) -> list[float]:
@@ -65,7 +65,7 @@ def main() -> None:
     for name in sorted(set(table["source"].tolist())):
         here = np.flatnonzero(untouched & (table["source"] == name))
         here = here[np.argsort([Path(path).name for path in table["path"][here]], kind="stable")]
-        if len(here) >= FEWEST:
+        if len(here) >= MIN_IMAGES:
             tree[name] = of_source(table["score"][here], options.repetitions)
             print(name, tree[name], flush=True)
     if options.out:

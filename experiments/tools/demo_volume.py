@@ -20,7 +20,7 @@ from pixelsleuth.sources.volumes import save_volume
 #: Voxels along x and y, and axial slices, as the healthy scans have that the brain model learnt from.
 SHAPE = (176, 208, 25)
 #: Lowest slice: with its 24 neighbours above it spans the thalami and the bodies of the lateral ventricles.
-LOWEST = 67
+FIRST_SLICE = 67
 #: Grey levels are rounded to multiples of this, which is less than the noise of any scan and halves the file.
 STEP = 4
 
@@ -32,9 +32,9 @@ def main() -> None:
     options = parser.parse_args()
     image = nibabel.as_closest_canonical(nibabel.load(options.template))
     values = np.asarray(image.dataobj)
-    brain = np.argwhere(values[:, :, LOWEST : LOWEST + SHAPE[2]] > 0)
+    brain = np.argwhere(values[:, :, FIRST_SLICE : FIRST_SLICE + SHAPE[2]] > 0)
     middle = (brain.min(0) + brain.max(0) + 1) // 2
-    first = [int(middle[0]) - SHAPE[0] // 2, int(middle[1]) - SHAPE[1] // 2, LOWEST]
+    first = [int(middle[0]) - SHAPE[0] // 2, int(middle[1]) - SHAPE[1] // 2, FIRST_SLICE]
     part = values[tuple(slice(f, f + n) for f, n in zip(first, SHAPE, strict=True))]
     if part.shape != SHAPE:
         raise SystemExit(f"{options.template}: expected at least {SHAPE} voxels around the brain, got {part.shape}")

@@ -83,7 +83,7 @@ COMMANDS = {
 MODELS = {"foreign_scans": "brain_t1", "flair_thresholds": "", "volumes": ""}
 
 #: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
-MOSTLY, PARTLY = 0.85, 0.65
+MOSTLY_FROM, PARTLY_FROM = 0.85, 0.65
 STANDING = ("mostly stands out", "stands out in part", "hardly, or not at all")
 #: The score that verdicts of `faces` rest on.
 DEFAULT = "levelled"
@@ -291,11 +291,11 @@ def share_interval(share: float, count: int) -> list[float]:
 
 
 def standing(auroc: float) -> str:
-    return STANDING[0] if auroc >= MOSTLY else STANDING[1] if auroc >= PARTLY else STANDING[2]
+    return STANDING[0] if auroc >= MOSTLY_FROM else STANDING[1] if auroc >= PARTLY_FROM else STANDING[2]
 
 
 def unreliable(auroc: float) -> str:
-    return "**not reliably**" if auroc < MOSTLY else STANDING[0]
+    return "**not reliably**" if auroc < MOSTLY_FROM else STANDING[0]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -44,7 +44,7 @@ SWEEPS = {
 ORDER = ("all", "easy", "mid", "hard", "swap_unmatched", "swap_matched", "copy_move")
 LEVELS = ("all", "easy", "mid", "hard")
 #: The score that a sweep's table shows: NLL - entropy of PixelSNAIL, which complexity confounds least.
-SHOWN = "pixelsnail_nll_minus_entropy"
+TABLE_SCORE = "pixelsnail_nll_minus_entropy"
 METHODS = {
     "ours": "**this program (default)**",
     "both_tracks": "this program, both tracks, not levelled",
@@ -104,7 +104,7 @@ def sweep(tree: Tree) -> str:
     for run, about in tree["runs"].items():
         cells = []
         for kind, words in KINDS.items():
-            found = about["auroc"][kind].get(SHOWN)
+            found = about["auroc"][kind].get(TABLE_SCORE)
             cells.append(interval(found["auroc"]) if found else "")
             low, high = (found or {}).get("difference", [0, -1, 1])[1:]
             if low > 0 or high < 0:
@@ -215,7 +215,7 @@ def drawn(name: str, tree: Tree) -> Figure:
     runs = list(tree["runs"])
     for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
         for place, run in enumerate(runs):
-            found: dict[str, Any] = tree["runs"][run]["auroc"][kind].get(SHOWN, {})
+            found: dict[str, Any] = tree["runs"][run]["auroc"][kind].get(TABLE_SCORE, {})
             if found:
                 value, low, high = found["auroc"]
                 axes.plot([low, high], [place, place], color="0.6", linewidth=2)

@@ -26,10 +26,10 @@ from pixelsleuth.sources import formats
 from pixelsleuth.sources.images import MAX_BYTES
 from pixelsleuth.sources.inputs import Refused, find_inputs
 
-#: Inputs of a batch: what a lost worker costs.
-TOGETHER = 64
-#: Most rows of Ray's own bookkeeping.
-MOST_BLOCKS = 10_000
+#: Inputs a batch: a lost worker costs one batch.
+BATCH_SIZE = 64
+#: Largest number of Ray blocks, the rows of its own bookkeeping.
+MAX_BLOCKS = 10_000
 #: Bytes of Ray's object store where it is started here: only names and counts travel.
 OBJECT_STORE = 128 * 2**20
 #: How often a worker may die over one input before the input gets the blame.
@@ -128,7 +128,7 @@ def _run(rows: list[dict[str, Any]], task: Task, address: str, workers: int | No
         gpus = int(ray.cluster_resources().get("GPU", 0))
         size = workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // task.threads)
         each: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": task.threads}
-        batches = ray.data.from_items(rows, override_num_blocks=min(len(rows), MOST_BLOCKS))
+        batches = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS))
         pool = ray.data.ActorPoolStrategy(size=min(size, len(rows)))
         # Ray makes the workers of the class; its types know functions alone.
         judge_one: Any = Worker
@@ -166,7 +166,7 @@ def _claim(task: Task, batches: Sequence[str]) -> None:
 
 
 def batches_of(inputs: Iterable[str]) -> Iterator[str]:
-    """Batches as JSON: `TOGETHER` files each, or one shard."""
+    """Batches as JSON: `BATCH_SIZE` files each, or one shard."""
     waiting: list[Place] = []
     for place in _listed(inputs):
         if isinstance(place, str) and is_shard(place):
@@ -176,7 +176,7 @@ def batches_of(inputs: Iterable[str]) -> Iterator[str]:
             waiting = []
             continue
         waiting.append(place)
-        if len(waiting) == TOGETHER:
+        if len(waiting) == BATCH_SIZE:
             yield _packed(waiting)
             waiting = []
     if waiting:

@@ -16,8 +16,8 @@ from pixelsleuth.scoring.discoveries import CONFIDENCE, fewest_named, q_values, 
 from pixelsleuth.scoring.drift import RATE, Bet, drift_of, smoothed_p
 from pixelsleuth.scoring.origins import Promise
 
-#: Inputs of one kind, fewer of which are in no order worth a word.
-FEWEST_IN_ORDER = 20
+#: Smallest number of inputs of one kind whose order in time is tested.
+MIN_IN_ORDER = 20
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _drift(entries: Sequence[Entry], calibration: Calibration) -> Drifting | Non
     if calibration.about.get("unit") == SLICE:
         return None
     there = [one for one in entries if one.score is not None]
-    if len(there) < FEWEST_IN_ORDER:
+    if len(there) < MIN_IN_ORDER:
         return None
     by = "capture" if all(one.captured for one in there) else "name"
     if by == "capture":
@@ -229,5 +229,5 @@ def _drift(entries: Sequence[Entry], calibration: Calibration) -> Drifting | Non
         return number + 1, there[number].path
 
     # What is left after it is too little to tell that it ended.
-    last = None if drift.last >= len(there) - FEWEST_IN_ORDER else place(drift.last)
+    last = None if drift.last >= len(there) - MIN_IN_ORDER else place(drift.last)
     return Drifting(place(drift.first), last, drift.seen + 1, len(there), drift.bet, by, drift.capital)

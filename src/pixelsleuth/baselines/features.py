@@ -18,8 +18,8 @@ from pixelsleuth.baselines.baseline import SIDE, Compared, ComparedCrop, squares
 from pixelsleuth.models.backbone import EfficientNetLite, imagenet_weights
 
 BATCH = 16
-#: PaDiM: features that are kept of all, drawn at random, and what is added to each variance.
-KEPT = 100
+#: PaDiM: features kept of all, drawn at random, and the constant added to each variance.
+PADIM_FEATURES = 100
 JITTER = 0.01
 #: PatchCore: crops whose places are candidates, candidates, and those that are kept.
 BANK_CROPS = 1000
@@ -69,8 +69,8 @@ class PaDiM:
 
     def fit(self, crops: Sequence[ComparedCrop]) -> None:
         every = self.features.of(crops)
-        self.chosen = torch.randperm(every.shape[-1], generator=torch.Generator().manual_seed(0))[:KEPT]
-        kept = every[..., self.chosen].flatten(1, 2).transpose(0, 1)  # (places, n, KEPT)
+        self.chosen = torch.randperm(every.shape[-1], generator=torch.Generator().manual_seed(0))[:PADIM_FEATURES]
+        kept = every[..., self.chosen].flatten(1, 2).transpose(0, 1)  # (places, n, PADIM_FEATURES)
         self.mean = kept.mean(1, keepdim=True)
         away = kept - self.mean
         covariance = away.transpose(1, 2) @ away / max(1, len(crops) - 1) + JITTER * torch.eye(len(self.chosen))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pixelsleuth.reporting.together import Together
     from pixelsleuth.scoring.calibration import Calibration
 
-#: Findings that are told on the terminal, a line each; of more the records tell.
-MOST_TOLD = 20
+#: Findings printed to the terminal, one line each; the records hold all of them.
+MAX_LINES = 20
 
 
 @dataclass
@@ -37,16 +37,16 @@ class Account:
     _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
-        """A line on the terminal; of further ones than `MOST_TOLD` none."""
+        """A line on the terminal; of further ones than `MAX_LINES` none."""
         from pixelsleuth.reporting.answer import answer_of
         from pixelsleuth.reporting.together import together
 
         self.entries.append(Entry.of(finding.record()))
         self._told += 1
         self.unlike += finding.verdict == "not_applicable" and finding.score is not None
-        if self._told <= MOST_TOLD:
+        if self._told <= MAX_LINES:
             say(line_of(finding))
-        elif self._told == MOST_TOLD + 1:
+        elif self._told == MAX_LINES + 1:
             say("...")
         if finding.verdict not in self._answers:
             answer = answer_of(finding, self.calibration, self.words)

@@ -16,7 +16,7 @@ import typer
 
 from pixelsleuth.commands.account import Account
 from pixelsleuth.commands.terminal import (
-    MOST_NAMED,
+    MAX_NAMES,
     InputBar,
     ModelOption,
     OutOption,
@@ -367,8 +367,8 @@ def _without(listed: Iterable[str | Refused], done: Counter[str]) -> Iterator[st
 
 def _left_out(names: list[str]) -> str:
     """One line about what in the folders is no input."""
-    shown = ", ".join(printable(name) for name in names[:MOST_NAMED])
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    shown = ", ".join(printable(name) for name in names[:MAX_NAMES])
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
     one = "file that is" if len(names) == 1 else "files that are"
     return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
 

@@ -17,8 +17,8 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed
 from pixelsleuth.progress import Step
 
-#: Names of what is left out of a folder that are told.
-MOST_NAMED = 12
+#: Names of skipped files that are printed.
+MAX_NAMES = 12
 # Records go to standard output; everything meant for people's eyes goes to standard error.
 console = Console(stderr=True)
 

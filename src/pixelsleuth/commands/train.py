@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pixelsleuth.commands.terminal import MOST_NAMED, bar, console, printable, say
+from pixelsleuth.commands.terminal import MAX_NAMES, bar, console, printable, say
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class Precision(str, Enum):
     fp16 = "16-mixed"
 
 
-#: Pictures to train on, below which a word is said.
-FEW = 1000
+#: Training images below which a warning is printed.
+MIN_ADVISED_IMAGES = 1000
 
 
 def train(
@@ -82,7 +82,7 @@ def train(
         volumes, images = opened.holds_volumes, len(opened.rows("train"))
     ranks = Ranks.launched(devices, nodes)
     tell = say if ranks.first else (lambda text: None)
-    if images < FEW and not volumes:
+    if images < MIN_ADVISED_IMAGES and not volumes:
         tell(
             f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
@@ -118,7 +118,7 @@ def _prepared(scans: Path, folder: Path, size: int) -> Path:
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     say(f"{made.volumes:,} scans, {made.stored:,} slices in {store}")
-    for path, code, sentence in made.skipped[:MOST_NAMED]:
+    for path, code, sentence in made.skipped[:MAX_NAMES]:
         say(f"left out {printable(path)} ({code}): {sentence}")
     return store
 
@@ -198,9 +198,9 @@ def _calibrated_at_home(model: str, normal: Path, out: Path, dtype: str) -> None
                 progress=lambda done, total: shown.update(task, completed=done, total=total),
             )  # fmt: skip
         write_card(partial, out.resolve().name)
-    for path, code, sentence in reading.left_out[:MOST_NAMED]:
+    for path, code, sentence in reading.left_out[:MAX_NAMES]:
         say(f"left out {printable(path)} ({code}): {sentence}")
-    if len(reading.left_out) > MOST_NAMED:
+    if len(reading.left_out) > MAX_NAMES:
         say(f"left out {len(reading.left_out):,} in all: {reading.reasons()}")
     say(f"calibrated {made.score} of {name} on {made.count:,} images of {printable(str(normal))}")
     for rate in (0.1, 0.05, 0.01, 0.001):

@@ -22,8 +22,8 @@ from pixelsleuth.sources.inputs import Input
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.store import Store
 
-#: Normal crops that baselines are fitted on at most: some hold all of them in memory, 350 kB each.
-MOST_NORMALS = 2000
+#: Largest number of normal crops that baselines are fitted on: some hold all of them in memory, 350 kB each.
+MAX_NORMALS = 2000
 #: Crops scored together.
 BATCH = 32
 
@@ -43,7 +43,7 @@ class Comparison:
 
     names: tuple[str, ...]
     normals: Path | None = None
-    most: int = MOST_NORMALS
+    most: int = MAX_NORMALS
     fitted: tuple[Baseline, ...] = ()
 
 

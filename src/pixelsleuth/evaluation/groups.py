@@ -20,8 +20,8 @@ WIDTHS = (96, 192, 384)
 PARTS = ("blurriest third", "middle third", "sharpest third")
 #: What stands for a picture of which a column says nothing.
 UNKNOWN = "not known"
-#: Fewest pictures of a group that are worth a share.
-FEWEST = 5
+#: Smallest number of images in a group whose share is reported.
+MIN_GROUP_SIZE = 5
 
 
 def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
@@ -103,12 +103,14 @@ def by_group(p: np.ndarray, scores: np.ndarray, columns: Mapping[str, Sequence[s
     Returns:
         column -> `groups` {group: {`n`, `"0.01"`, `"0.05"`, `"0.1"`: [share, low, high]}}, the most frequent first, and
         `scores_differ`, the p-value of Kruskal and Wallis's test that the groups score alike; None of one group. Groups
-        below `FEWEST` pictures are put together as `fewer than 5 each`.
+        below `MIN_GROUP_SIZE` pictures are put together as `fewer than 5 each`.
     """
     found: dict[str, Any] = {}
     for name, labels in columns.items():
         counts = {label: list(labels).count(label) for label in set(labels)}
-        kept = np.array([label if counts[label] >= FEWEST else f"fewer than {FEWEST} each" for label in labels])
+        kept = np.array(
+            [label if counts[label] >= MIN_GROUP_SIZE else f"fewer than {MIN_GROUP_SIZE} each" for label in labels]
+        )
         order = sorted(set(kept.tolist()), key=lambda label: (-int((kept == label).sum()), label))
         rows = {label: _shares(p[kept == label]) for label in order}
         parts = [scores[kept == label] for label in order]

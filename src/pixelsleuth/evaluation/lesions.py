@@ -13,8 +13,8 @@ from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.samples import ScoredSample
 from pixelsleuth.scoring.maps import LEAST_PART
 
-#: A lesion counts as found where this share of it is marked.
-FOUND = 0.1
+#: Smallest share of a lesion's voxels that must be marked for it to count as found.
+MIN_COVERED = 0.1
 #: False findings a volume at which sensitivity is read (FROC).
 FALSE_FINDINGS = (0.5, 1, 2, 4, 8)
 
@@ -66,7 +66,7 @@ def pieces_of(masked: Sequence[ScoredSample], name: str, level: float, peak: flo
         for j, at in enumerate(peaks):
             kept = large & (tops >= at)
             hits = np.bincount(truth[kept[parts]], minlength=count + 1)
-            found[i, j] = (lesion & (hits >= FOUND * sizes)).sum()
+            found[i, j] = (lesion & (hits >= MIN_COVERED * sizes)).sum()
             wrong[i, j] = (kept & ~touching).sum()
     return Pieces(peaks, found, wrong, total)
 

@@ -31,9 +31,9 @@ P_VALUES = 2e-3
 TIE = 1e-3
 #: Inputs compared together.
 BATCH = 16
-#: What is compared of most inputs: what a verdict rests on, and the default map. All else, restorations too, takes
+#: What is compared for most inputs: what a verdict rests on, and the default map. All else, restorations too, takes
 #: several times as long, and is compared on the first batch.
-MOST = ScoreOptions(restorations=False, every_score=False)
+FAST_OPTIONS = ScoreOptions(restorations=False, every_score=False)
 
 
 @dataclass
@@ -96,7 +96,7 @@ def parity_of(
         samples = [one for one in read if not isinstance(one, Finding)]
         found.left_out += len(batch) - len(samples)
         if samples:
-            options = MOST if found.inputs else replace(EVERYTHING, restorations=restorations)
+            options = FAST_OPTIONS if found.inputs else replace(EVERYTHING, restorations=restorations)
             _compare(found, torch, graph, samples, rate, options)
         yield found
     if not found.inputs:

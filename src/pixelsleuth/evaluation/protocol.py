@@ -25,7 +25,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.settings import TEXT_SCORE
 from pixelsleuth.sources.anomalies import blurred
-from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
+from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import Input
@@ -144,7 +144,7 @@ def _near(store: Path, paths: Sequence[Path], detector: Detector) -> set[Path]:
         sample = detector.read(path, whole_without_face=True)
         if isinstance(sample, Finding) or not len(known):
             continue
-        if distances(np.array([perceptual_hash(sample.main.views.square)]), known).min() <= NEAR:
+        if distances(np.array([perceptual_hash(sample.main.views.square)]), known).min() <= MAX_DISTANCE:
             found.add(path)
     return found
 

@@ -18,21 +18,21 @@ from pixelsleuth.sources.images import decode, read_bytes
 SIDE = 1400
 #: Points that are matched, and how much better a match must be than the next best (Lowe 2004).
 POINTS, RATIO = 4000, 0.75
-#: Matches that must agree on how the copy lies, and pixels by which one may be off.
-LEAST_MATCHES, OFF = 25, 2.5
-#: Share of the file that the copy must show.
-LEAST_COVERED = 0.05
+#: Smallest number of matches that agree on how the copy lies, and the distance in pixels within which they agree.
+MIN_MATCHES, MAX_MISFIT = 25, 2.5
+#: Smallest share of the file that the copy must show.
+MIN_COVERED = 0.05
 #: Correlation, of the four fifths that fit best, from which two pictures without points to match, such as blurred ones,
 #: count as the same one scaled.
-ALIKE = 0.97
-#: Grey levels by which two places must differ to be counted, whatever their noise, and times their noise.
-FLOOR, TIMES = 8.0, 6.0
+MIN_CORRELATION = 0.97
+#: Smallest difference of two places that counts: in grey levels, and as a multiple of their noise.
+MIN_DIFFERENCE, NOISE_FACTOR = 8.0, 6.0
 #: Classes of texture whose noise is measured apart: the same saving changes edges more than even places.
 CLASSES = 8
-#: Share of the compared picture that is the least place, and times the threshold that its middle must reach.
-LEAST_PLACE, PEAK = 1e-4, 1.4
-#: Places that are told, the largest.
-MOST_PLACES = 20
+#: Smallest area of a place, as a share of the compared image, and the multiple of the threshold its peak must reach.
+MIN_PLACE, PEAK_FACTOR = 1e-4, 1.4
+#: Largest number of places reported, the largest ones.
+MAX_PLACES = 20
 #: Pixels that a change of colours is fitted to, and the share of them, those that fit best, that is trusted.
 FITTED, TRUSTED = 20_000, 0.7
 #: Grey levels from which a change of brightness or colour of the whole is told.
@@ -153,7 +153,7 @@ def differing(mine: np.ndarray, laid: np.ndarray, inside: np.ndarray) -> np.ndar
     for number in range(CLASSES):
         rows = (classes == number) & inside
         noise[rows] = np.median(plain[rows]) if rows.any() else 0
-    excess: np.ndarray = np.where(inside, gap / np.maximum(FLOOR, TIMES * noise), 0)
+    excess: np.ndarray = np.where(inside, gap / np.maximum(MIN_DIFFERENCE, NOISE_FACTOR * noise), 0)
     return excess.astype(np.float32)
 
 
@@ -166,16 +166,18 @@ def _fitted(pixels: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _matched(points: Any, words: np.ndarray | None, others: Any, other_words: np.ndarray | None) -> np.ndarray | None:
     """(3, 3) from the copy to the picture, where enough points agree on it."""
-    if words is None or other_words is None or min(len(words), len(other_words)) < LEAST_MATCHES:
+    if words is None or other_words is None or min(len(words), len(other_words)) < MIN_MATCHES:
         return None
     pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(other_words, words, k=2)
     good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < RATIO * pair[1].distance]
-    if len(good) < LEAST_MATCHES:
+    if len(good) < MIN_MATCHES:
         return None
     from_points = np.array([others[match.queryIdx].pt for match in good], np.float32)
     to_points = np.array([points[match.trainIdx].pt for match in good], np.float32)
-    matrix, agreeing = cv2.findHomography(from_points, to_points, cv2.USAC_MAGSAC, OFF, maxIters=5000, confidence=0.999)
-    if matrix is None or int(agreeing.sum()) < LEAST_MATCHES:
+    matrix, agreeing = cv2.findHomography(
+        from_points, to_points, cv2.USAC_MAGSAC, MAX_MISFIT, maxIters=5000, confidence=0.999
+    )
+    if matrix is None or int(agreeing.sum()) < MIN_MATCHES:
         return None
     return np.asarray(matrix, np.float64)
 
@@ -188,7 +190,7 @@ def _alike(one: np.ndarray, other: np.ndarray) -> bool:
         missed = np.abs(slope * other + offset - one)
         kept = missed <= np.quantile(missed, 0.8)
     spread = min(one[kept].std(), other[kept].std())
-    return bool(spread > 1 and np.corrcoef(one[kept], other[kept])[0, 1] > ALIKE)
+    return bool(spread > 1 and np.corrcoef(one[kept], other[kept])[0, 1] > MIN_CORRELATION)
 
 
 def _sound(matrix: np.ndarray, copy: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -200,7 +202,7 @@ def _sound(matrix: np.ndarray, copy: tuple[int, ...], shape: tuple[int, ...]) ->
         return False
     lengths = np.hypot(*sides.T)
     oblong = (lengths[0] / lengths[1]) / (copy[1] / copy[0])
-    return bool(0.5 < oblong < 2 and _overlap(corners, shape) > LEAST_COVERED)
+    return bool(0.5 < oblong < 2 and _overlap(corners, shape) > MIN_COVERED)
 
 
 def _settled(matrix: np.ndarray, copy: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -298,11 +300,11 @@ def _places(
         x, y, width, height, area = (int(value) for value in boxes[number])
         part = labels[y : y + height, x : x + width] == number
         peak = float(excess[y : y + height, x : x + width][part].max())
-        if area < max(30, LEAST_PLACE * compared) or peak < PEAK:
+        if area < max(30, MIN_PLACE * compared) or peak < PEAK_FACTOR:
             continue
         strength = float(difference[y : y + height, x : x + width][part].mean())
         found.append(((x, y, x + width, y + height), strength, area / compared))
-    return sorted(found, key=lambda place: -place[2])[:MOST_PLACES]
+    return sorted(found, key=lambda place: -place[2])[:MAX_PLACES]
 
 
 def _turned(matrix: np.ndarray) -> float:

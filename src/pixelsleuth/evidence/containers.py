@@ -12,10 +12,10 @@ from pixelsleuth.evidence.credentials import video_credentials
 from pixelsleuth.evidence.metadata import plain, xmp_of
 from pixelsleuth.evidence.programs import (
     CONVERTERS,
-    DATES_APART,
     DEVELOPERS,
     EDITORS,
     GENERATORS,
+    MAX_DATE_GAP,
     SITES,
     VIDEO_EDITORS,
     named,
@@ -104,10 +104,10 @@ def _dates(tags: list[dict[str, str]], whole: dict[str, str]) -> Iterator[Statem
     first = taken or min(written)
     seconds = (last - first).total_seconds()
     values = {"taken": f"{first:%Y-%m-%d %H:%M}", "changed": f"{last:%Y-%m-%d %H:%M}"}
-    if taken and (min(written) - taken).total_seconds() < -DATES_APART:
+    if taken and (min(written) - taken).total_seconds() < -MAX_DATE_GAP:
         values["changed"] = f"{min(written):%Y-%m-%d %H:%M}"
         yield Statement("changed_before_taken", "edited", values)
-    elif seconds > DATES_APART:
+    elif seconds > MAX_DATE_GAP:
         yield Statement("changed_later" if taken else "tracks_apart", "edited", values)
 
 

@@ -19,8 +19,8 @@ _HEADS = (
 )  # fmt: skip
 #: What validation says of signers whom the library was not told to trust: of the signer, not of the file.
 _UNTRUSTED = ("signingCredential.untrusted",)
-#: The box of an MP4 that holds a manifest (C2PA 2.1, section A.5), and outermost boxes that are looked at.
-C2PA_BOX, MOST_BOXES = bytes.fromhex("d8fec3d61b0e483c92975828877ec481"), 10_000
+#: The box of an MP4 that holds a manifest (C2PA 2.1, section A.5), and the number of top-level boxes searched for it.
+C2PA_BOX, MAX_BOXES = bytes.fromhex("d8fec3d61b0e483c92975828877ec481"), 10_000
 #: Marks of a manifest: the box that holds it, and its address in XMP. Without them the library need not be asked.
 _MARKS = (b"jumb", b"c2pa", b"dcterms:provenance")
 
@@ -53,7 +53,7 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
     """The kinds of an MP4's outermost boxes, of those of one's own kind (`uuid`) their 16 bytes."""
     file.seek(0)
     at = 0
-    for _ in range(MOST_BOXES):
+    for _ in range(MAX_BOXES):
         head = file.read(32)
         if len(head) < 8:
             break

@@ -12,12 +12,12 @@ from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 from pixelsleuth.sources.images import opened
 
-#: Bytes of one XMP packet that are read; real ones have kilobytes.
-MOST_XMP = 4_000_000
+#: Bytes read of one XMP packet; real ones have kilobytes.
+MAX_XMP_BYTES = 4_000_000
 #: Characters kept of one text.
-LONGEST = 500
-#: Values kept of one XMP property, steps of a history.
-MOST = 200
+MAX_CHARACTERS = 500
+#: Values kept of one XMP property, such as the steps of a history.
+MAX_VALUES = 200
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _TAGS = {name: tag for tag, name in ExifTags.TAGS.items()}
@@ -86,8 +86,8 @@ def plain(value: Any) -> str:
         value = (
             value.removeprefix(b"ASCII\0\0\0").removeprefix(b"UNICODE\0").replace(b"\0", b"").decode("utf-8", "replace")
         )
-    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * LONGEST])
-    return " ".join(text.split())[:LONGEST]
+    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * MAX_CHARACTERS])
+    return " ".join(text.split())[:MAX_CHARACTERS]
 
 
 def _exif(image: Image.Image) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def xmp_of(packet: str | bytes) -> dict[str, Any]:
     if not raw:
         return {}
     # XMP has no document type; one that has is made to do harm.
-    if len(raw) > MOST_XMP or b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
+    if len(raw) > MAX_XMP_BYTES or b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
         raise ValueError("no plain XMP packet")
     root = ElementTree.fromstring(raw)
     values: dict[str, list[str]] = {}
@@ -154,7 +154,7 @@ def xmp_of(packet: str | bytes) -> dict[str, Any]:
         kept = [plain(text) for text in texts if text and text.strip()]
         if kept and not element.tag.startswith(_RDF):
             values.setdefault(name, []).extend(kept)
-    return {"xmp": {key: found[:MOST] for key, found in values.items()}, "history": history[:MOST]}
+    return {"xmp": {key: found[:MAX_VALUES] for key, found in values.items()}, "history": history[:MAX_VALUES]}
 
 
 def _step(item: ElementTree.Element) -> dict[str, str]:
@@ -179,7 +179,7 @@ def _png_texts(data: bytes) -> dict[str, str]:
     """Texts of a PNG's chunks, also of those behind its pixels, which are not decoded for them."""
     found: dict[str, str] = {}
     at = 8
-    while at + 12 <= len(data) and len(found) < MOST:
+    while at + 12 <= len(data) and len(found) < MAX_VALUES:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         body = data[at + 8 : at + 8 + length]
         at += 12 + length
@@ -206,6 +206,6 @@ def _three(rest: bytes) -> tuple[bytes, bytes, bytes]:
 def _inflated(packed: bytes) -> bytes:
     """No more than is kept of a text, however much it unpacks to."""
     try:
-        return zlib.decompressobj().decompress(packed, 4 * LONGEST)
+        return zlib.decompressobj().decompress(packed, 4 * MAX_CHARACTERS)
     except zlib.error:
         return b""

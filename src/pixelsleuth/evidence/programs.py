@@ -38,8 +38,8 @@ GENERATORS = (
     "Black Forest Labs", "Sora", "Runway", "Pika", "Kling", "Luma", "Veo", "HeyGen", "Synthesia", "AnimateDiff",
 )  # fmt: skip
 
-#: Seconds by which a file may be changed after it was taken without a word: cameras write both times at once.
-DATES_APART = 120
+#: Seconds between the times taken and changed that are not remarked on: cameras write both at once.
+MAX_DATE_GAP = 120
 #: The IPTC's codes of where a picture comes from (cv.iptc.org/newscodes/digitalsourcetype), by what they say.
 SOURCE_TYPES = {
     "trainedAlgorithmicMedia": "ai",

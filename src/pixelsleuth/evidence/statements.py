@@ -11,7 +11,7 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
-from pixelsleuth.evidence.programs import DATES_APART, DEVELOPERS, EDITORS, GENERATORS, named, origin, steps_of
+from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, MAX_DATE_GAP, named, origin, steps_of
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
@@ -114,9 +114,9 @@ def _dates(metadata: Metadata) -> list[Statement]:
         return []
     values = {"taken": f"{taken:%Y-%m-%d %H:%M}", "changed": f"{changed:%Y-%m-%d %H:%M}"}
     seconds = (changed - taken).total_seconds()
-    if seconds < -DATES_APART:
+    if seconds < -MAX_DATE_GAP:
         return [Statement("changed_before_taken", "edited", values)]
-    return [Statement("changed_later", "edited", values)] if seconds > DATES_APART else []
+    return [Statement("changed_later", "edited", values)] if seconds > MAX_DATE_GAP else []
 
 
 def _time(text: str) -> datetime | None:

@@ -13,14 +13,14 @@ from pixelsleuth.sources.images import opened
 
 #: Side that both are compared at: what JPEG and scaling change is gone there.
 SIDE = 48
-#: Bytes of a thumbnail that is looked at, and pixels of its longer side.
-MOST_BYTES, MOST_SIDE = 1_000_000, 2048
+#: Largest thumbnail that is decoded: bytes, and pixels of its longer side.
+MAX_BYTES, MAX_SIDE = 1_000_000, 2048
 #: Grey level up to which a border is black.
 BLACK = 24
 #: Side to which a JPEG may be decoded at less than its size.
 DRAFT = 4 * SIDE
-#: Pixels of a picture of another format, which must be decoded whole.
-MOST_PIXELS = 30_000_000
+#: Largest image, in pixels, of the formats other than JPEG, which must be decoded whole.
+MAX_PIXELS = 30_000_000
 
 
 def likeness(data: bytes, thumbnail: bytes) -> float | None:
@@ -28,14 +28,14 @@ def likeness(data: bytes, thumbnail: bytes) -> float | None:
 
     Cameras put black bars around thumbnails of another shape, which are cut off.
     """
-    if len(thumbnail) > MOST_BYTES:
+    if len(thumbnail) > MAX_BYTES:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             small = Image.open(io.BytesIO(thumbnail), formats=["JPEG"])
             image = opened(data)
-            if max(small.size) > MOST_SIDE or (image.format != "JPEG" and image.width * image.height > MOST_PIXELS):
+            if max(small.size) > MAX_SIDE or (image.format != "JPEG" and image.width * image.height > MAX_PIXELS):
                 return None
             image.draft("L", (DRAFT, DRAFT))
             whole, inner = _grey(image), _without_bars(_grey(small))

@@ -16,18 +16,18 @@ ERROR_QUALITY = 90
 GHOST_QUALITIES = tuple(range(50, 100, 5))
 #: Squared grey levels of change that are no more than rounding: even places would otherwise show ghosts of it.
 FLOOR = 4.0
-#: Longest side that traces are made of; beyond it the middle is taken.
-MOST_SIDE = 2400
+#: Largest side in pixels that traces are made of; of larger images the middle is taken.
+MAX_SIDE = 2400
 
 
 def blocks_around(box: Box, shape: tuple[int, ...]) -> Box:
-    """The least rectangle of whole JPEG blocks that holds `box`, within a picture of `shape`, at most `MOST_SIDE` long.
+    """The least rectangle of whole JPEG blocks that holds `box`, within a picture of `shape`, at most `MAX_SIDE` long.
 
     A trace is cut where the file's own blocks begin: else its saving would not be met.
     """
     x0, y0 = max(0, box.x0) // BLOCK * BLOCK, max(0, box.y0) // BLOCK * BLOCK
-    x1 = min(-(-box.x1 // BLOCK) * BLOCK, shape[1], x0 + MOST_SIDE)
-    y1 = min(-(-box.y1 // BLOCK) * BLOCK, shape[0], y0 + MOST_SIDE)
+    x1 = min(-(-box.x1 // BLOCK) * BLOCK, shape[1], x0 + MAX_SIDE)
+    y1 = min(-(-box.y1 // BLOCK) * BLOCK, shape[0], y0 + MAX_SIDE)
     return Box(x0, y0, x1, y1)
 
 

@@ -15,8 +15,8 @@ from pixelsleuth.errors import ModelError
 from pixelsleuth.files import sha256_of, write_text
 
 FORMAT = 1
-#: Standard scores against the atlas beyond this tell no more.
-MOST_Z = 6.0
+#: z-scores against the atlas are clipped to +-MAX_Z.
+MAX_Z = 6.0
 #: Files of a model's folder that travel.
 MODEL_FILES = ("config.json", "calibration.json", "*.safetensors", "*.npy", "README.md", "LICENSE-WEIGHTS")
 DETECTIVE_FILE = "detective.safetensors"

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.backbone import CHANNELS, EfficientNetLite
-from pixelsleuth.models.configuration import MOST_Z, DetectiveConfig
+from pixelsleuth.models.configuration import MAX_Z, DetectiveConfig
 from pixelsleuth.models.vqvae import Residual
 from pixelsleuth.records import Surprise
 
 #: Pixels of the image, as the VQ-VAE sees it, for one of the map's, in each direction.
 MAP_STRIDE = 4
-#: Floor of a mean squared difference in [0, 1] units: below it lies what 8 bits round away.
-NOTHING = 1e-6
+#: Floor of a mean squared difference in [0, 1] units: about the variance of 8-bit rounding, 1 / (12 * 255^2) = 1.3e-6.
+EPSILON = 1e-6
 
 
 class Detective(nn.Module):
@@ -84,7 +84,7 @@ class Detective(nn.Module):
         if self.config.atlas:
             if usual is None:
                 raise ValueError("usual: expected standard scores against the atlas, got none")
-            seen.append(F.pixel_unshuffle(usual.clamp(-MOST_Z, MOST_Z) / 3, 2))
+            seen.append(F.pixel_unshuffle(usual.clamp(-MAX_Z, MAX_Z) / 3, 2))
         middle = self.middle(self.fine(torch.cat(seen, 1)))
         x = self.down(middle)
         if self.surprise is not None:
@@ -215,5 +215,5 @@ def local_detail(image: Tensor, cell: int) -> Tensor:
     down = wide[:, :, :-2] + wide[:, :, 2:] - 2 * wide[:, :, 1:-1]
     both = across[:, :, :-2] + across[:, :, 2:] - 2 * across[:, :, 1:-1]
     changes = torch.cat([across[:, :, 1:-1], down[..., 1:-1], both], 1)
-    level = F.avg_pool2d(changes**2, cell).float().add(NOTHING).log()
+    level = F.avg_pool2d(changes**2, cell).float().add(EPSILON).log()
     return (level - level.mean((2, 3), keepdim=True)) / 2

@@ -20,7 +20,7 @@ _EXIF = (
     "Copyright", "ImageDescription", "ExposureTime", "FNumber", "ISOSpeedRatings", "Orientation",
 )  # fmt: skip
 #: Characters shown of a text that a file carries.
-_LONGEST = 120
+_MAX_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -138,4 +138,4 @@ def _short(value: Any) -> str:
     """One line of what a file says, without control characters."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"

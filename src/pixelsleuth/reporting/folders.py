@@ -8,8 +8,8 @@ from pathlib import Path
 from pixelsleuth.folders import Drifting, FolderFinding
 from pixelsleuth.language import Language
 
-#: Names of inputs that are told; the summary has all.
-MOST_NAMED = 12
+#: Names of inputs listed; the summary has all.
+MAX_NAMES = 12
 
 
 def sentences(found: FolderFinding, calibration: int, say: Language) -> list[str]:
@@ -76,8 +76,8 @@ def _drift(drift: Drifting, say: Language) -> str:
 
 
 def _names(paths: Sequence[str]) -> str:
-    more = f" + {len(paths) - MOST_NAMED:,}" if len(paths) > MOST_NAMED else ""
-    return ", ".join(map(shown, paths[:MOST_NAMED])) + more
+    more = f" + {len(paths) - MAX_NAMES:,}" if len(paths) > MAX_NAMES else ""
+    return ", ".join(map(shown, paths[:MAX_NAMES])) + more
 
 
 def shown(path: str) -> str:

@@ -30,7 +30,7 @@ SIDE = 480
 #: Side of a face's thumbnail.
 THUMBNAIL = 72
 #: Faces that get one.
-MOST_FACES = 24
+MAX_FACES = 24
 _FRAME, _REGION = (255, 255, 255), (0, 229, 255)
 
 
@@ -171,7 +171,7 @@ def thumbnails(view: FindingView) -> list[str]:
     if view.pixels is None:
         return []
     found = []
-    for face in view.finding.faces[:MOST_FACES]:
+    for face in view.finding.faces[:MAX_FACES]:
         part, _ = surrounded(view.pixels, face.face.box)
         found.append(jpeg_uri(shrunk(part, THUMBNAIL)))
     return found

@@ -14,14 +14,14 @@ from pixelsleuth.reporting.layers import FindingView, jpeg_uri
 from pixelsleuth.sources.faces import patch
 from pixelsleuth.sources.volumes import in_ras_shares
 
-#: Parts of a face by its landmarks, left and right as the viewer sees them, and the distance, in distances between the
-#: eyes, up to which a place is at one.
+#: Parts of a face by its landmarks, left and right as the viewer sees them.
 _PARTS = ("eye_left", "eye_right", "nose", "mouth")
-NEAR = 0.5
+#: Largest distance of a place from the part it is named by, in distances between the eyes.
+MAX_DISTANCE = 0.5
 #: Side of a place's picture.
 SIDE = 96
-#: Places that are shown, the rarest first; the record has them all.
-MOST = 8
+#: Places shown, the rarest first; the record has them all.
+MAX_PLACES = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Place:
 def places_of(view: FindingView, say: Language) -> list[Place]:
     finding = view.finding
     found = []
-    for number in places(finding)[:MOST]:
+    for number in places(finding)[:MAX_PLACES]:
         region = finding.regions[number]
         box = "{}, {} – {}, {}".format(*region.box.as_list())
         if region.depth is not None:
@@ -81,7 +81,7 @@ def where_of(box: Box, shape: tuple[int, ...], finding: Finding, say: Language) 
         eyes_and_nose, corners = np.array(face.landmarks[:3]), np.array(face.landmarks[3:5])
         points = np.concatenate([eyes_and_nose, corners.mean(0, keepdims=True)])
         apart = np.hypot(*(points - middle).T)
-        if apart.min() < NEAR * np.hypot(*(points[1] - points[0])):
+        if apart.min() < MAX_DISTANCE * np.hypot(*(points[1] - points[0])):
             return say(f"place.{_PARTS[int(apart.argmin())]}")
         if face.box.x0 <= middle[0] < face.box.x1 and face.box.y0 <= middle[1] < face.box.y1:
             return say("place.face")

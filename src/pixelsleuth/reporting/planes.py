@@ -14,8 +14,8 @@ from pixelsleuth.sources.volumes import Volume, in_ras, voxel_sizes_of
 
 #: Longer side in pixels of a plane, and of a slice on the sheet.
 SIDE, TILE = 480, 112
-#: Slices on the sheet, at most, and in a row of it.
-MOST_TILES, IN_A_ROW = 30, 6
+#: Largest number of slices on the sheet, and slices in one of its rows.
+MAX_TILES, TILES_PER_ROW = 30, 6
 _TICK = (0, 229, 255)
 
 
@@ -104,7 +104,7 @@ def sheet(scan: ScanView) -> np.ndarray:
     (there,) = np.nonzero(scan.excess.any((0, 1)))
     if not len(there):
         there = np.arange(scan.grey.shape[2])
-    shown = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MOST_TILES)).round().astype(int))]
+    shown = there[np.unique(np.linspace(0, len(there) - 1, min(len(there), MAX_TILES)).round().astype(int))]
     tiles = []
     for k in shown:
         grey = np.repeat(np.ascontiguousarray(picture_of(scan.grey, int(k)))[..., None], 3, 2)
@@ -117,7 +117,7 @@ def sheet(scan: ScanView) -> np.ndarray:
         tile[top : top + one.shape[0], left : left + one.shape[1]] = one
         cv2.putText(tile, str(k + 1), (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
         tiles.append(tile)
-    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % min(IN_A_ROW, len(tiles)))
-    columns = min(IN_A_ROW, len(tiles))
+    tiles += [np.zeros((TILE, TILE, 3), np.uint8)] * (-len(tiles) % min(TILES_PER_ROW, len(tiles)))
+    columns = min(TILES_PER_ROW, len(tiles))
     rows = [np.concatenate(tiles[at : at + columns], 1) for at in range(0, len(tiles), columns)]
     return np.concatenate(rows)

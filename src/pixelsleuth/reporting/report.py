@@ -41,8 +41,8 @@ from pixelsleuth.scoring.origins import least_rate
 from pixelsleuth.scoring.settings import BOTH_TRACKS, COMBINED, DETECTIVE, ScoreSettings
 from pixelsleuth.sources.faces import cut
 
-#: Findings shown in full; of more inputs the most unusual ones.
-MOST_SHOWN = 50
+#: Findings shown in full, the most unusual ones.
+MAX_FINDINGS = 50
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Report:
     judge: Judge
     command: str
     language: str = LANGUAGES[0]
-    most: int = MOST_SHOWN
+    most: int = MAX_FINDINGS
     fdr: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     _total: int = 0

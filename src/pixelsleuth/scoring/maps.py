@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pixelsleuth.models.configuration import MOST_Z
+from pixelsleuth.models.configuration import MAX_Z
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
 
@@ -77,7 +77,7 @@ def _products(raw: Maps, image: np.ndarray, sign: int) -> Maps:
     if "restoration" in raw:
         found["detective_x_restoration"] = raw[DETECTIVE_MAP] * raw["restoration"]
     if "baseline_atlas" in raw:
-        found["detective_x_atlas"] = raw[DETECTIVE_MAP] * np.minimum(raw["baseline_atlas"], MOST_Z)
+        found["detective_x_atlas"] = raw[DETECTIVE_MAP] * np.minimum(raw["baseline_atlas"], MAX_Z)
     return found
 
 

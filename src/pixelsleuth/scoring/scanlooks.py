@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pixelsleuth.scoring.atlas import Atlas
-from pixelsleuth.sources.scantraits import BEST, INPUT_TRAITS, correlation, looked_at
+from pixelsleuth.sources.scantraits import BEST_QUANTILE, INPUT_TRAITS, correlation, looked_at
 from pixelsleuth.sources.traits import Trait
 
 MODEL_TRAITS = {
@@ -37,7 +37,9 @@ def model_traits(
         usual, _ = atlas.expected(position[numbers], (pixels.shape[1], pixels.shape[2]))
         shown = pixels[numbers, ..., 0].astype(np.float32) / 255
         likeness = float(
-            np.nanquantile([correlation(one, other) for one, other in zip(shown, usual, strict=True)], BEST)
+            np.nanquantile([correlation(one, other) for one, other in zip(shown, usual, strict=True)], BEST_QUANTILE)
         )
     error = np.array([one[there].mean() for one, there in zip(residual[numbers], within, strict=True)])
-    return np.array([likeness, np.log2(np.quantile(error, 1 - BEST) + 1e-5), np.quantile(nll[numbers], 1 - BEST)])
+    return np.array(
+        [likeness, np.log2(np.quantile(error, 1 - BEST_QUANTILE) + 1e-5), np.quantile(nll[numbers], 1 - BEST_QUANTILE)]
+    )

@@ -1,7 +1,7 @@
 """Colours of still pictures, brought to sRGB: by their ICC profile, by their code points (CICP), or by PNG's gamma.
 
 Relative colorimetric: white becomes white, and a colour that sRGB does not hold becomes the nearest that it does. What
-is sRGB already, to within `ALIKE` levels, is left untouched to the bit.
+is sRGB already, to within `MAX_DEVIATION` levels, is left untouched to the bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pixelsleuth.records import Note
 
 #: Levels of 255 by which a profile's colours may differ from sRGB's and still count as these: makers write sRGB in
 #: many roundings.
-ALIKE = 2.0
+MAX_DEVIATION = 2.0
 #: Chromaticities of red, green, blue and white, by their number in ITU-T H.273.
 PRIMARIES = {
     1: ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06), (0.3127, 0.3290)),
@@ -105,7 +105,7 @@ def _known(profile: bytes) -> tuple[str, str, bool]:
         assert shown is not None
         as_rgb = patches if mode == "RGB" else patches[..., None]
         apart = np.abs(np.asarray(shown).astype(int) - as_rgb.astype(int)).max()
-        return space, name, bool(apart <= ALIKE)
+        return space, name, bool(apart <= MAX_DEVIATION)
     except (ImageCms.PyCMSError, ValueError, OSError, TypeError, AttributeError) as error:
         return "", _line(error), False
 

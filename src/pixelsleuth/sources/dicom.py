@@ -18,7 +18,7 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Note
 from pixelsleuth.sources.dicomfolders import (
-    FEWEST,
+    MIN_SLICES,
     NOT_SECTIONS,
     Stack,
     list_folder,
@@ -96,9 +96,12 @@ def _open_alone(path: Path) -> Opened:
                 raise _cut_off(path)
             raise InputError("not_a_volume", f"expected slices, got a DICOM file without pictures ({one.what})")
         (stack,) = with_names(path.parent, stacks_of([one]))
-        if one.pictures < FEWEST and stack.sections:
-            raise InputError("too_few_slices", f"one DICOM file with {one.pictures} slice(s), at least {FEWEST} are "
-                             "needed; give the folder that holds the whole series")  # fmt: skip
+        if one.pictures < MIN_SLICES and stack.sections:
+            raise InputError(
+                "too_few_slices",
+                f"one DICOM file with {one.pictures} slice(s), at least {MIN_SLICES} are needed; give the folder that "
+                "holds the whole series",
+            )
         return _open_stack(stack, [])
     except InputError as error:
         raise InputError(error.code, error.sentence, sha256) from None
@@ -144,8 +147,8 @@ def _open_stack(stack: Stack, notes: list[Note]) -> Opened:
     if modality in NOT_SECTIONS:
         raise InputError("not_a_volume", f"expected sections of a body, got pictures of modality {modality}")
     shape = check_shape((columns, rows, count), np.dtype(np.float32))
-    if count < FEWEST:
-        raise InputError("too_few_slices", f"{count} slices in the series, at least {FEWEST} are needed")
+    if count < MIN_SLICES:
+        raise InputError("too_few_slices", f"{count} slices in the series, at least {MIN_SLICES} are needed")
     frames = [frame for k, one in enumerate(heads) for frame in _frames(one, k)]
     affine, order, told = _geometry(heads, frames)
     notes += told

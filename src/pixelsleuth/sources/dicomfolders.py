@@ -25,8 +25,8 @@ from pixelsleuth.sources.dicomheaders import (
 
 #: Between a folder and its series in the name of an input: `scans/day1#1.2.840.113619.2.1`.
 MARK = "#"
-#: Fewest slices of a series; beside one that has them, shorter ones are scouts.
-FEWEST = 3
+#: Smallest number of slices in a series; shorter ones beside such a series are scouts.
+MIN_SLICES = 3
 #: Modalities whose pictures are no sections of a body, and those drawn on sections.
 NOT_SECTIONS = frozenset({
     "US", "IVUS", "XA", "RF", "DX", "CR", "MG", "IO", "PX", "ES", "GM", "SM", "XC", "OP", "DG", "EC",
@@ -129,7 +129,7 @@ def list_folder(folder: Path) -> Listing:
         else:
             left_out[one.path] = one.what
     stacks = stacks_of(pictures)
-    whole = [one for one in stacks if one.sections and one.pictures >= FEWEST]
+    whole = [one for one in stacks if one.sections and one.pictures >= MIN_SLICES]
     if whole:
         left_out |= {path: one.what for one in stacks if one not in whole for path in one.files}
     return Listing(tuple(with_names(folder, whole or stacks)), left_out, tuple(cut))

@@ -18,8 +18,8 @@ from pixelsleuth.sources.dicompixels import INSTALL, inflates_too_far
 from pixelsleuth.sources.formats import DICOM, head_of, sniffed
 from pixelsleuth.sources.scanfiles import MAX_BYTES
 
-#: Characters of an element's text; the longest that sentences and names take, identifiers, have 64.
-LONGEST = 80
+#: Characters kept of an element's text; the longest that are used, identifiers, have 64.
+MAX_CHARACTERS = 80
 _INDEX = "1.2.840.10008.1.3.10"
 
 
@@ -116,7 +116,7 @@ def element(header: Any, keyword: str) -> Any:
 def text_of(header: Any, keyword: str) -> str:
     """An element as one line, cut off where it is too long to be told; "" where there is none."""
     value = element(header, keyword)
-    return "" if value is None else one_line(str(value)[:LONGEST]).strip()
+    return "" if value is None else one_line(str(value)[:MAX_CHARACTERS]).strip()
 
 
 def one_line(text: str) -> str:

@@ -24,14 +24,14 @@ INSTALL = "needs more packages; run `pip install SimpleITK pydicom`"
 #: Compressed transfer syntaxes that SimpleITK unpacks; video and the newest JPEGs are none of them.
 _UNPACKED = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
 LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81))
-#: Seconds that one file may take to be unpacked, as many again for every so many voxels, and bytes of memory.
-MOST_SECONDS, VOXELS_A_TIME, MOST_MEMORY = 20.0, 20_000_000, 6 << 30
+#: Limits of decoding one file: seconds, the number of voxels that adds as many again, and bytes of memory.
+MAX_SECONDS, VOXELS_PER_LIMIT, MAX_MEMORY = 20.0, 20_000_000, 6 << 30
 #: The other process finds its modules where this one does.
 _START = "import sys; sys.path[:] = sys.argv[1].split({!r}); from pixelsleuth.sources.dicompixels import serve; serve()"
 
 
-#: Bytes that a deflated file may unpack to.
-MOST_INFLATED = 1 << 30
+#: Largest size in bytes of an inflated file: 1 GiB.
+MAX_INFLATED = 1 << 30
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
@@ -78,7 +78,7 @@ class Unpacker:
         path = Path(self._folder.name) / "one.dcm"
         bare.save_as(path, enforce_file_format=True)
         voxels = int(bare.Rows) * int(bare.Columns) * int(bare.get("NumberOfFrames", 1))
-        watch = threading.Timer(MOST_SECONDS * (1 + voxels // VOXELS_A_TIME), self._process.kill)
+        watch = threading.Timer(MAX_SECONDS * (1 + voxels // VOXELS_PER_LIMIT), self._process.kill)
         watch.start()
         try:
             print(path, file=self._process.stdin, flush=True)
@@ -99,7 +99,7 @@ def serve() -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
         # A decoder that is brought down leaves no dump of its memory behind.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
@@ -174,12 +174,12 @@ def inflates_too_far(path: Path) -> bool:
         inflater, got = zlib.decompressobj(-15), 0
         pending = file.read(1 << 16)
         try:
-            while pending and not inflater.eof and got <= MOST_INFLATED:
+            while pending and not inflater.eof and got <= MAX_INFLATED:
                 got += len(inflater.decompress(pending, 1 << 20))
                 pending = inflater.unconsumed_tail or file.read(1 << 16)
         except zlib.error:
             return True
-    return got > MOST_INFLATED
+    return got > MAX_INFLATED
 
 
 def _pixels_alone(whole: Any, syntax: Any, pictures: int) -> Any:

@@ -19,7 +19,7 @@ Say = Callable[[Note], None]
 #: Pixel aspects so near to 1 are taken for it; muxers round.
 SQUARE = 0.01
 #: Pixels wider or higher than this are no television's, but an error.
-MOST_ASPECT = Fraction(4)
+MAX_ASPECT = Fraction(4)
 #: Degrees off a quarter turn from which it is said that the turn was rounded.
 LEANING = 1.0
 #: Filters of libavfilter that make whole frames of two fields, the better first.
@@ -99,7 +99,7 @@ def squared(pixels: np.ndarray, aspect: Fraction | None, most_pixels: int, say: 
     height, width = pixels.shape[:2]
     wide, high = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
     told = f"{aspect.numerator}:{aspect.denominator}"
-    if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT or wide * high > most_pixels:
+    if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT or wide * high > most_pixels:
         say(Note("pixel_aspect_ignored", f"its pixels are said to be {told}, which no screen shows; taken as square"))
         return pixels
     say(Note("pixel_aspect", f"pixels of {told}: {width} x {height} shown as {wide} x {high}, and boxes count in that"))

@@ -13,7 +13,7 @@ from pixelsleuth.errors import ModelError
 from pixelsleuth.files import whole_file
 
 #: Bits (of 64) by which two perceptual hashes may differ and still count as near-duplicates.
-NEAR = 4
+MAX_DISTANCE = 4
 #: Of a model folder: the images that its networks were trained on.
 TRAINED_ON = "trained_on.npy"
 
@@ -39,7 +39,7 @@ def near(hashed: np.uint64, others: np.ndarray) -> list[int]:
     if not len(others):
         return []
     apart = distances(np.array([hashed], np.uint64), others)[0]
-    return [int(others[i]) for i in np.argsort(apart, kind="stable") if apart[i] <= NEAR]
+    return [int(others[i]) for i in np.argsort(apart, kind="stable") if apart[i] <= MAX_DISTANCE]
 
 
 @dataclass(frozen=True)

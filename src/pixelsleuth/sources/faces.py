@@ -33,18 +33,18 @@ MIN_ROLL = 5.0
 #: Eyes, nose and mouth corners of an aligned face in a square of side 1: the template of Deng et al. 2019 (ArcFace).
 TEMPLATE = np.array([(38.29, 51.70), (73.53, 51.50), (56.03, 71.74), (41.55, 92.37), (70.73, 92.20)]) / 112
 
-#: Pixels of the copy that is searched for small faces: of 12 megapixels about a second, and 200 MB.
-MOST_SEARCHED = 5_000_000
-#: Shares of a picture that it is padded by on each side, one after the other.
+#: Largest copy, in pixels, that is searched for small faces: about a second and 200 MB for a 12-megapixel image.
+MAX_SEARCHED_PIXELS = 5_000_000
+#: Padding on each side, as shares of the image, tried in this order.
 PADDING = (0.25, 0.5)
-#: Confidence of a face that the first look missed: more places are looked at, and more are mistaken for faces.
-SURE = 0.98
+#: Confidence required of a face that the first search missed: the second looks at more places, and errs more often.
+RETRY_CONFIDENCE = 0.98
 #: A face on a padded copy fills the picture where its square is this much of the shorter side, and leaves it.
-FILLS = 0.6
+MIN_FILLING = 0.6
 #: Side of a square, in that of the whole face by its landmarks, below which it is cut: squares of faces with room have
 #: .93 (median of faces_world), of the tightest data set (DFDC's crops) .66 and more; of a normal face cropped closer
 #: than that most are called anomalous for the crop alone.
-TIGHTEST = 0.65
+MIN_SQUARE = 0.65
 _FILLS = "the face fills the picture, brow, chin or cheeks cut off; use one that leaves more room around the face"
 #: Shortest side, in pixels of the input, of a square that is also looked at from near.
 NEAR_SIDE = 288
@@ -254,12 +254,12 @@ def _found_again(pixels: np.ndarray, framing: Framing, notes: list[Note]) -> lis
         InputError: `face_fills_picture`. Calibration saw no face that is cut off at brow or chin: most would be called
             anomalous for that alone.
     """
-    surer = replace(framing, min_confidence=max(framing.min_confidence, SURE))
+    surer = replace(framing, min_confidence=max(framing.min_confidence, RETRY_CONFIDENCE))
     if _fills(pixels, surer):
         raise InputError("face_fills_picture", _FILLS)
     height, width = pixels.shape[:2]
     first = DETECTION_SIDE / max(height, width)
-    scale = min(1.0, (MOST_SEARCHED / (height * width)) ** 0.5)
+    scale = min(1.0, (MAX_SEARCHED_PIXELS / (height * width)) ** 0.5)
     if scale < 1.2 * first:
         return []
     found = find_faces(pixels, surer, scale)
@@ -282,7 +282,7 @@ def _fills(pixels: np.ndarray, framing: Framing) -> bool:
         for face in find_faces(padded, framing):
             box = [side - edge for side in face.box.as_list()]
             leaves = min(box) < 0 or box[2] > small.shape[1] or box[3] > small.shape[0]
-            if leaves and face.box.width >= FILLS * min(small.shape[:2]):
+            if leaves and face.box.width >= MIN_FILLING * min(small.shape[:2]):
                 return True
     return False
 
@@ -292,7 +292,7 @@ def check_room(face: Face, shape: tuple[int, ...]) -> None:
     if face.box.width < 0.97 * min(shape[:2]) or len(face.landmarks) != 5:
         return
     _, whole, _ = aligned_square(np.array(face.landmarks))
-    if face.box.width < TIGHTEST * whole:
+    if face.box.width < MIN_SQUARE * whole:
         raise InputError("face_fills_picture", _FILLS)
 
 

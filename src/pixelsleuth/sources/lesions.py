@@ -27,7 +27,7 @@ STRENGTHS: dict[str, tuple[float, float, float]] = {
     "blur": (0.5, 0.3, 0.18),
 }
 #: Strengths that have an end: a patch can't be more than foreign, nor tissue be moved further than the whole radius.
-MOST = {"foreign": 1.0, "deform": 0.9}
+MAX_STRENGTH = {"foreign": 1.0, "deform": 0.9}
 #: Radius of an anomaly as a share of the longer side of a slice.
 RADIUS = (0.05, 0.12)
 #: A place belongs to the mask where this share of the change is laid on.
@@ -79,8 +79,8 @@ def drawn(kinds: tuple[str, ...], generator: np.random.Generator, sign: int = 0)
     radius = float(np.exp(generator.uniform(np.log(0.03), np.log(0.2))))
     # As many halvings as strengths: subtle ones are seen as often as plain ones.
     strength = float(np.exp(generator.uniform(np.log(subtle * 0.8), np.log(plain * 1.4))))
-    if kind in MOST:
-        strength = min(MOST[kind], strength)
+    if kind in MAX_STRENGTH:
+        strength = min(MAX_STRENGTH[kind], strength)
     return Lesion(kind, strength, radius, sign, bool(generator.random() < 0.75), float(generator.uniform(0.08, 0.8)))
 
 

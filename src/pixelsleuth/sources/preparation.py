@@ -14,7 +14,7 @@ import numpy as np
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.duplicates import NEAR, distances, perceptual_hash
+from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances, perceptual_hash
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
 from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
@@ -156,8 +156,10 @@ class Apart:
     def check(self, job: Job, rows: Rows) -> None:
         """Raises InputError for an image that is too near one on the other side."""
         others = self.held_out if job.origin.split == "train" else self.trained
-        if len(others) and distances(rows.columns["phash"], others).min() <= NEAR:
-            raise InputError("near_duplicate", f"within {NEAR} bits of a perceptual hash on the other side of training")
+        if len(others) and distances(rows.columns["phash"], others).min() <= MAX_DISTANCE:
+            raise InputError(
+                "near_duplicate", f"within {MAX_DISTANCE} bits of a perceptual hash on the other side of training"
+            )
 
 
 def _read_image(job: Job, size: int, crop: str, framing: Framing) -> Rows:

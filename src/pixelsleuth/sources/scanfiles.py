@@ -39,9 +39,9 @@ MAX_HEADER = 1 << 20
 #: NIfTI-2's header is the longest of fixed length.
 HEAD = 540
 #: sform and qform disagree where their axes lie further apart than this, in degrees, ...
-MOST_TURN = 5.0
+MAX_TURN = 5.0
 #: ... or their voxel sizes differ by more than this share.
-MOST_STRETCH = 0.05
+MAX_STRETCH = 0.05
 
 DAMAGED = "copy it again from its source"
 _PACKED = b"\x1f\x8b"
@@ -370,9 +370,9 @@ def _disagreement(raw: Any) -> str | None:
     except (ValueError, np.linalg.LinAlgError):
         return "sform and qform disagree: qform is no orientation; sform was taken"
     stretch = float(np.abs(sizes[0] / sizes[1] - 1).max())
-    if turn <= MOST_TURN and stretch <= MOST_STRETCH:
+    if turn <= MAX_TURN and stretch <= MAX_STRETCH:
         return None
     what = f"axes point to {axes[0]} and to {axes[1]}" if axes[0] != axes[1] else f"they lie {turn:.0f} degrees apart"
-    if turn <= MOST_TURN:
+    if turn <= MAX_TURN:
         what = f"voxel sizes differ by {stretch:.0%}"
     return f"sform and qform disagree ({what}); sform was taken, and left and right may be swapped"

@@ -7,18 +7,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pixelsleuth.sources.slices import HIGHEST, LOWEST, Slices, foreground_of, head_of
+from pixelsleuth.sources.slices import MAX_Z, MIN_Z, Slices, foreground_of, head_of
 from pixelsleuth.sources.traits import Trait
 from pixelsleuth.sources.volumes import Volume, voxel_sizes_of
 
-#: Distinct values that count: with more a scan is no map of labels, whatever its type.
-MOST_LEVELS = 64
+#: Largest number of distinct values in a map of labels.
+MAX_LABELS = 64
 #: Distance from the median, in interquartile ranges, beyond which it says no more.
-MOST_TAIL = 20.0
-#: Slices that are looked at, evenly spaced.
-MOST_SLICES = 32
+MAX_TAIL = 20.0
+#: Number of slices that are measured, evenly spaced.
+MAX_SLICES = 32
 #: Likeness is that of the best quarter of slices: a large lesion changes many, another kind of scan all.
-BEST = 0.75
+BEST_QUANTILE = 0.75
 #: A slice is looked at where it has at least this share of the largest slice's tissue: the ends of a head are small.
 LARGE = 0.3
 
@@ -64,7 +64,7 @@ def scan_traits(volume: Volume, cut: Slices) -> np.ndarray:
         np.log2(np.sqrt(sizes[0] * sizes[1])), np.log2(sizes[2]),
         *(np.log2(max(1, span) * size) for span, size in zip(spans, sizes, strict=True)),
         float(head.sum()) / max(1, int(np.prod(spans))),
-        _air(volume.values, head), np.log2(min(MOST_LEVELS, len(np.unique(values[:: max(1, len(values) // 100_000)])))),
+        _air(volume.values, head), np.log2(min(MAX_LABELS, len(np.unique(values[:: max(1, len(values) // 100_000)])))),
         *_shape_of(values),
         *_looks(cut),
     ])  # fmt: skip
@@ -79,10 +79,10 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def looked_at(inside: np.ndarray) -> np.ndarray:
     """Numbers of those of (n, H, W) slices that traits are medians over: those with enough of the head, at most
-    `MOST_SLICES`, evenly spaced."""
+    `MAX_SLICES`, evenly spaced."""
     area = inside.sum((1, 2))
     (large,) = np.nonzero(area >= LARGE * max(1, area.max()))
-    return large[np.unique(np.linspace(0, len(large) - 1, min(len(large), MOST_SLICES)).round().astype(int))]
+    return large[np.unique(np.linspace(0, len(large) - 1, min(len(large), MAX_SLICES)).round().astype(int))]
 
 
 def _extent(head: np.ndarray, axis: int) -> int:
@@ -110,23 +110,23 @@ def _shape_of(values: np.ndarray) -> tuple[float, float, float]:
     dark = (middle - float(ordered[ends[0] : max(ends[0] + 1, ends[1])].mean())) / spread
     bright = (float(ordered[ends[2] : max(ends[2] + 1, ends[3])].mean()) - middle) / spread
     # A map of labels may have no spread at all.
-    return min(dark, MOST_TAIL), min(bright, MOST_TAIL), (three_quarters + quarter - 2 * middle) / spread
+    return min(dark, MAX_TAIL), min(bright, MAX_TAIL), (three_quarters + quarter - 2 * middle) / spread
 
 
 def _looks(cut: Slices) -> tuple[float, float, float, float]:
     """Logarithms of sharpness and noise in standard scores, medians over slices; likeness of the halves, and of
     neighbours, in the best slices."""
     numbers = looked_at(cut.inside)
-    scores = cut.pixels[numbers, ..., 0].astype(np.float32) * ((HIGHEST - LOWEST) / 255)
+    scores = cut.pixels[numbers, ..., 0].astype(np.float32) * ((MAX_Z - MIN_Z) / 255)
     inside = cut.inside[numbers]
     found = [
         (*_texture(one, within), correlation(*_halves(one, within))) for one, within in zip(scores, inside, strict=True)
     ]
     sharpness, noise, _ = np.nanmedian(np.array(found), 0).tolist()
-    symmetry = float(np.nanquantile(np.array(found)[:, 2], BEST))
+    symmetry = float(np.nanquantile(np.array(found)[:, 2], BEST_QUANTILE))
     every = cut.pixels[..., 0].astype(np.float32)
     near = [correlation(every[k], every[k + 1]) for k in numbers if k + 1 < len(every)]
-    return sharpness, noise, symmetry, float(np.nanquantile(near, BEST)) if near else float("nan")
+    return sharpness, noise, symmetry, float(np.nanquantile(near, BEST_QUANTILE)) if near else float("nan")
 
 
 def _texture(image: np.ndarray, inside: np.ndarray) -> tuple[float, float]:

@@ -18,8 +18,8 @@ STANDARDS = ("robust", "zscore", "none")
 FRAMES = ("head", "whole", "stretch")
 #: A voxel above this share of the volume's range is foreground (MOOD's volumes lie in [0, 1]: voxels > 0.05).
 FOREGROUND = 0.05
-#: Standard scores from LOWEST to HIGHEST become 0 to 255.
-LOWEST, HIGHEST = -3.0, 5.0
+#: z-scores from MIN_Z to MAX_Z become 0 to 255; those beyond are clipped.
+MIN_Z, MAX_Z = -3.0, 5.0
 #: A slice with less foreground than this share of its square is empty.
 EMPTY = 0.02
 #: Share of the head's box that is added around it.
@@ -65,7 +65,7 @@ class Slices:
     """n slices of one volume; an image's first row is the front, its first column the left (x smallest).
 
     Attributes:
-        pixels: (n, size, size, 1) uint8, standard scores from `LOWEST` to `HIGHEST`.
+        pixels: (n, size, size, 1) uint8, standard scores from `MIN_Z` to `MAX_Z`.
         inside: (n, size, size) bool, the head with its cavities.
         index: (n,) int, which of the volume's slices.
         position: (n,) float32 in [-0.5, 0.5], from the lowest to the highest slice of the volume.
@@ -204,7 +204,7 @@ def _scaled(values: np.ndarray, foreground: np.ndarray, standard: str, low: floa
         # Of a normal distribution the interquartile range is 1.349 standard deviations.
         spread = (three_quarters - quarter) / 1.349
     spread = max(spread, 1e-6 * max(1.0, abs(middle)))
-    return ((values - middle) / spread - LOWEST) * (255 / (HIGHEST - LOWEST))
+    return ((values - middle) / spread - MIN_Z) * (255 / (MAX_Z - MIN_Z))
 
 
 def _square(picture: np.ndarray, box: Box, size: int, beyond: float = 0.0) -> np.ndarray:

@@ -22,15 +22,15 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.duplicates import NEAR
+from pixelsleuth.sources.duplicates import MAX_DISTANCE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.shards import TEXT_COLUMNS as TEXT_COLUMNS
 from pixelsleuth.sources.shards import Places, Shards, files_of
 
 FORMAT = 1
-#: Parts of a perceptual hash: of two hashes that differ in at most `NEAR` bits at least two parts are equal.
-_BANDS = tuple(int(sum(1 << bit for bit in range(first, 64, NEAR + 2))) for first in range(NEAR + 2))
+#: Parts of a perceptual hash: of two hashes that differ in at most `MAX_DISTANCE` bits at least two parts are equal.
+_BANDS = tuple(int(sum(1 << bit for bit in range(first, 64, MAX_DISTANCE + 2))) for first in range(MAX_DISTANCE + 2))
 #: Settings that older stores do not have, and what they were made with.
 _SINCE = {"edge": "inside", "align": False, "level": False, "pick": "even"}
 
@@ -187,7 +187,7 @@ class Store:
 
 
 def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
-    """Pairs in different splits whose 64-bit perceptual hashes differ in at most `NEAR` bits.
+    """Pairs in different splits whose 64-bit perceptual hashes differ in at most `MAX_DISTANCE` bits.
 
     Exact, and nearly linear in N: only hashes of which two of six parts are equal are compared (multi-index hashing,
     Norouzi, Punjani & Fleet 2012; four bits that differ leave two parts equal).
@@ -211,7 +211,7 @@ def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> t
         while len(at := at[at + distance < len(key)]) and len(at := at[key[at] == key[at + distance]]):
             left, right = np.sort([order[at], order[at + distance]], 0)
             differing = phash[left] ^ phash[right]
-            chosen = (split[left] != split[right]) & (_ones(differing) <= NEAR)
+            chosen = (split[left] != split[right]) & (_ones(differing) <= MAX_DISTANCE)
             # Counted where the first two of their equal parts are compared, and so once.
             for earlier, later in order_of[:number]:
                 chosen &= (differing & np.uint64(earlier | later)) != 0

@@ -19,14 +19,14 @@ PICKS = ("even", "quality")
 OVERLAP = 0.3
 #: Frames looked at in which a track may be missing and still go on.
 GAP = 3
-#: Share of the frames looked at in which a face must stand to be a track; fewer are passers-by or errors.
-LEAST = 0.1
-#: Most frames of one video that are looked at, whatever the policy: faces of all of them are held.
-MOST_LOOKS = 2_000
-#: Longest side, in pixels, at which a square is held; larger faces are scaled down.
-MOST_SIDE = 512
-#: Times the frames kept of a track that are held until the video's end.
-HELD = 4
+#: Smallest share of the searched frames in which a face must stand to be a track; fewer are passers-by or errors.
+MIN_PRESENCE = 0.1
+#: Largest number of frames searched in one video, whatever the policy: the faces of all of them are held.
+MAX_FRAMES = 2_000
+#: Largest side, in pixels, at which a square is held; larger faces are scaled down.
+MAX_SIDE = 512
+#: Frames of a track held until the video's end, as a multiple of those kept.
+HELD_PER_KEPT = 4
 #: Most tracks of one video that are judged, the longest.
 MAX_TRACKS = 8
 
@@ -56,12 +56,12 @@ class Policy:
             )
 
     def indices(self, count: int) -> list[int]:
-        """Of a video with `count` frames, ascending; at most `MOST_LOOKS`."""
+        """Of a video with `count` frames, ascending; at most `MAX_FRAMES`."""
         if self.every:
             chosen = list(range(0, count, self.every))
-            if len(chosen) <= MOST_LOOKS:
+            if len(chosen) <= MAX_FRAMES:
                 return chosen
-        wanted = min(MOST_LOOKS if self.every else self.frames, count, MOST_LOOKS)
+        wanted = min(MAX_FRAMES if self.every else self.frames, count, MAX_FRAMES)
         return [int((i + 0.5) * count / wanted) for i in range(wanted)]
 
 
@@ -91,7 +91,7 @@ class Track:
     """One person's face over the frames that were looked at, in order of time.
 
     Attributes:
-        sightings: never more than `HELD` times those the policy keeps, however long the video.
+        sightings: never more than `HELD_PER_KEPT` times those the policy keeps, however long the video.
         seen: in how many frames it stood; `last`: where it was last.
     """
 
@@ -106,13 +106,13 @@ class Track:
             self.sightings.append(sighting)
         self.seen += 1
         self.last = sighting.face
-        if len(self.sightings) <= HELD * policy.keep:
+        if len(self.sightings) <= HELD_PER_KEPT * policy.keep:
             return
         if policy.pick == "even":
             self.sightings = self.sightings[::2]
             self._stride *= 2
         else:
-            self.sightings = _best(self.sightings, HELD * policy.keep // 2)
+            self.sightings = _best(self.sightings, HELD_PER_KEPT * policy.keep // 2)
 
     def kept(self, policy: Policy) -> Track:
         """The frames that the policy keeps, in order of time."""
@@ -193,7 +193,7 @@ def tracks_of(
     if not open_tracks:
         raise _no_face(video, framing, seen, found_small, least_side)
     longest = max(track.seen for track in open_tracks)
-    least = min(longest, max(2, round(LEAST * seen)))
+    least = min(longest, max(2, round(MIN_PRESENCE * seen)))
     kept = [track for track in open_tracks if track.seen >= least]
     order = sorted(range(len(kept)), key=lambda k: (-kept[k].seen, kept[k].sightings[0].index))
     return [kept[k].kept(policy) for k in order[:MAX_TRACKS]], seen
@@ -272,17 +272,17 @@ def rim(box: Box, shape: tuple[int, ...]) -> Box:
 
 def surrounded(pixels: np.ndarray, box: Box) -> tuple[np.ndarray, Box]:
     """A copy of what lies around a square, a quarter of its side (more where it is turned) as far as the picture goes,
-    and the square's place on it; scaled down where the square is larger than `MOST_SIDE`."""
+    and the square's place on it; scaled down where the square is larger than `MAX_SIDE`."""
     around = rim(box, pixels.shape)
     x0, y0 = around.x0, around.y0
     inside = replace(box, x0=box.x0 - x0, y0=box.y0 - y0, x1=box.x1 - x0, y1=box.y1 - y0)
     part = pixels[y0 : around.y1, x0 : around.x1]
-    if box.width <= MOST_SIDE:
+    if box.width <= MAX_SIDE:
         return part.copy(), inside
-    scale = MOST_SIDE / box.width
+    scale = MAX_SIDE / box.width
     small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     x, y = round(inside.x0 * scale), round(inside.y0 * scale)
     if not faces.share_outside(inside, *part.shape[:2]):
         # Rounding must not push a square over the edge that was within it.
-        x, y = min(x, small.shape[1] - MOST_SIDE), min(y, small.shape[0] - MOST_SIDE)
-    return small, Box(x, y, x + MOST_SIDE, y + MOST_SIDE, box.angle)
+        x, y = min(x, small.shape[1] - MAX_SIDE), min(y, small.shape[0] - MAX_SIDE)
+    return small, Box(x, y, x + MAX_SIDE, y + MAX_SIDE, box.angle)

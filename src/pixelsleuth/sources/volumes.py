@@ -23,10 +23,10 @@ VOLUME_SUFFIXES = (
 MIN_SLICES = 3
 #: Fewest voxels along the axes of a slice.
 MIN_SIDE = 16
-#: Share of voxels that may be no number: some pipelines write the background so.
-MOST_NOT_FINITE = 0.9
-#: Millimetres that an affine may say, and values that a voxel may have: greater ones are damage.
-MOST_MM, MOST_VALUE = 1e7, 1e30
+#: Largest share of voxels that are not finite: some pipelines write the background so.
+MAX_NOT_FINITE = 0.9
+#: Largest length in an affine, in millimetres, and largest voxel value: greater ones are damage.
+MAX_MM, MAX_VALUE = 1e7, 1e30
 #: Degrees between a scan's axes and the body's from which it is told; heads are tilted by less than that anyway.
 OBLIQUE_FROM = 10.0
 #: Axial slices are thick from this many mm, where that is this many times their pixels' side.
@@ -96,7 +96,7 @@ def _checked(path: str, opened: Opened) -> Volume:
     import nibabel
 
     affine = opened.affine
-    turned = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < MOST_MM
+    turned = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < MAX_MM
     orientation = nibabel.orientations.io_orientation(affine) if turned else np.full((3, 2), np.nan)
     if np.isnan(orientation).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError("wrong_affine", "its affine cannot be inverted: which way is up is not known; mend its header")
@@ -110,10 +110,10 @@ def _checked(path: str, opened: Opened) -> Volume:
         )
     notes = [*opened.notes, *_lie(affine, orientation)]
     # Beyond that the arithmetic of standard scores overflows.
-    finite = np.abs(values) < MOST_VALUE
+    finite = np.abs(values) < MAX_VALUE
     if not finite.all():
         share = 1 - float(finite.mean())
-        if share > MOST_NOT_FINITE:
+        if share > MAX_NOT_FINITE:
             raise InputError("not_finite", f"{share:.0%} of the voxels are no numbers; export it again")
         values = np.where(finite, values, values[finite].min())
         notes.append(Note("not_a_number", f"{share:.2%} of the voxels are no numbers; they count as background"))

@@ -50,12 +50,12 @@ from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
 BATCH = 32
-#: Fewest training pictures with a view from near that its adjustment is fitted on.
-FEWEST_NEAR = 100
-#: Most calibration pictures of one source where there are several.
-MOST_OF_SOURCE = 500
+#: Smallest number of training images with a close view that its adjustment is fitted on.
+MIN_NEAR = 100
+#: Largest number of calibration images of one source where there are several.
+MAX_PER_SOURCE = 500
 #: Fewest calibration volumes, with which a rate of 10% can be promised.
-FEWEST_VOLUMES = 9
+MIN_VOLUMES = 9
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Of each prior's scores, those that are also given adjusted for complexity.
@@ -156,7 +156,7 @@ def _fitted_views(settings: ScoreSettings, scores: dict[str, np.ndarray], featur
     """The adjustment of the view from near, and the spread of both views' sum, on the pictures that have one; unchanged
     where they are too few."""
     there = np.isfinite(scores[DETECTIVE_NEAR]) if DETECTIVE_NEAR in scores else np.zeros(0, bool)
-    if there.sum() < FEWEST_NEAR:
+    if there.sum() < MIN_NEAR:
         return settings
     near = fit_adjustment(scores[DETECTIVE_NEAR][there], features[there])
     far = settings.adjusted[f"{DETECTIVE}"]
@@ -194,7 +194,7 @@ def calibration_units(store: Store) -> list[np.ndarray]:
     that has a healthy one.
 
     Raises:
-        CalibrationError: fewer than `FEWEST` images or `FEWEST_VOLUMES`.
+        CalibrationError: fewer than `FEWEST` images or `MIN_VOLUMES`.
         PixelsleuthError: a unit or its group stands in `calib` and in `train` or `val`.
     """
     volumes = store.holds_volumes
@@ -205,7 +205,7 @@ def calibration_units(store: Store) -> list[np.ndarray]:
         units = [unit for unit in units if (label[unit] != "anomalous").any()]
         what, fewest, advice = (
             "volumes",
-            FEWEST_VOLUMES,
+            MIN_VOLUMES,
             ("put volumes into a folder named 'calib', or give at least 20 to train on, of which some will calibrate"),
         )
     else:
@@ -228,7 +228,7 @@ def calibration_units(store: Store) -> list[np.ndarray]:
 
 
 def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
-    """The rows, of several sources at most `MOST_OF_SOURCE` each, those with the lowest SHA-256: one large source would
+    """The rows, of several sources at most `MAX_PER_SOURCE` each, those with the lowest SHA-256: one large source would
     otherwise speak for all."""
     sources = np.array(store.sources(rows))
     if len(set(sources.tolist())) == 1:
@@ -236,7 +236,7 @@ def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
     kept = []
     for name in sorted(set(sources.tolist())):
         here = rows[sources == name]
-        kept.append(here[np.argsort(store.table.at("sha256", here))][:MOST_OF_SOURCE])
+        kept.append(here[np.argsort(store.table.at("sha256", here))][:MAX_PER_SOURCE])
     return np.sort(np.concatenate(kept))
 
 

@@ -26,7 +26,7 @@ from pixelsleuth.sources.images import jpeg_round_trip
 from pixelsleuth.sources.store import Store
 
 BATCH = 64
-FEW = 200
+MIN_PARALLEL = 200
 #: Pictures among which a donor is sought: the one that looks most alike.
 CANDIDATES = 200
 #: Side, in pixels, of the thumbnails they are compared by.
@@ -100,7 +100,7 @@ def forge(
     with ExitStack() as stack:
         each: Callable[[list[_Job]], Iterable[Any]] = partial(map, _made)
         # Starting processes takes longer than a few pairs.
-        if workers > 1 and len(rows) >= FEW:
+        if workers > 1 and len(rows) >= MIN_PARALLEL:
             pool = stack.enter_context(get_context("spawn").Pool(workers))
             each = partial(pool.imap, _made, chunksize=4)
         for start in range(0, len(rows), BATCH):

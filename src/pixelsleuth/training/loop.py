@@ -28,7 +28,7 @@ from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
 from pixelsleuth.training.progress import StepBar
-from pixelsleuth.training.ranks import PATIENCE, Ranks, quiet
+from pixelsleuth.training.ranks import TIMEOUT, Ranks, quiet
 from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
 #: Steps between checkpoints: what a kill can cost.
@@ -70,7 +70,7 @@ def fit(
         devices=ranks.devices,
         num_nodes=ranks.nodes,
         # What is kept beside the weights is kept equal by what computes it (models.share).
-        strategy="auto" if ranks.world == 1 else DDPStrategy(broadcast_buffers=False, timeout=PATIENCE),
+        strategy="auto" if ranks.world == 1 else DDPStrategy(broadcast_buffers=False, timeout=TIMEOUT),
         # Torch has it on GPUs alone: on CPUs each process norms its own part.
         sync_batchnorm=shared,
         # Each process takes its part of a batch by itself.

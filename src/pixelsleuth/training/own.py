@@ -27,8 +27,8 @@ from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.ranking import Ranked, ranked
 
-#: Fewest pictures: with them a rate of 5% can be promised.
-FEWEST = 19
+#: Smallest number of images: the rate promised is at least 1 / (n + 1), so 19 promise 5%.
+MIN_IMAGES = 19
 BATCH = 16
 #: What a model that was calibrated in this way says of it.
 OWN = "own"
@@ -69,7 +69,7 @@ def calibrate_on_folder(
 
     Raises:
         PixelsleuthError: no folder, a model for scans, or another dtype than there is.
-        CalibrationError: fewer than `FEWEST` pictures can be used.
+        CalibrationError: fewer than `MIN_IMAGES` pictures can be used.
     """
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
@@ -84,7 +84,7 @@ def calibrate_on_folder(
         )
     # Videos have frames, which are not exchangeable with pictures.
     files = [one for one in find_inputs(normal) if isinstance(one, Refused) or kind_of(one) == "image"]
-    if len(files) < FEWEST:
+    if len(files) < MIN_IMAGES:
         raise _too_few(normal, f"{len(files)} images")
     scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype)
     scorer.levelling = levelling
@@ -94,8 +94,8 @@ def calibrate_on_folder(
     order = [files[i] for i in np.random.default_rng(0).permutation(len(files))]
     usable = _read(order, normal, how, known, reading, progress, load_hashes(folder))
     # Too few is told before anything is computed.
-    first = list(islice(usable, FEWEST))
-    if len(first) < FEWEST:
+    first = list(islice(usable, MIN_IMAGES))
+    if len(first) < MIN_IMAGES:
         raise _too_few(normal, f"{len(first)} of {len(files)} images can be used (left out: {reading.reasons()})")
     source = source_of(normal.resolve())
     rest = chain(first, usable)
@@ -112,7 +112,7 @@ def calibrate_on_folder(
 
 def _too_few(normal: Path, found: str) -> CalibrationError:
     return CalibrationError(
-        f"{normal}: {found}, at least {FEWEST} are needed: {fewest(0.1)} for a false-alarm rate of 10%, "
+        f"{normal}: {found}, at least {MIN_IMAGES} are needed: {fewest(0.1)} for a false-alarm rate of 10%, "
         f"{fewest(0.05)} for 5%, {fewest(0.01)} for 1%; 100 to 300 are advised",
         "normal",
     )

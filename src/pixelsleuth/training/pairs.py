@@ -19,16 +19,16 @@ from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler
 
-#: Longest side of a crop that is forged; larger ones are scaled down, for edits are as large as their picture.
-MOST_SIDE = 448
+#: Largest side in pixels of a crop that is forged; larger ones are scaled down, since edits grow with their image.
+MAX_SIDE = 448
 #: Crops at least this large are also looked at from near: a window of the face at twice the detective's size.
 NEAR_SIDE = 288
 #: Share of such crops that are.
 NEAR_SHARE = 0.5
 #: Faces among which a donor is sought: the one whose landmarks and colours are most alike.
 CANDIDATES = 60
-#: Least share of the square that a forgery changes.
-LEAST_MASK = 0.0015
+#: Smallest share of the square that a forgery changes.
+MIN_MASK = 0.0015
 
 
 class Numbered:
@@ -107,14 +107,14 @@ class PairSource:
         return {**self.__dict__, "_opened": None}
 
     def portrait(self, which: int) -> Portrait:
-        """The face of row `which` of `rows`, at its own resolution up to `MOST_SIDE`."""
+        """The face of row `which` of `rows`, at its own resolution up to `MAX_SIDE`."""
         store, row = self._store(), int(self.rows[which])
         crop, five = store.crop(row), store.landmarks(row)
         assert five is not None
         side = crop.shape[0]
-        if side > MOST_SIDE:
-            crop = cv2.resize(crop, (MOST_SIDE, MOST_SIDE), interpolation=cv2.INTER_AREA)
-            five = five * (MOST_SIDE / side)
+        if side > MAX_SIDE:
+            crop = cv2.resize(crop, (MAX_SIDE, MAX_SIDE), interpolation=cv2.INTER_AREA)
+            five = five * (MAX_SIDE / side)
         return Portrait(np.ascontiguousarray(crop), five)
 
     def pair(self, which: int, number: int) -> Pair:
@@ -130,7 +130,7 @@ class PairSource:
                 near = ((self.looks[others] - self.looks[which]) ** 2).sum(1)
                 donor = self.portrait(int(others[int(near.argmin())]))
             made = edited(face, donor, kind, generator)
-            if made.mask.mean() >= LEAST_MASK:
+            if made.mask.mean() >= MIN_MASK:
                 break
         both, mask = _seen(face.pixels, made.pixels, made.mask.astype(np.float32), self.settings, generator)
         return Pair(both[0], both[1], mask, kind)

@@ -21,8 +21,8 @@ from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.slices import SCAN_REENCODINGS, reencoded_slices
 from pixelsleuth.sources.store import Store
 
-#: Calibration pictures that maps are made of: restorations are what calibration spends its time on.
-MOST_MAPS = 1000
+#: Largest number of calibration images that are mapped: calibration spends most of its time on restorations.
+MAX_MAPS = 1000
 #: Slices scored together.
 SLICES = 16
 #: Share of healthy pixels above the threshold by which a map becomes a segmentation.
@@ -52,7 +52,7 @@ class Ranked:
 
 
 def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
-    """The calibration of a model on images in an order that says nothing of them: the first `MOST_MAPS` get maps."""
+    """The calibration of a model on images in an order that says nothing of them: the first `MAX_MAPS` get maps."""
     settings, model = scorer.settings, scorer.model
     scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
     maps: list[np.ndarray] = []
@@ -62,7 +62,7 @@ def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
     looks: dict[str, list[np.ndarray]] = {name: [] for name in scores}
     default = settings.default if scorer.levelling is None else LEVELLED
     for batch in batches:
-        mapped = len(sources) < MOST_MAPS
+        mapped = len(sources) < MAX_MAPS
         found = scorer.score([batch.crops], replace(PLAIN, maps=mapped))
         if found.maps:
             maps.append(found.maps[settings.default_map])

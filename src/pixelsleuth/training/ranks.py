@@ -18,8 +18,8 @@ from torch import nn
 
 from pixelsleuth.errors import PixelsleuthError
 
-#: How long processes wait for the first one, which alone forges, encodes and fits what is fitted after training.
-PATIENCE = datetime.timedelta(days=1)
+#: How long the other processes wait for the first, which alone forges, encodes, and fits what follows training.
+TIMEOUT = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Ranks:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 fabric = Fabric(
-                    accelerator="auto", devices=devices, num_nodes=nodes, strategy=DDPStrategy(timeout=PATIENCE)
+                    accelerator="auto", devices=devices, num_nodes=nodes, strategy=DDPStrategy(timeout=TIMEOUT)
                 )
                 fabric.launch()
         except (RuntimeError, ValueError, dist.DistError) as error:

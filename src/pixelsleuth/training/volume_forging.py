@@ -10,12 +10,12 @@ import numpy as np
 
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.sources.lesions import drawn, made_anomalous
-from pixelsleuth.sources.slices import HIGHEST, LOWEST
+from pixelsleuth.sources.slices import MAX_Z, MIN_Z
 from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged
 
-#: A foreign patch comes from a slice whose position differs by at most this.
-NEAR = 0.1
+#: Largest difference in position of the slice that a foreign patch comes from.
+MAX_POSITION_GAP = 0.1
 #: Share of forgeries that get a second anomaly.
 SECOND = 0.3
 #: Draws of an anomaly before a slice is passed over: some, of the crown, have no place for one.
@@ -50,7 +50,7 @@ def forge_slices(
         generator = np.random.default_rng((seed, number))
         row = int(rows[number % len(rows)])
         number += 1
-        near = rows[np.abs(position[rows] - position[row]) <= NEAR]
+        near = rows[np.abs(position[rows] - position[row]) <= MAX_POSITION_GAP]
         donor = int(near[int(generator.integers(len(near)))])
         view = _View.drawn(size, generator)
         healthy, inside = view.of_slice(store.pixels([row])[0, ..., 0], store.inside([row])[0])
@@ -125,9 +125,9 @@ class _View:
 
 def _standard(pixels: np.ndarray) -> np.ndarray:
     """Grey levels as standard scores."""
-    return pixels.astype(np.float32) * ((HIGHEST - LOWEST) / 255) + LOWEST
+    return pixels.astype(np.float32) * ((MAX_Z - MIN_Z) / 255) + MIN_Z
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
     """Standard scores as grey levels."""
-    return np.clip(np.rint((values - LOWEST) * (255 / (HIGHEST - LOWEST))), 0, 255).astype(np.uint8)
+    return np.clip(np.rint((values - MIN_Z) * (255 / (MAX_Z - MIN_Z))), 0, 255).astype(np.uint8)

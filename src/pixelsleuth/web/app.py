@@ -29,14 +29,14 @@ from pixelsleuth.language import language
 from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.web.jobs import KEPT, Failed, Full, Job, JobQueue, Outcome
+from pixelsleuth.web.jobs import MAX_RESULTS, Failed, Full, Job, JobQueue, Outcome
 from pixelsleuth.web.schemas import Health, Progress, Record, Refusal, Result, ServedModel, Ticket
 
-MOST_BYTES = 100_000_000
-#: Seconds that an answer is waited for.
-PATIENCE = 300.0
-#: Seconds that a refused client is listened to.
-LINGER = 1.0
+MAX_BYTES = 100_000_000
+#: Seconds a request waits for its result.
+REQUEST_TIMEOUT = 300.0
+#: Seconds to drain a rejected client's body before closing.
+DRAIN_SECONDS = 1.0
 PAGE = resources.files("pixelsleuth") / "web" / "page"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"  # noqa: E501
 
@@ -96,7 +96,7 @@ class Gate:
                 return
             await send({**message, "more_body": True})
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(drained(), LINGER)
+                await asyncio.wait_for(drained(), DRAIN_SECONDS)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await refusal(scope, receive, held_open)
@@ -169,7 +169,7 @@ def _of(kind: str, *codes: int) -> dict[str, Any]:
 
 
 def application(  # noqa: C901 - a route is a closure over the queue; each is short
-    detector: Detector, argument: str, *, rate: float = MAX_FALSE_ALARM, most_bytes: int = MOST_BYTES, token: str = "",
+    detector: Detector, argument: str, *, rate: float = MAX_FALSE_ALARM, most_bytes: int = MAX_BYTES, token: str = "",
     queue: JobQueue | None = None,
 ) -> Any:  # fmt: skip
     """The ASGI application of one model.
@@ -223,7 +223,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         outcome, gone = asyncio.wrap_future(job.outcome), asyncio.create_task(_hung_up(request))
         either: set[asyncio.Future[Any]] = {outcome, gone}
         try:
-            await asyncio.wait(either, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, timeout=REQUEST_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
             if not outcome.done():
                 raise HTTPException(504, "it takes too long; ask for a job instead: POST /api/jobs")
             return outcome.result()
@@ -333,7 +333,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         return reported([job])
 
     @api.get("/report", **_of("text/html", 404, 409, 422))
-    async def report_of_all(job: Annotated[list[str], Query(min_length=1, max_length=KEPT)]) -> Response:
+    async def report_of_all(job: Annotated[list[str], Query(min_length=1, max_length=MAX_RESULTS)]) -> Response:
         """One report of several jobs."""
         return reported([known(number) for number in job])
 

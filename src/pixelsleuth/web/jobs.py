@@ -28,13 +28,13 @@ from pixelsleuth.reporting.layers import view_of
 from pixelsleuth.reporting.report import Judge, all_layers, section
 from pixelsleuth.sources.images import decode, read_bytes
 
-#: Inputs that may wait; who comes later is told to come again.
-WAITING = 32
-#: Inputs judged in one go.
-TOGETHER = 8
-#: Seconds that a result can be fetched, and results that are kept.
-KEPT_SECONDS = 900
-KEPT = 64
+#: Largest number of queued inputs; later requests are told to retry.
+MAX_WAITING = 32
+#: Inputs scored together.
+BATCH_SIZE = 8
+#: Seconds a result can be fetched, and the number of results kept.
+RESULT_SECONDS = 900
+MAX_RESULTS = 64
 #: Share of the work from which the time of the rest is known well enough to be told.
 KNOWN_FROM = 0.03
 
@@ -121,7 +121,7 @@ class Job:
 class JobQueue:
     """See the module's text. `close` ends the thread and deletes what still lies on disk."""
 
-    def __init__(self, detector: Detector, judge: Judge, rate: float, waiting: int = WAITING) -> None:
+    def __init__(self, detector: Detector, judge: Judge, rate: float, waiting: int = MAX_WAITING) -> None:
         """Raises CalibrationError where the calibration cannot promise the rate."""
         detector.calibration.check_rate(rate)
         self.detector, self.judge, self.rate = detector, judge, rate
@@ -179,7 +179,7 @@ class JobQueue:
 
     def _forget_old(self) -> None:
         for old in [j for j in self._jobs.values() if j.outcome.done()]:
-            if time.monotonic() - old.since > KEPT_SECONDS or len(self._jobs) >= KEPT:
+            if time.monotonic() - old.since > RESULT_SECONDS or len(self._jobs) >= MAX_RESULTS:
                 del self._jobs[old.id]
 
     def get(self, number: str) -> Job | None:
@@ -217,7 +217,7 @@ class JobQueue:
                     return []
                 first = self._line[0]
                 # Those without restorations are not held up by those with; a comparison is alone.
-                alike = [job for job in self._line if job.pictured == first.pictured and not job.earlier][:TOGETHER]
+                alike = [job for job in self._line if job.pictured == first.pictured and not job.earlier][:BATCH_SIZE]
                 alike = [first] if first.earlier else alike
                 self._line = deque(job for job in self._line if job not in alike)
                 batch = [job for job in alike if job.outcome.set_running_or_notify_cancel()]
