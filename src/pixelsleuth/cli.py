@@ -1,4 +1,4 @@
-"""The command line: what it is made of, and how it ends. The commands themselves stand in `commands`."""
+"""The command line: registers the commands, which live in `commands`, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ for command, example in (
 
 
 def main() -> None:
-    """Runs the command line; an expected error is one line and exit code 2."""
+    """Run the command line; an expected error is one line and exit code 2."""
     # Asked to end, a run ends as by Ctrl-C: what is done is kept, and the report written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

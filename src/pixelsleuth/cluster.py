@@ -1,6 +1,6 @@
-"""Judging whole archives on many machines, by Ray Data: workers hold the model once, take batch after batch, and write
-each as a Parquet file of its own. What has its file is done: a run that was stopped goes on, and a worker that is lost
-costs the batch it was at.
+"""Judge whole archives on many machines with Ray Data. Workers load the model once, take batch after batch, and write
+each batch as a Parquet file of its own. A batch whose file exists is done: a run that was stopped resumes, and losing a
+worker costs only its current batch.
 
 Ray ships code between its own processes by pickle: join clusters that you trust, and expose none to the network.
 """
@@ -41,7 +41,7 @@ Place = str | Refused
 
 @dataclass(frozen=True)
 class Task:
-    """What every worker is told.
+    """The settings every worker receives.
 
     Attributes:
         model: as of `Detector.load`; sha256: its own.
@@ -65,7 +65,7 @@ class Task:
         return self.parts / f"part-{number:06d}.parquet"
 
     def note(self, number: int) -> Path:
-        """Who is at a batch, and what happened to it; gone when it is done."""
+        """The file that names the worker of a batch and what happened to it; removed once the batch is done."""
         return Path(self.out) / "under_way" / f"{number:06d}.json"
 
 
@@ -77,8 +77,8 @@ def judge(
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Counter[str]:
-    """Judges everything that `inputs` lead to and writes `findings/part-*.parquet` into the task's folder, in input
-    order; goes on where a run of the same inputs and options was stopped.
+    """Judge everything that `inputs` lead to and write `findings/part-*.parquet` into the task's folder, in input
+    order; go on where a run of the same inputs and options was stopped.
 
     Args:
         inputs: files, folders, `*.tar` shards (WebDataset), and addresses that fsspec opens, of files or folders.
@@ -108,7 +108,7 @@ def judge(
 
 
 def verdicts(folder: Path) -> Counter[str]:
-    """How many records in a folder of Parquet files have which verdict."""
+    """Count the records of each verdict in a folder of Parquet files."""
     import pyarrow.parquet as pq
 
     found = Counter[str]()
@@ -151,7 +151,7 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _claim(task: Task, batches: Sequence[str]) -> None:
-    """Makes the folder this run's own, or raises."""
+    """Make the folder this run's own, or raise."""
     policy = task.options.get("policy")
     about = json.dumps({
         "model": task.model, "model_sha256": task.sha256,
@@ -246,7 +246,7 @@ class Worker:
         self.task, self.detector = task, Detector.load(task.model)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Writes the records of one batch, unless an earlier attempt did."""
+        """Write the records of one batch, unless an earlier attempt did."""
         number = int(row["number"])
         if not self.task.part(number).exists():
             self._judged(number, _unpacked(row["inputs"]))
@@ -381,7 +381,7 @@ class Attempt:
         return attempt
 
     def at(self, number: int | None) -> None:
-        """Notes which input is next; None: all together."""
+        """Note which input is next; None: all together."""
         write_text(self.path, json.dumps({"pid": os.getpid(), "at": number, "deaths": self.deaths}))
 
     def done(self) -> None:

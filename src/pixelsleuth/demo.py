@@ -1,4 +1,4 @@
-"""The demo's pictures: a public-domain photograph and tampered copies of it, made on the spot."""
+"""The demo's images: a public-domain photograph, and tampered copies made of it on the spot."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def hashes() -> set[str]:
 
 
 def write_pictures(folder: Path) -> list[Path]:
-    """Writes the demo's pictures and gives their paths, the untouched one first."""
+    """Write the demo's pictures and give their paths, the untouched one first."""
     paths = []
     for name, pixels in tampered_copies():
         path = folder / f"{name}.jpg"

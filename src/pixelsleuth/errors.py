@@ -1,4 +1,4 @@
-"""What can go wrong for a user, each told in one line: what was expected, what came, what to do."""
+"""Errors meant for users, one line each: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CalibrationError(PixelsleuthError):
 
 @contextmanager
 def needs_extra(extra: str, what: str) -> Iterator[None]:
-    """Surrounds imports of optional dependencies: one that is missing becomes an error with the command to install it.
+    """Surround imports of optional dependencies: one that is missing becomes an error with the command to install it.
 
     Args:
         extra: its name in pyproject.toml.

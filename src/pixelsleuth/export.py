@@ -1,4 +1,4 @@
-"""A model as ONNX graphs that were seen to judge as torch does; else nothing is written."""
+"""Export a model as ONNX graphs, and check that they judge as torch does; otherwise write nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def export_model(
     rate: float = 0.01,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
-    """Writes the scoring graph of a model to `out`, and beside it the one that restores. In the model's own folder
+    """Write the scoring graph of a model to `out`, and beside it the one that restores. In the model's own folder
     they share the weights that lie there.
 
     Args:

@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all, by one process at a time."""
+"""Write files and folders atomically, by one process at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FULL_WORDS = re.compile(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`, which takes its name only when the block ends well."""
+    """Yield a temporary path beside `path`, which takes its name only when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays: writers such as Pillow and h5py choose the format by it.
@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`, which takes its name only when the block ends well.
+    """Yield a temporary folder beside `path`, which takes its name only when the block ends well.
 
     Raises:
         PixelsleuthError: there is something at `path` already, or another process is making it.
@@ -66,7 +66,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def clear_partials(folder: Path, name: str = "") -> None:
-    """Takes away what processes left half written below a folder when they were killed, or directly in it what would
+    """Take away what processes left half written below a folder when they were killed, or directly in it what would
     have become the file `name`. Only for who has claimed the place."""
     stem, suffix = (glob.escape(part) for part in os.path.splitext(name))
     pattern = f".{stem}.*.partial{suffix}" if name else "**/.*.partial*"
@@ -77,7 +77,7 @@ def clear_partials(folder: Path, name: str = "") -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Holds a folder for this process alone while the block runs; made where it is not there. The lock is the system's
+    """Hold a folder for this process alone while the block runs; made where it is not there. The lock is the system's
     and ends with the process, however that ends: no file is left behind. What killed processes left half written in the
     folder is taken away.
 
@@ -124,7 +124,7 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8 to `path`, whole or not at all; bytes of a file's name that are no text are escaped."""
+    """Write `text` as UTF-8 to `path`, whole or not at all; bytes of a file's name that are no text are escaped."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -1,5 +1,5 @@
-"""From the records of a run to what is said of its inputs together: a list with few wrong names, how many alarms are
-right at least, and from which picture on they are unlike the calibration's. No network runs here."""
+"""Summarise the records of a run: a list of likely anomalies with few false ones, a lower bound on the correct alarms,
+and from which image on they stop looking like the calibration images. No network runs here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_IN_ORDER = 20
 
 @dataclass(frozen=True)
 class Entry:
-    """What of one record counts for the folder.
+    """The parts of one record that count for the folder.
 
     Attributes:
         score: of an image's largest face, which calibration ranks too; None where the kind has no such score.
@@ -124,7 +124,7 @@ class FolderFinding:
         return self.drift is None
 
     def record(self) -> dict[str, Any]:
-        """As `summary.json` has it."""
+        """The summary as it stands in `summary.json`."""
         tree: dict[str, Any] = {
             "inputs": self.inputs,
             "counted": self.counted,
@@ -159,7 +159,7 @@ class FolderFinding:
 
 
 def check_discoveries(rate: float | None, promise: Promise) -> None:
-    """Raises PixelsleuthError where no list can be made with this rate of false discoveries."""
+    """Raise PixelsleuthError where no list can be made with this rate of false discoveries."""
     if rate is None:
         return
     if not 0 < rate < 1:
@@ -175,7 +175,7 @@ def check_discoveries(rate: float | None, promise: Promise) -> None:
 def folder_of(
     entries: Sequence[Entry], calibration: Calibration, max_false_alarm: float, rate: float | None = None
 ) -> FolderFinding:
-    """What is said of the inputs of one run together.
+    """Summarise the inputs of one run.
 
     Args:
         entries: of each input, in the order in which they were given.

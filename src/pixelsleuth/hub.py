@@ -1,5 +1,5 @@
-"""Models on the Hugging Face Hub, by the names that its libraries share: `from_pretrained`, `save_pretrained`,
-`push_to_hub`. A model is its folder: nothing is pickled, and what is loaded is checked as any folder is."""
+"""Models on the Hugging Face Hub, with the usual method names: `from_pretrained`, `save_pretrained`, `push_to_hub`. A
+model is its folder: nothing is pickled, and what is downloaded is checked like any folder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def save_pretrained(
     push_to_hub: bool = False,
     **to_hub: Any,
 ) -> str | None:
-    """Writes a model as a folder that the Hub takes: its files, and a card with the header that the Hub reads.
+    """Write a model as a folder that the Hub takes: its files, and a card with the header that the Hub reads.
 
     Args:
         model: a folder, a bundled name or a Hub id; calibrated.
@@ -110,7 +110,7 @@ def push_to_hub(
     branch: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Uploads a model, with its card, to a repository of the Hub, which is made where there is none.
+    """Upload a model, with its card, to a repository of the Hub, which is made where there is none.
 
     Args:
         repo_id: `user/name`.

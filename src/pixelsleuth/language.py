@@ -1,4 +1,4 @@
-"""Texts for people by language: one JSON file each, every key in all of them."""
+"""Texts shown to people, by language: one JSON file a language, with the same keys in all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MOOD's container call: each volume becomes one number or one map."""
+"""MOOD's container interface: turn each volume into one number or one map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pixelsleuth.sources.volumes import in_file_order, save_volume
 
 
 def write_sample(detector: Detector, path: Path, out: Path) -> str:
-    """Writes `NAME.txt` with one number in [0, 1]; what cannot be read gets 1. Gives the reason then, else "".
+    """Write `NAME.txt` with one number in [0, 1]; what cannot be read gets 1. Gives the reason then, else "".
 
     The number is the normal distribution's share below the score, with the calibration scores' mean and spread: ranks
     alone would tie all that lies beyond them.
@@ -30,7 +30,7 @@ def write_sample(detector: Detector, path: Path, out: Path) -> str:
 
 
 def write_pixels(detector: Detector, path: Path, out: Path) -> str:
-    """Writes `NAME`, a float32 map in [0, 1] in the volume's space; nothing where it cannot be read, for its shape is
+    """Write `NAME`, a float32 map in [0, 1] in the volume's space; nothing where it cannot be read, for its shape is
     not known. Gives the reason then, else ""."""
     sample = detector.read(path)
     if isinstance(sample, Finding):

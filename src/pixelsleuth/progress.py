@@ -1,4 +1,4 @@
-"""How far a video or a volume has come, told while it is judged."""
+"""Report the progress of a video or a volume while it is judged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Step:
 
     @property
     def share(self) -> float:
-        """Of all the work on this input, in [0, 1]."""
+        """Share of the work on this input that is done, in [0, 1]."""
         before = 0.0
         for stage, share in SHARES[self.kind].items():
             if stage == self.stage:
@@ -47,4 +47,4 @@ Progress = Callable[[Step], None]
 
 
 def unheard(step: Step) -> None:
-    """Where nobody wants to know."""
+    """Ignore progress."""

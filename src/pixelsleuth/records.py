@@ -1,4 +1,4 @@
-"""What travels between the stages, and the one legend of shapes.
+"""The records that travel between the stages, and the legend of array shapes.
 
 | letter | meaning |
 | --- | --- |
@@ -50,7 +50,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a file tells of itself beside its pixels; proof of nothing.
+    """What a file says of itself beside its pixels; not proof.
 
     Attributes:
         code: one word a thing, stable for programs: `editor`, `thumbnail_differs`, ...
@@ -174,7 +174,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Surprise:
-    """What a prior says of a code grid.
+    """A prior's negative log-likelihood and entropy at each position of a code grid.
 
     Attributes:
         nll: (B, h, w) float32, nats, -log p(code | context); at least 0.

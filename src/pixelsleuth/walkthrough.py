@@ -1,4 +1,4 @@
-"""What figures of the method show: one input with all its steps, reconstructions, images drawn from nothing."""
+"""The data of figures of the method: one input with all its steps, reconstructions, unconditional samples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def story_of(
     detector: Detector, source: str | os.PathLike[str] | np.ndarray, rate: float = MAX_FALSE_ALARM, prior: str = "",
     index: int | None = None,
 ) -> Story:  # fmt: skip
-    """Judges an input and keeps the steps of its most unusual square: a face, or a slice of a volume.
+    """Judge an input and keep the steps of its most unusual square: a face, or a slice of a volume.
 
     Args:
         rate: of false alarms, for the verdict.

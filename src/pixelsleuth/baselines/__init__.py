@@ -1,1 +1,1 @@
-"""What a detector is compared with: other methods behind one interface, a file each. None takes part in a verdict."""
+"""Other methods to compare the detector with, behind one interface, one file each. No verdict rests on them."""

@@ -1,4 +1,4 @@
-"""The interface of a baseline: it learns from crops of normal images and scores others."""
+"""The interface of a baseline: fit it on crops of normal images, then score others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ComparedCrop(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """What a baseline says of n crops.
+    """The scores and maps a baseline gives n crops.
 
     Attributes:
         scores: name -> (n,) float64; higher is more unusual.
@@ -47,7 +47,7 @@ class Baseline(Protocol):
     """A method that is compared with; `fit` before `compare`."""
 
     def fit(self, crops: Sequence[ComparedCrop]) -> None:
-        """Learns from crops of normal images alone."""
+        """Learn from crops of normal images alone."""
         ...
 
     def compare(self, crops: Sequence[ComparedCrop]) -> Compared:
@@ -56,7 +56,7 @@ class Baseline(Protocol):
 
 
 def compared_crop(pixels: np.ndarray, box: Box) -> ComparedCrop:
-    """What lies under `box` of (H, W, 3) uint8 RGB."""
+    """Cut the region of `box` from (H, W, 3) uint8 RGB."""
     around = blocks_around(box, pixels.shape)
     native = np.ascontiguousarray(pixels[around.y0 : around.y1, around.x0 : around.x1])
     return ComparedCrop(cut(pixels, box, SIDE), native)
@@ -70,7 +70,7 @@ def squares_of(crops: Sequence[ComparedCrop], size: int) -> np.ndarray:
 
 
 class Normality:
-    """How far features lie from those of normal crops: Mahalanobis distance, covariance shrunk to its diagonal.
+    """Distance of features from those of normal crops: Mahalanobis distance, covariance shrunk to its diagonal.
 
     Args:
         features: (n, d) float of normal crops.

@@ -1,4 +1,4 @@
-"""Supervised references: they learn from altered images too, which no method of this package's verdicts does.
+"""Supervised references: trained on altered images too, unlike everything this package's verdicts rest on.
 
 After Chai et al. 2020 a fully convolutional classifier of patches with a small receptive field, whose heatmap is the
 probability a patch; after Dang et al. 2020 a classifier whose features are multiplied with an attention map that learns
@@ -102,7 +102,7 @@ class Supervised:
         self.teach_on(pairs, masks)
 
     def teach_on(self, pairs: np.ndarray, masks: np.ndarray) -> None:
-        """Learns from (n, 2, S, S, 3) uint8, an untouched picture and what was made of it, and (n, S, S) bool masks."""
+        """Learn from (n, 2, S, S, 3) uint8, an untouched picture and what was made of it, and (n, S, S) bool masks."""
 
         def loss(picked: np.ndarray) -> Tensor:
             both = np.concatenate([pairs[picked, 0], pairs[picked, 1]])

@@ -1,4 +1,4 @@
-"""The loop by which a baseline's small network learns."""
+"""The training loop of a baseline's small network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsleuth.models.precision import has_bf16
 def teach(
     network: nn.Module, loss: Callable[[np.ndarray], Tensor], count: int, steps: int, batch: int, rate: float
 ) -> None:
-    """Trains by AdamW with a warm-up and cosine decay, in bf16 where the hardware has it; the same for the same input.
+    """Train by AdamW with a warm-up and cosine decay, in bf16 where the hardware has it; the same for the same input.
 
     Args:
         loss: from the numbers (batch,) of examples to a scalar.

@@ -1,1 +1,1 @@
-"""Speed on this machine: what is measured, how, and beside what."""
+"""Measure the speed of this machine: the workloads, how they are timed, and what they are compared with."""

@@ -1,4 +1,4 @@
-"""What a machine is, and what it can do at most."""
+"""Describe a machine and measure its peak throughput."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def matmul_rate(device: torch.device, dtype: torch.dtype = torch.float32, second
 
 
 def finish(device: torch.device) -> None:
-    """Waits for what a GPU still has to do."""
+    """Wait for what a GPU still has to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def reset_peak() -> None:
-    """Begins a new peak of resident memory, where the system allows it (Linux)."""
+    """Begin a new peak of resident memory, where the system allows it (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

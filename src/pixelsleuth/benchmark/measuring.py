@@ -1,4 +1,4 @@
-"""One workload, measured."""
+"""Time one workload."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelsleuth.benchmark.machine import finish, peak_mb, reset_peak
 
 @dataclass
 class Measured:
-    """What a workload took; the median of its repetitions.
+    """The time a workload took: the median of its repetitions.
 
     Attributes:
         images_per_second: by the clock.
@@ -49,7 +49,7 @@ def measure(
     least_seconds: float = 2.0,
     most: int = 5,
 ) -> Measured:
-    """Runs `work`, which handles `images` images, until `least_seconds` are over or `most` times.
+    """Run `work`, which handles `images` images, until `least_seconds` are over or `most` times.
 
     Args:
         about: settings to keep with the figures.
@@ -84,7 +84,7 @@ def gflops_of(work: Callable[[], Any]) -> float:
 
 
 def with_floor(found: Measured, gflops: float, rate_gflops: float) -> Measured:
-    """Adds operations an image, and the share of the machine's matmul rate that was reached: 1 is the floor."""
+    """Add operations an image, and the share of the machine's matmul rate that was reached: 1 is the floor."""
     found.settings["gflop_per_image"] = round(gflops, 3)
     found.settings["share_of_matmul_rate"] = round(gflops * found.images_per_second / rate_gflops, 4)
     return found

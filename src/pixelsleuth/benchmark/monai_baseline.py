@@ -1,4 +1,4 @@
-"""MONAI's VQ-VAE and transformer, of the same grid, codebook and about as many parameters."""
+"""MONAI's VQ-VAE and transformer, with the same grid and codebook and about as many parameters as ours."""
 
 from __future__ import annotations
 

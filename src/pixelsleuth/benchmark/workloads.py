@@ -1,4 +1,5 @@
-"""The benchmark: training steps, codes, likelihood, restoration, whole detection, reads from a store, growth.
+"""The workloads of the benchmark: training steps, encoding, likelihood, restoration, whole detection, reading from a
+store, growth with size.
 
 Networks whose speed does not depend on what they learned have random weights; detection is the bundled model's.
 """

@@ -1,1 +1,1 @@
-"""The commands, a file each: they parse, call, and print; no science lives here."""
+"""The commands, one file each: parse options, call the library, print the result. No science lives here."""

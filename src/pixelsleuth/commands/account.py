@@ -1,4 +1,4 @@
-"""What `detect` tells people: a line an input, then what the verdicts mean."""
+"""What `detect` prints: one line an input, then what the verdicts mean."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Account:
         return ", ".join(f"{v.replace('_', ' ')} {n:,}" for v, n in sorted(self.counts.items())) or "no input"
 
     def folder(self, max_false_alarm: float = MAX_FALSE_ALARM, fdr: float | None = None) -> FolderFinding:
-        """What is said of the inputs together; `fdr`: the rate of false discoveries of a list."""
+        """Print what is said of the inputs together; `fdr` is the false-discovery rate of the list."""
         return folder_of(self.entries, self.calibration, max_false_alarm, fdr)
 
     def meaning(self) -> Iterator[str]:
-        """What the findings mean: of one input all there is to say, of several what each verdict means."""
+        """Print what the findings mean: everything there is to say about a single input, or what each verdict means."""
         words = self.words
         for verdict, (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0]):
             if self.total > 1:

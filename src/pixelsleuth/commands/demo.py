@@ -49,7 +49,7 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is wri
 
 
 def _detect_to(detector: Any, paths: list[Path], out: Path, command: str) -> list[Any]:
-    """Detects a few inputs and writes records, heatmaps and the report."""
+    """Detect a few inputs and write records, heatmaps and the report."""
     from pixelsleuth.reporting.report import Judge, Report
     from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
 

@@ -241,7 +241,7 @@ def detect(
 
 
 def _check_model(model: str) -> None:
-    """Raises ModelError where a model cannot be found, before anything heavy is loaded."""
+    """Raise ModelError where a model cannot be found, before anything heavy is loaded."""
     from pixelsleuth.models.configuration import find_model
 
     # A graph is no folder; whether it can be read is told when it is.
@@ -250,7 +250,7 @@ def _check_model(model: str) -> None:
 
 
 def _check_one(inputs: list[str], against: Path | None) -> None:
-    """Raises PixelsleuthError where there is more than one picture to compare with an earlier copy."""
+    """Raise PixelsleuthError where there is more than one picture to compare with an earlier copy."""
     if against is not None and (len(inputs) > 1 or inputs == ["-"] or _is_folder(inputs[0])):
         raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
 
@@ -279,7 +279,7 @@ def _check_cluster(cluster: str | None, out: Path | None, more: bool) -> None:
 
 
 def _on_cluster(inputs: list[str], task: Task, address: str, workers: int | None, fail_on_anomaly: bool) -> None:
-    """Judges on a Ray cluster and tells how many records have which verdict."""
+    """Judge on a Ray cluster and tell how many records have which verdict."""
     from pixelsleuth.cluster import judge
 
     with bar() as shown:
@@ -297,7 +297,7 @@ def _on_cluster(inputs: list[str], task: Task, address: str, workers: int | None
 
 
 def _together(account: Account, rate: float, fdr: float | None, out: Path | None) -> None:
-    """Tells what is said of the inputs together, and writes it into the folder."""
+    """Tell what is said of the inputs together, and write it into the folder."""
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.folders import sentences
 
@@ -312,7 +312,7 @@ def _run(
     found: Iterator[Finding], writer: RecordWriter, out: Path | None, account: Account, made: Report | None,
     shown: InputBar,
 ) -> None:  # fmt: skip
-    """Writes the findings as they come, and at the end, or when it is stopped, the report of what there is."""
+    """Write the findings as they come, and at the end, or when it is stopped, the report of what there is."""
     from pixelsleuth.reporting.writing import written_behind
 
     def also(finding: Finding) -> None:

@@ -142,7 +142,7 @@ def evaluate(
 
 
 def _into_card(folder: Path, metrics: dict[str, Any]) -> None:
-    """Keeps the groups in the model's folder, and writes its card anew."""
+    """Keep the groups in the model's folder, and write its card anew."""
     from pixelsleuth.reporting.card import save_groups, write_card
 
     save_groups(folder, metrics["groups"], metrics["data_sha256"])

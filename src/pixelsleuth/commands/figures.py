@@ -1,4 +1,4 @@
-"""`pixelsleuth figures`: one sub-command a kind of figure, because each kind is drawn from other things."""
+"""`pixelsleuth figures`: one sub-command a kind of figure, because each kind is drawn from different inputs."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def slices(
 
 
 def _save(draw: Any, out: Path, dpi: int) -> None:
-    """Draws and writes; a name that cannot be written is told before the drawing, which may take minutes."""
+    """Draw and write; a name that cannot be written is reported before the drawing, which may take minutes."""
     from pixelsleuth.reporting.figures import save_figure
 
     _check(out)

@@ -166,7 +166,7 @@ def prepare_volumes(
 
 
 def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
-    """Runs one way of reading on the sources, shows its summary, and gives the store's path."""
+    """Run one way of reading on the sources, show its summary, and give the store's path."""
     if len(paths) < 2:
         raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
     *sources, store = paths

@@ -1,4 +1,4 @@
-"""What commands share: the terminal, progress bars, and options of the same meaning."""
+"""What the commands share: the terminal, progress bars, and options with the same meaning."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what i
 
 
 def example_of(words: str) -> str:
-    """What stands below a command's help."""
+    """The example shown below a command's help."""
     return f"Example: pixelsleuth {words}"
 
 
 def hold(context: typer.Context, folder: Path | None) -> None:
-    """Keeps other processes out of the folder that a command writes into, until the command has ended."""
+    """Keep other processes out of the folder that a command writes into, until the command has ended."""
     if folder is not None:
         context.with_resource(claimed(folder))
 
 
 def check_there(**paths: Path | None) -> None:
-    """Raises PixelsleuthError, before anything is loaded, where an option names a file or folder that is not there."""
+    """Raise PixelsleuthError, before anything is loaded, where an option names a file or folder that is not there."""
     for setting, path in paths.items():
         if path is not None and not path.exists():
             raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)

@@ -1,1 +1,1 @@
-"""How good a detector is: metrics with intervals, the protocol that measures, the shortcut audit."""
+"""Measure a detector: metrics with intervals, the evaluation protocol, the shortcut audit."""

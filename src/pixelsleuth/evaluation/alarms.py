@@ -1,4 +1,4 @@
-"""How often untouched pictures are called anomalous, by where they come from."""
+"""Measure how often untouched images are called anomalous, by their source."""
 
 from __future__ import annotations
 

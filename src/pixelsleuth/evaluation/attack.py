@@ -1,5 +1,5 @@
-"""A white-box attack on the default score of a model for faces: projected gradient descent (Madry et al. 2018) on the
-pixels of the picture, within eps grey levels of it.
+"""A white-box attack on the default score of a face model: projected gradient descent (Madry et al. 2018) on the pixels
+of the image, within eps grey levels.
 
 The attacker knows everything: the face's square, every network, every weight of the score. The forward pass is the
 program's own, rounding and scaling included; the gradient goes round what has none: through scaling by a bilinear copy

@@ -1,4 +1,4 @@
-"""Baselines on the very inputs of an evaluation, each fitted on normal images alone."""
+"""Measure baselines on the inputs of an evaluation, each baseline fitted on normal images alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared with.
+    """The baselines to compare with, and what they are fitted on.
 
     Attributes:
         names: of `baselines.registry`, or model folders.
@@ -48,7 +48,7 @@ class Comparison:
 
 
 def check_comparison(comparison: Comparison, detector: Detector) -> None:
-    """Raises PixelsleuthError for an unknown name or a missing package, before anything is scored."""
+    """Raise PixelsleuthError for an unknown name or a missing package, before anything is scored."""
     if not comparison.fitted:
         _made(comparison, detector)
 
@@ -69,7 +69,7 @@ def compare(
     maps: bool,
     given: Callable[[Path], Input] = lambda path: path,
 ) -> None:
-    """Adds the baselines' scores, and with `maps` their maps, to each case.
+    """Add the baselines' scores, and with `maps` their maps, to each case.
 
     Args:
         cases: of images; of several faces the largest is judged.

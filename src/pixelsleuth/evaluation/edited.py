@@ -1,4 +1,4 @@
-"""Pictures of faces, each edited at one place, beside the same pictures untouched: is the edit seen, and where?"""
+"""Make a test of local edits: images of faces, each edited in one place, paired with the untouched images."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def patched(pixels: np.ndarray, box: Box, kind: str, generator: np.random.Genera
 
 
 def write_local_edits(sources: Sequence[Portrait], kind: str, out: Path) -> None:
-    """Writes `normal/`, `anomalous/` and `masks/` below `out`, and `pairs.csv`, as `evaluate` takes them."""
+    """Write `normal/`, `anomalous/` and `masks/` below `out`, and `pairs.csv`, as `evaluate` takes them."""
     rows = ["fake,real"]
     for source, edited in zip(sources, local_edits(sources, kind), strict=True):
         name = f"{source.path.stem}.jpg"

@@ -1,4 +1,4 @@
-"""False alarms by group of people, by source, by face size and by sharpness: whom a rate is kept for, and whom not."""
+"""Measure false alarms by group of people, source, face size and sharpness: does the promised rate hold for each?"""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def face_size(width: float) -> str:
 
 
 def thirds(values: np.ndarray) -> list[str]:
-    """Which of `PARTS` each of (n,) values lies in."""
+    """Assign each of (n,) values to one of `PARTS`."""
     borders = np.quantile(values, (1 / 3, 2 / 3)) if len(values) else np.zeros(2)
     return [PARTS[number] for number in np.searchsorted(borders, values, "right")]
 

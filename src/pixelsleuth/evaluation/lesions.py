@@ -47,7 +47,7 @@ class Pieces:
 
 
 def pieces_of(masked: Sequence[ScoredSample], name: str, level: float, peak: float | None = None) -> Pieces:
-    """Of the map `name` outlined at `level`; `peak` is one of the peaks that are tried."""
+    """Count found lesions and false findings of the map `name` outlined at `level`, over peaks that include `peak`."""
     over = [case.maps[name][(case.maps[name] >= level) & case.region].astype(np.float32) for case in masked]
     tried = np.quantile(np.concatenate(over), np.linspace(0, 1, 48)) if any(map(len, over)) else np.empty(0)
     peaks = np.unique(np.append(tried, [level, level if peak is None else max(level, peak)])).astype(np.float32)
@@ -74,8 +74,9 @@ def pieces_of(masked: Sequence[ScoredSample], name: str, level: float, peak: flo
 def lesion_metrics(
     masked: Sequence[ScoredSample], name: str, level: float, weights: np.ndarray, peak: float | None = None
 ) -> dict[str, Any]:
-    """By lesion: F1 of findings whose peak reaches `peak`, chosen elsewhere, else of all (`f1_best`: chosen on these
-    masks); and sensitivity at so many false findings a volume (FROC), over peaks."""
+    """Take the F1 of findings by lesion and their FROC. Findings must reach `peak`, chosen elsewhere, where it is
+    given; `f1_best` is the F1 at the peak chosen on these masks. Sensitivity at so many false findings a volume is
+    taken over peaks."""
     pieces = pieces_of(masked, name, level, peak)
     f1 = pieces.f1(weights)
     place = 0 if peak is None else int(np.argmin(np.abs(pieces.peaks - max(level, peak))))

@@ -59,7 +59,7 @@ def measure_maps(
 def map_differences(
     measured: Mapping[str, MapMetrics], first: str, others: Iterable[str]
 ) -> dict[str, dict[str, metrics.Interval]]:
-    """By the other map's name the first map's figures minus its own, on the same resamples."""
+    """Subtract the figures of the other maps from those of the first, on the same resamples."""
     ours = measured[first].rows
     return {
         name: {key: metrics.interval(ours[key] - row) for key, row in measured[name].rows.items() if key in ours}

@@ -129,7 +129,7 @@ def dice(counts: Counts) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MapMetrics:
-    """How well maps show what masks mark.
+    """The agreement of maps with masks.
 
     Attributes:
         rows: `auroc`, `ap` and, where a level was given, `dsc` -> (R,), on every resample.
@@ -162,7 +162,7 @@ def map_metrics(
     edges: np.ndarray | None = None,
     level: float | None = None,
 ) -> MapMetrics:
-    """Of n maps and masks of one shape each, (R, n) weights of the images.
+    """Compare n maps with n masks of the same shapes, under (R, n) weights of the samples.
 
     Args:
         edges: of the bins; `pixel_edges` unless given.
@@ -197,8 +197,8 @@ def sample_metrics(scores: np.ndarray, anomalous: np.ndarray, weights: np.ndarra
 def alarm_metrics(
     p_values: np.ndarray, weights: np.ndarray, n_calibration: int, rates: Sequence[float]
 ) -> dict[str, dict[str, Interval]]:
-    """By promised rate the share of (n,) p-values of normal samples at or below it, under (R, n) weights, and the band
-    in which it should lie."""
+    """Take the share of (n,) p-values of normal samples at or below each promised rate, under (R, n) weights, and the
+    band in which it should lie."""
     return {
         "false_alarm": {f"{rate:g}": share_with_interval(p_values <= rate, weights) for rate in rates},
         "promised_band": {f"{rate:g}": promised_band(rate, n_calibration, len(p_values)) for rate in rates},

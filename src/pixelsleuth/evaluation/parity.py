@@ -1,4 +1,5 @@
-"""Whether an exported graph says what torch says: the same codes, scores, p-values, maps, verdicts on real inputs."""
+"""Check that an exported graph agrees with torch: the same codes, scores, p-values, maps and verdicts on real
+inputs."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ class Parity:
     unsure: int = 0
 
     def failures(self) -> list[str]:
-        """What lies beyond its tolerance, a phrase each."""
+        """Describe each difference beyond its tolerance in a phrase."""
         found = [f"{self.other_codes} of {self.codes:,} codes differ"] if self.other_codes else []
         for kind, differences, most in (("score", self.scores, SCORES), ("map", self.maps, MAPS)):
             found += [f"{kind} {name} differs by {value:.2g}" for name, value in differences.items() if value > most]
@@ -80,7 +81,7 @@ class Parity:
 def parity_of(
     torch: Detector, graph: Detector, inputs: Iterable[Input], rate: float, restorations: bool
 ) -> Iterator[Parity]:
-    """Judges inputs by both; what was found so far after each batch.
+    """Judge inputs by both; what was found so far after each batch.
 
     Args:
         restorations: whether there is a graph that restores, and is compared.

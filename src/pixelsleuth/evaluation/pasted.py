@@ -1,4 +1,4 @@
-"""Healthy volumes with one anomaly each laid into copies of them, with masks: every kind for every subject."""
+"""Paste one anomaly of every kind into copies of healthy volumes, and write them with their masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pixelsleuth.sources.volumes import in_file_order, read_volume, save_volume,
 
 
 def paste_anomalies(source: Path, out: Path, *, seed: int, depth: float = 0.5, kinds: Sequence[str] = KINDS) -> int:
-    """Writes OUT/volumes/SUBJECT__KIND_SUBTLETY.nii.gz and OUT/mask/ of the same names; subtleties take turns.
+    """Write OUT/volumes/SUBJECT__KIND_SUBTLETY.nii.gz and OUT/mask/ of the same names; subtleties take turns.
     Strengths are those of sources.lesions.STRENGTHS, in standard scores of the volume's own foreground.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the frames of a video share: their mean, and their mean phase spectrum (Liu et al. 2021)."""
+"""Average the frames of a video and their phase spectra (Liu et al. 2021)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATTICE = 8
 
 @dataclass(frozen=True)
 class Phases:
-    """What the frames of one video share.
+    """The mean frame and mean phase spectrum of one video.
 
     Attributes:
         frame: (size, size, 3) uint8, the mean frame.

@@ -72,7 +72,7 @@ def evaluate(
     comparison: Comparison | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Measures a detector on two folders of pictures.
+    """Measure a detector on two folders of pictures.
 
     Args:
         masks: folder of masks of the anomalous pictures, matched by relative path without suffix; not 0: altered.
@@ -237,7 +237,7 @@ def scores_of(cases: Sequence[ScoredSample]) -> dict[str, np.ndarray]:
 
 
 def baselines_of(cases: Sequence[ScoredSample]) -> dict[str, np.ndarray]:
-    """What is measured beside the scores: trivial measures, and the baselines that were asked for."""
+    """Collect what is measured beside the scores: trivial measures, and the requested baselines."""
     found = {name: np.array([case.shortcuts[name] for case in cases]) for name in TRIVIAL if name in cases[0].shortcuts}
     found |= {name: np.array([case.compared[name] for case in cases]) for name in cases[0].compared}
     return {f"baseline_{name}": values for name, values in found.items()}

@@ -1,6 +1,6 @@
-"""Named protocols: which data, judged by which model, give which figures. A protocol is a YAML file of
-`assets/protocols`; what it measures carries the SHA-256 of the model, of the data and of the protocol, and a second run
-gives the same figures to the digit."""
+"""Named protocols: YAML files in `assets/protocols` that say which data are judged by which model, and which figures
+result. Results carry the SHA-256 of the model, the data and the protocol; a second run gives the same figures to the
+last digit."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class Protocol:
 
     @property
     def sha256(self) -> str:
-        """Of all that may move a figure."""
+        """Digest of everything that can change a figure."""
         tree = {k: v for k, v in asdict(self).items() if k not in ("title", "after", "guide", "data_sha256")}
         return hashlib.sha256(json.dumps(tree, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def names() -> list[str]:
-    """Of the protocols that the package ships."""
+    """List the names of the protocols shipped with the package."""
     return sorted(file.name.removesuffix(".yaml") for file in _shipped().iterdir() if file.name.endswith(".yaml"))
 
 
 def load_protocol(name: str) -> Protocol:
-    """Raises PixelsleuthError where there is no such protocol, or a file lacks a key or has one too many."""
+    """Raise PixelsleuthError where there is no such protocol, or a file lacks a key or has one too many."""
     if name not in names():
         raise PixelsleuthError(f"expected one of {', '.join(names())}; got {name!r}", "protocol")
     return read_protocol(name, (_shipped() / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def _shipped() -> Any:
 def run_protocol(
     protocol: Protocol, root: Path, model: str | None = None, progress: Progress = lambda done, total: None
 ) -> dict[str, Any]:
-    """Measures what a protocol says.
+    """Measure what a protocol says.
 
     Args:
         root: the folder that holds the data sets.

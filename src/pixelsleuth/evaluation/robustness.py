@@ -1,4 +1,4 @@
-"""`robustness`: the same metrics on the same pictures as they are and after each corruption at each severity."""
+"""`robustness`: the metrics of the same images, unchanged and after each corruption at each severity."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pictures:
 
     @classmethod
     def of(cls, normal: Path, anomalous: Path, pairs: Path | None = None) -> Pictures:
-        """Of two folders, and a CSV with columns fake, real.
+        """Collect the images of two folders, paired by a CSV with columns fake, real where one is given.
 
         Raises:
             PixelsleuthError: a folder without a readable picture, or a CSV that names none of them.
@@ -87,7 +87,7 @@ def judged(
     every_score: bool = True,
     progress: Callable[[], None] = lambda: None,
 ) -> Judged:
-    """Judges pictures after a treatment; faces are searched for anew, and without one the whole picture is judged.
+    """Judge pictures after a treatment; faces are searched for anew, and without one the whole picture is judged.
 
     Args:
         change: (H, W, 3) uint8 -> the same, of any size.
@@ -126,7 +126,7 @@ def measure_robustness(
     kinds: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Measures a detector's scores against severity; no maps. Normal and anomalous pictures are corrupted alike.
+    """Measure a detector's scores against severity; no maps. Normal and anomalous pictures are corrupted alike.
 
     Args:
         pairs: CSV with columns fake, real, as `evaluate` takes it; intervals are then by pair.

@@ -1,4 +1,4 @@
-"""The inputs of an evaluation: which they are, and what is known of each once it is scored."""
+"""The inputs of an evaluation: find them, and hold what is known of each once it is scored."""
 
 from __future__ import annotations
 

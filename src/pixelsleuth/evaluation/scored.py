@@ -1,4 +1,4 @@
-"""The scores of an evaluation as a table: what figures and further statistics are drawn from."""
+"""The scores of an evaluation as a table, the input of figures and further statistics."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Scored:
         return metrics.resample_weights(self.units, None if self.paired else self.anomalous.astype(int))
 
     def counts(self, name: str, weights: np.ndarray | None = None) -> metrics.Counts:
-        """By the score of this name, on `weights`, its own unless given.
+        """Count inputs by the score of this name, under `weights` or the table's own.
 
         Raises:
             PixelsleuthError: no score of this name.
@@ -81,7 +81,7 @@ def _scored_slices(cases: Sequence[ScoredSample], default: str) -> Scored:
 
 
 def write_scored(table: Scored, path: Path) -> None:
-    """Writes CSV with columns path, anomalous (0 or 1), unit, and one a score."""
+    """Write CSV with columns path, anomalous (0 or 1), unit, and one a score."""
     with (
         whole_file(path) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
@@ -93,7 +93,7 @@ def write_scored(table: Scored, path: Path) -> None:
 
 
 def read_scored(path: Path) -> Scored:
-    """Reads what `write_scored` wrote; `path` is the file or the folder it is in.
+    """Read what `write_scored` wrote; `path` is the file or the folder it is in.
 
     Raises:
         PixelsleuthError: not there, or not such a table.

@@ -1,4 +1,4 @@
-"""What could separate two sets of pictures without any look at what they show."""
+"""Trivial measures of images, to audit whether they alone separate two sets without a look at the content."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Probe:
 
 
 def probe(path: Path, size: int = 128, sigma: float = 0.0) -> Probe:
-    """Measures one picture, first blurred by `sigma` pixels, or the middle frame of a video. Raises InputError where it
+    """Measure one picture, first blurred by `sigma` pixels, or the middle frame of a video. Raises InputError where it
     cannot be read."""
     if kind_of(path) == "video":
         return _of_video(path, size)

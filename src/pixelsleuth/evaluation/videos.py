@@ -1,4 +1,4 @@
-"""Videos: figures of frames and of whole videos side by side, and by the way they were manipulated."""
+"""Metrics of frames and of whole videos side by side, and by method of manipulation."""
 
 from __future__ import annotations
 

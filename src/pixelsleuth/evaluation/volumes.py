@@ -44,7 +44,7 @@ def evaluate_volumes(
     pictured: int = 6,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Measures a model for volumes.
+    """Measure a model for volumes.
 
     Args:
         normal: healthy volumes; may be left out with masks: slices with an empty mask are then the normal ones.
@@ -183,8 +183,9 @@ def _score_metrics(scores: dict[str, np.ndarray], labels: np.ndarray, weights: n
 
 
 def slice_metrics(cases: list[ScoredSample], weights: np.ndarray) -> dict[str, Any]:
-    """Of slices, as they are and with levels matched: only pairs of slices within one tenth of the way up are compared,
-    for where a slice lies tells much of whether a tumour is in it. The level alone stands among the scores."""
+    """Take the metrics of slices, as they are and with levels matched. A slice's position tells much of whether a
+    tumour is in it, so level matching compares only slices within one tenth of the way up; the level alone stands among
+    the scores as a baseline."""
     labels = np.concatenate([c.truth.any((1, 2)) for c in cases])
     position = np.concatenate([c.slices.position for c in cases])
     owner = np.concatenate([np.full(len(c.slices.position), i) for i, c in enumerate(cases)])
@@ -226,7 +227,7 @@ def pixel_metrics(
     thresholds: dict[str, float],
     peak: float | None,
 ) -> dict[str, Any]:
-    """Of pixels inside the heads of volumes with a mask, all their slices pooled."""
+    """Take the metrics of pixels inside the heads of volumes with a mask, all their slices pooled."""
     default, about = detector.scorer.settings.default_map, detector.calibration.about
     names = [name for name in masked[0].maps if all(name in c.maps for c in masked)]
     levels = dict(thresholds)

@@ -1,1 +1,1 @@
-"""What a file says of itself and how it was compressed, beside what the model says of its pixels. None of it proves."""
+"""Evidence beside the pixels: what a file says of itself and how it was compressed. None of it is proof."""

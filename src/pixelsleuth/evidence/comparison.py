@@ -1,5 +1,5 @@
-"""A picture beside an earlier copy of it: the two laid onto each other, and where they differ by more than saving,
-scaling and a change of brightness explain. No model is asked."""
+"""Compare an image with an earlier copy: align the two, and find where they differ by more than recompression, scaling
+and a change of brightness explain. No model is involved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TONED = 4.0
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the copy lies on the file.
+    """The position of the copy on the file.
 
     Attributes:
         matrix: (3, 3) float64, pixels of the copy -> pixels of the file.
@@ -53,7 +53,7 @@ class Alignment:
 
 
 def compare(pixels: np.ndarray, earlier: np.ndarray, path: str = "", sha256: str = "") -> Comparison:
-    """What differs between a picture and an earlier copy of it.
+    """Find the differences between an image and an earlier copy of it.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, the file in question, upright; earlier: (h, w, 3) uint8, the copy.
@@ -113,7 +113,7 @@ def _said_of(box: Box, finding: Finding) -> str:
 
 
 def aligned(mine: np.ndarray, theirs: np.ndarray) -> Alignment | None:
-    """How a copy lies on a picture, None where no way is found. Both (H, W, 3) uint8.
+    """Align a copy with an image, both (H, W, 3) uint8; None where no alignment is found.
 
     Points by SIFT (Lowe 2004), their agreement by MAGSAC++ (Barath et al. 2020), as OpenCV has them.
     """

@@ -1,4 +1,4 @@
-"""What a video's container says beside its frames: camera, programs, dates, Content Credentials."""
+"""Read the metadata of a video's container: camera, programs, dates, Content Credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content Credentials: the signed C2PA manifest that a file may carry, read where the library is installed."""
+"""Read Content Credentials, the signed C2PA manifest that a file may carry, where the library is installed."""
 
 from __future__ import annotations
 

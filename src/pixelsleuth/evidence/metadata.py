@@ -1,4 +1,4 @@
-"""The metadata of a picture: EXIF, XMP, IPTC and a PNG's texts, read and not judged."""
+"""Read the metadata of an image, without judging it: EXIF, XMP, IPTC and the texts of a PNG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TAGS = {name: tag for tag, name in ExifTags.TAGS.items()}
 
 @dataclass(frozen=True)
 class Metadata:
-    """What stands in a file beside its pixels.
+    """The metadata of a file.
 
     Attributes:
         format: Pillow's name of it, such as `JPEG`.

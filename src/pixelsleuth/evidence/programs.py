@@ -1,5 +1,5 @@
-"""What programs leave in metadata, of pictures and of videos: their names, where a file comes from by its own word, and
-the steps of work that it lists."""
+"""Traces of programs in the metadata of images and videos: their names, the stated origin of a file, and its editing
+history."""
 
 from __future__ import annotations
 

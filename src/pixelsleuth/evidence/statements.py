@@ -1,4 +1,4 @@
-"""What a file's metadata, signatures and compression say, one plain statement each, none of them proof."""
+"""State what a file's metadata, signatures and compression say, one plain statement each; none is proof."""
 
 from __future__ import annotations
 

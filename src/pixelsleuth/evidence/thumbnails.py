@@ -1,4 +1,4 @@
-"""Whether the small picture inside a file shows what the file shows."""
+"""Compare the thumbnail embedded in a file with the image itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces of saving and editing, as maps to look at: error level, JPEG ghost, noise. They prove nothing."""
+"""Maps of traces left by saving and editing, to look at: error level, JPEG ghost, noise. They prove nothing."""
 
 from __future__ import annotations
 

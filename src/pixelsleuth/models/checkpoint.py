@@ -81,7 +81,7 @@ def build_prior(config: PriorConfig) -> MaskedPrior | PixelSNAIL:
 
 
 def save_network(network: nn.Module, path: Path) -> None:
-    """Writes a network's weights as float32 safetensors, whole or not at all."""
+    """Write a network's weights as float32 safetensors, whole or not at all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     with whole_file(path) as partial:
         save_file(tensors, partial)
@@ -90,7 +90,7 @@ def save_network(network: nn.Module, path: Path) -> None:
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """Loads weights strictly.
+    """Load weights strictly.
 
     Raises:
         ModelError: names the file and the first key that is missing, unknown, or of another shape.
@@ -116,7 +116,7 @@ def load_network(network: nn.Module, path: Path) -> None:
 
 
 def load_model(folder: Path) -> Model:
-    """Reads a model folder.
+    """Read a model folder.
 
     Raises:
         ModelError: a missing file, an unknown format version, an unknown or missing setting, a wrong shape.

@@ -1,4 +1,5 @@
-"""What travels with a model's weights: architectures, preprocessing, fitted settings; read without the networks."""
+"""The configuration stored with a model's weights: architectures, preprocessing, fitted settings. Reading it loads no
+network."""
 
 from __future__ import annotations
 
@@ -166,7 +167,7 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What travels with the weights.
+    """The configuration stored with a model's weights.
 
     Attributes:
         preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align`,
@@ -220,7 +221,7 @@ def digest_of(folder: Path, config: ModelConfig) -> str:
 
 
 def model_files(folder: Path) -> dict[str, str]:
-    """Of a model folder: the name of each file that findings rest on, but for its calibration -> its SHA-256."""
+    """Map the name of each file of a model folder that findings rest on, except its calibration, to its SHA-256."""
     found = [path for path in sorted(folder.glob("*")) if path.name == "config.json" or path.suffix == ".safetensors"]
     return {path.name: sha256_of(path) for path in found if not path.name.startswith(".")}
 
@@ -263,14 +264,14 @@ def find_model(model: str | os.PathLike[str], **where: Any) -> tuple[Path, str]:
 
 
 def copy_networks(source: Path, target: Path) -> None:
-    """Copies what of a model folder does not depend on its calibration: configuration, weights, their licence."""
+    """Copy what of a model folder does not depend on its calibration: configuration, weights, their licence."""
     for path in sorted(source.iterdir()):
         if path.name in ("config.json", "LICENSE-WEIGHTS", "trained_on.npy") or path.suffix == ".safetensors":
             shutil.copyfile(path, target / path.name)
 
 
 def load_config(folder: Path) -> ModelConfig:
-    """Reads and checks `config.json`. Raises ModelError as `load_model` does."""
+    """Read and check `config.json`. Raises ModelError as `load_model` does."""
     path = folder / "config.json"
     try:
         return config_from_text(path.read_text(encoding="utf-8"), path)

@@ -1,5 +1,5 @@
-"""The detective: a network taught on self-made forgeries, normal images only; it says how likely each place, and the
-image, was altered. Face X-ray (Li et al. 2020) and self-blended images (Shiohara & Yamasaki 2022) teach in this way.
+"""The detective: a network trained on synthetic forgeries of normal images; it says how likely each place, and the
+image, was altered. Training follows Face X-ray (Li et al. 2020) and self-blended images (Shiohara & Yamasaki 2022).
 
 The light one sees the image, what the VQ-VAE could not reconstruct of it, the prior's surprise, and how much fine
 detail each place holds; it is learnt from nothing, on scans or faces. The deep one sees the image alone, through a
@@ -192,9 +192,8 @@ def build_detective(config: DetectiveConfig) -> Detective | DeepDetective:
 
 
 def local_detail(image: Tensor, cell: int) -> Tensor:
-    """How much fine detail each cell holds, against the rest of the picture: what noise, blur, sharpening and another
-    compression change, and what a convolution, linear in the pixels, learns only slowly (local noise levels: Mahdian &
-    Saic 2009).
+    """Measure the fine detail of each cell relative to the rest of the image. Noise, blur, sharpening and recompression
+    change it, and a convolution, linear in the pixels, learns it only slowly (local noise levels: Mahdian & Saic 2009).
 
     Args:
         image: (B, C, H, W) float32 in [0, 1], C 1 or 3.

@@ -144,9 +144,9 @@ class MaskedPrior(nn.Module):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """As the protocol says. All chosen codes are hidden, then drawn lattice by lattice in four steps, each given
-        what was drawn before: codes drawn together are never neighbours. The first step sees the same in every copy
-        and is taken once."""
+        """Resample the chosen codes, as the protocol says. All are hidden, then drawn lattice by lattice in four steps,
+        each given what was drawn before: codes drawn together are never neighbours. The first step is the same for
+        every copy and computed once."""
         if where is None:
             if above is None:
                 raise ValueError("resample: expected `where` or `above`, got neither")
@@ -177,8 +177,8 @@ class MaskedPrior(nn.Module):
 
     @torch.no_grad()
     def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
-        """As the protocol says: far apart and one by one at first, then ever more together, as MaskGIT does (Chang et
-        al. 2022); four steps, which are enough to restore, would not agree with each other from nothing."""
+        """Sample whole grids, as the protocol says: few codes far apart at first, then ever more together, as MaskGIT
+        does (Chang et al. 2022). Four steps, enough for restoration, would give codes that do not agree."""
         codes = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
         hidden = torch.ones_like(codes, dtype=torch.bool)
         for now in sampling_steps(self.config.grid, codes.device):

@@ -160,8 +160,8 @@ class PixelSNAIL(nn.Module):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """As the protocol says; with `above` a code is drawn if its surprise *given the restored prefix* exceeds it
-        (Marimont & Tarroni's algorithm).
+        """Resample codes as the protocol says; with `above`, redraw a code if its surprise *given the restored prefix*
+        exceeds it (Marimont & Tarroni's algorithm).
 
         One pass finds what is flagged before anything is drawn. Images with nothing flagged are done; the others are
         walked place by place (`CachedSampler`), `AT_ONCE` copies together.
@@ -194,7 +194,7 @@ class PixelSNAIL(nn.Module):
 
     @torch.no_grad()
     def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
-        """As the protocol says, in raster order."""
+        """Sample whole grids in raster order, as the protocol says."""
         everywhere = torch.ones(uniforms.shape, dtype=torch.bool, device=uniforms.device)
         return self.resample(everywhere.long(), uniforms[:, None], where=everywhere, context=context)[:, 0]
 

@@ -1,4 +1,4 @@
-"""PixelSNAIL walked in raster order: only the place that is next is computed, what came before it is kept.
+"""Sample from PixelSNAIL in raster order with cached activations: only the next position is computed.
 
 The direct algorithm runs the whole network over the whole grid for every place. Here a row of the vertical stream,
 which knows the rows above alone, is computed once for all its places; the horizontal stream and the attention one
@@ -88,7 +88,7 @@ class CachedSampler:
         self, codes: Tensor, uniforms: Tensor, first_row: int, last_row: int, where: Tensor | None, above: float | None,
         about: Tensor | None, choose: Any,
     ) -> Tensor:  # fmt: skip
-        """Walks the grids of S copies of each image.
+        """Walk the grids of S copies of each image.
 
         Args:
             codes: (B, h, w) int64; uniforms (B, S, h, w).
@@ -159,7 +159,7 @@ class _Steps:
         return self.padded[:, 3:, 3:-3]
 
     def row(self, row: int, drawn: Any) -> None:
-        """Walks one row; `drawn(column, logits, codes)` gives the codes that stand there from then on, None keeps
+        """Walk one row; `drawn(column, logits, codes)` gives the codes that stand there from then on, None keeps
         what is there."""
         walk = self.walk
         start = self._start_of(row)

@@ -1,4 +1,4 @@
-"""Which reduced precision the processor has."""
+"""Choose the reduced precision that the processor supports."""
 
 from __future__ import annotations
 

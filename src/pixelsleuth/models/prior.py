@@ -1,4 +1,4 @@
-"""The protocol every prior over code grids obeys, and what the priors share as plain functions."""
+"""The protocol that every prior over code grids implements, and functions the priors share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pixelsleuth.records import Surprise
 
 @dataclass(frozen=True)
 class Context:
-    """What is known of an image beside its codes.
+    """What a prior knows of an image beside its codes.
 
     Attributes:
         scalars: (B, `context`) float32, or None.
@@ -55,7 +55,7 @@ class Prior(Protocol):
         above: float | None = None,
         context: Context | None = None,
     ) -> Tensor:
-        """Draws codes anew at temperature 1, S times for each image, and leaves the rest as they are.
+        """Draw codes anew at temperature 1, S times for each image, and leave the rest as they are.
 
         Args:
             codes: (B, h, w) int64.
@@ -93,7 +93,7 @@ def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def check_context(config: PriorConfig, context: Context | None, batch: int) -> None:
-    """Raises ValueError where what the prior was built for and what it is given differ."""
+    """Raise ValueError where what the prior was built for and what it is given differ."""
     scalars = context.scalars if context else None
     classes = context.classes if context else None
     if (scalars is not None) != (config.context > 0) or (classes is not None) != (config.classes > 0):

@@ -63,7 +63,7 @@ class Quantiser(nn.Module):
         return F.embedding(codes, self.codebook.float()).permute(0, 3, 1, 2)
 
     def forward(self, z: Tensor) -> Quantised:
-        """Quantises (B, D, h, w); in training mode a moving-average codebook also learns from it."""
+        """Quantise (B, D, h, w); in training mode a moving-average codebook also learns from it."""
         z = z.float()
         flat = z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
         if self.training and self.decay is not None and not bool(self.started):

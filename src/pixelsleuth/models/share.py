@@ -1,5 +1,5 @@
-"""Training shared by several processes: each computes a part of every batch, and what is learnt is what one process
-would learn of the whole."""
+"""Distributed training: each process computes its share of every batch, and the result equals that of one process on
+the whole batch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Share:
 
     @property
     def weight(self) -> float:
-        """By which a mean over this part is multiplied, so that the mean over processes is that over the batch."""
+        """Factor on a mean over this part, so that the mean over processes equals the mean over the batch."""
         return self.count * processes() / self.total
 
     def rand(self, *shape: int, device: torch.device | str = "cpu") -> Tensor:
@@ -58,7 +58,7 @@ def part_of(count: int, rank: int, world: int) -> slice:
 
 
 def processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

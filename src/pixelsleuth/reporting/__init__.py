@@ -1,1 +1,1 @@
-"""Showing findings: files, tables, figures, the report. No science lives here."""
+"""Show findings: files, tables, figures, the report. No science lives here."""

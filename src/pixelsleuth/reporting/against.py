@@ -1,4 +1,4 @@
-"""A picture beside an earlier copy in words and pictures: what differs, where, and what the model says of it."""
+"""Show an image beside an earlier copy: what differs, where, and what the model says about it."""
 
 from __future__ import annotations
 

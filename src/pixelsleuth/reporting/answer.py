@@ -1,5 +1,5 @@
-"""A finding in words for a reader who sees one for the first time: what was found, how often an untouched input gets
-the same answer, what that does not mean, and what to do next."""
+"""Explain a finding to a first-time reader: what was found, how often an untouched input gets the same answer, what
+that does not mean, and what to do next."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _found(finding: Finding, calibration: Calibration, say: Language) -> str:
 
 
 def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
-    """Where a finding stands among the calibration's inputs. p itself counts the input as one of them, so that it is
-    never 0; and a p made of several is no share of anything."""
+    """Rank a finding among the calibration's inputs. p itself counts the input as one of them, so that it is never 0; a
+    p combined from several is not a share of anything."""
     assert finding.p_value is not None
     p = say.decimal(finding.p_value, ".4f")
     if finding.frames:
@@ -92,7 +92,7 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
 
 
 def compared_with(calibration: Calibration, say: Language) -> str:
-    """What the model was calibrated on, in words."""
+    """Name what the model was calibrated on."""
     unit = calibration.about.get("unit", "picture")
     return say(f"things.{unit}" if f"things.{unit}" in say.texts else "things.picture")
 

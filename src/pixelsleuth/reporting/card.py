@@ -102,7 +102,7 @@ def _left_out(calibration: Calibration) -> list[str]:
 
 
 def save_groups(folder: Path, groups: dict[str, Any], data_sha256: str) -> None:
-    """Keeps false alarms by group (see evaluation.groups) beside the calibration that they were measured with."""
+    """Keep false alarms by group (see evaluation.groups) beside the calibration that they were measured with."""
     tree = {"calibration_sha256": sha256_of(folder / "calibration.json"), "data_sha256": data_sha256, "groups": groups}
     write_text(folder / GROUPS_FILE, json.dumps(tree, indent=1) + "\n")
 
@@ -123,5 +123,5 @@ def _by_group(folder: Path) -> list[str]:
 
 
 def write_card(folder: Path, name: str | None = None) -> None:
-    """Writes README.md into the model folder."""
+    """Write README.md into the model folder."""
     write_text(folder / "README.md", card_of(folder, name=name))

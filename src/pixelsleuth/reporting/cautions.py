@@ -1,5 +1,5 @@
-"""Cautions: what about a picture, besides tampering, could make its score unusual or its verdict weak; why that
-matters, and what to do about it."""
+"""Cautions: properties of an image other than tampering that can raise its score or weaken its verdict, why they
+matter, and what to do about them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def cautions(
 
 
 def reason_caution(finding: Finding, say: Language) -> Caution | None:
-    """Of a finding without a plain verdict why its reason matters and what to do, where there is more to say."""
+    """Explain the reason of a finding without a plain verdict, and what to do, where there is more to say."""
     key = f"reason.{(finding.reason or {}).get('code')}"
     if f"{key}.why" not in say.texts:
         return None

@@ -1,4 +1,4 @@
-"""Drawings as SVG, for report and page alike: the score among normal ones, p over time, the legend of colours."""
+"""Drawings as SVG, for the report and the page: the score among normal ones, p over time, the colour legend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 
 def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rate: float, say: Language) -> Markup:
-    """Where scores stand among the calibration pictures'; what is beyond the axis stands at its end.
+    """Draw scores among those of the calibration; scores beyond the axis stand at its end.
 
     Args:
         normal: (n,) ascending; scores: of this input, one a face or frame; threshold: score at `rate`.

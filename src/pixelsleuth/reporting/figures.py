@@ -1,4 +1,4 @@
-"""Pictures: the overlay with its fixed colour scale, training curves; and how a figure becomes a file."""
+"""The overlay with its fixed colour scale, training curves, and saving of figures."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def png_of(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Writes PNG, PDF or SVG as the suffix says, whole or not at all; the same figure gives the same bytes.
+    """Write PNG, PDF or SVG as the suffix says, whole or not at all; the same figure gives the same bytes.
 
     Raises:
         PixelsleuthError: another suffix.
@@ -98,6 +98,6 @@ def check_format(path: Path) -> str:
 
 
 def save_picture(pixels: np.ndarray, path: Path) -> None:
-    """Writes (H, W, 3) uint8 as PNG, whole or not at all."""
+    """Write (H, W, 3) uint8 as PNG, whole or not at all."""
     with whole_file(path) as partial:
         Image.fromarray(pixels).save(partial)

@@ -1,4 +1,4 @@
-"""What a file says of itself: format, EXIF, JPEG tables, video streams. Shown as it stands."""
+"""List the facts of a file as they stand: format, EXIF, JPEG tables, video streams."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_CHARACTERS = 120
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says of itself.
+    """The facts of a file.
 
     Attributes:
         rows: (label, value) in the order to show them.

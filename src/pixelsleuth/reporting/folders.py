@@ -1,4 +1,4 @@
-"""What is said of many inputs together, in sentences; the same on the terminal and in the report."""
+"""Sentences about many inputs together, the same on the terminal and in the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures made of rows of pictures: samples of data sets, reconstructions, images drawn from a prior."""
+"""Figures made of rows of images: samples of data sets, reconstructions, images sampled from a prior."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def grid_figure(rows: Mapping[str, Sequence[np.ndarray]], captions: Sequence[Seq
 
 
 def show(axes: Any, picture: np.ndarray) -> None:
-    """Draws (H, W, 3) uint8 RGB, or (H, W) or (H, W, 1) uint8 grey, on one scale."""
+    """Draw (H, W, 3) uint8 RGB, or (H, W) or (H, W, 1) uint8 grey, on one scale."""
     grey = picture.ndim == 2 or picture.shape[2] == 1
     axes.imshow(
         picture.reshape(picture.shape[:2]) if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=255

@@ -1,4 +1,4 @@
-"""A finding with all that is shown of it: pictures that lie on each other, thumbnails, the facts of its file."""
+"""Everything shown of one finding: image layers, thumbnails, the facts of its file."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Layer:
 
 
 def view_of(finding: Finding, path: str | os.PathLike[str], title: str, say: Language | None = None) -> FindingView:
-    """Reads the file a finding is about once more, for its pixels and its facts."""
+    """Read the file a finding is about once more, for its pixels and its facts."""
     if finding.kind == "video":
         return FindingView(finding, None, video_facts(path, say), title)
     if finding.kind == "volume":

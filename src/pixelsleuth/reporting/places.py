@@ -1,4 +1,4 @@
-"""The places of a finding that few normal inputs match: a picture of each, where it is, how rare it is."""
+"""Show the places of a finding that few normal inputs match: a close-up of each, where it is, how rare it is."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _square(box: Box) -> Box:
 
 
 def where_of(box: Box, shape: tuple[int, ...], finding: Finding, say: Language) -> str:
-    """Where the middle of a place lies, in words: at which part of a face, else in which ninth of the picture."""
+    """Describe where the middle of a place lies: at a part of the face, else in which ninth of the image."""
     middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
     for face in (one.face for one in finding.faces if one.face.landmarks):
         eyes_and_nose, corners = np.array(face.landmarks[:3]), np.array(face.landmarks[3:5])

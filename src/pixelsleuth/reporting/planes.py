@@ -1,4 +1,4 @@
-"""A scan as people look at one: three planes through a place, and its slices side by side."""
+"""Views of a scan: three planes through a point, and a sheet of its slices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Protocols and what they measured, on the terminal."""
+"""Print protocols and their results to the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsleuth.reporting.curves import shown
 
 
 def show_protocols(protocols: Sequence[Protocol], console: Console) -> None:
-    """Prints each protocol's name, version, model and title."""
+    """Print each protocol's name, version, model and title."""
     table = Table(title="protocols of `pixelsleuth evaluate --protocol NAME`")
     for column in ("name", "version", "model", "what is measured"):
         table.add_column(column, no_wrap=column != "what is measured")
@@ -24,7 +24,7 @@ def show_protocols(protocols: Sequence[Protocol], console: Console) -> None:
 
 
 def show_protocol(protocol: Protocol, about: Mapping[str, Any], console: Console) -> None:
-    """Prints the figures that a protocol is about, and what they were taken with."""
+    """Print the figures that a protocol is about, and what they were taken with."""
     table = Table(title=f"{protocol.name}, version {protocol.version}: {protocol.title}")
     table.add_column("figure", no_wrap=True)
     table.add_column("value [95% interval]", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Sentences to copy: what a finding says for an editor, and what a method section says of how it was made."""
+"""Sentences to copy: a finding for an editor, and its method for a methods section."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ MAX_FINDINGS = 50
 
 @dataclass(frozen=True)
 class Judge:
-    """What of a model the report speaks of; `argument` is what stood after --model, `card` its Markdown."""
+    """The model that the report speaks of; `argument` is the value of --model, `card` its Markdown."""
 
     name: str
     sha256: str
@@ -97,7 +97,7 @@ class Report:
     _shown: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
 
     def add(self, finding: Finding, title: str | None = None) -> None:
-        """Takes a finding whose file is still there."""
+        """Take a finding whose file is still there."""
         self._total += 1
         self._rate = finding.max_false_alarm
         self._entries.append(Entry.of(finding.record()))
@@ -196,7 +196,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
 
 
 def all_layers(view: FindingView, judge: Judge, spoken: str = LANGUAGES[0]) -> list[Layer]:
-    """What the model shows, and the traces of saving and editing."""
+    """The layers of the model, and those of traces of saving and editing."""
     say = language(spoken)
     return [*layers(view, judge.grid, say), *trace_layers(view, say)]
 
@@ -228,7 +228,7 @@ def without_folders(argument: str) -> str:
 
 
 def promises(finding: Finding, calibration: Calibration, say: Language) -> str:
-    """What p is worth for pictures of a source that calibration had, and of one that it had not; empty where that is
+    """Say what p is worth for images of a source that the calibration contains, and of a new one; empty where that is
     not known."""
     if finding.p_value is None or finding.p_value_any_source is None or finding.p_value_new_source is None:
         return ""
@@ -244,7 +244,7 @@ def promises(finding: Finding, calibration: Calibration, say: Language) -> str:
 
 
 def tracks_of(finding: Finding, say: Language) -> str:
-    """What each track says, where the score sums two; else empty."""
+    """Say what each track of evidence says where the score sums two; else empty."""
     codes, detective = finding.scores.get(COMBINED), finding.scores.get(f"{DETECTIVE}_adjusted")
     if BOTH_TRACKS not in finding.scores or codes is None or detective is None:
         return ""

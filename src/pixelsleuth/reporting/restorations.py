@@ -1,4 +1,5 @@
-"""A picture or a slice on its way: input, codes, surprise, restorations, residuals, map (*Deepfake CSI*, Figure 14)."""
+"""The steps from an image or a slice to its map: input, codes, surprise, restorations, residuals, map (*Deepfake CSI*,
+Figure 14)."""
 
 from __future__ import annotations
 

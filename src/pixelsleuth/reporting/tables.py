@@ -1,4 +1,4 @@
-"""What `evaluate` shows: tables on the terminal, figures in the folder."""
+"""The output of `evaluate`: tables on the terminal, figures in the folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pixelsleuth.reporting.figures import save_figure
 
 
 def show(metrics: dict[str, Any], console: Console) -> None:
-    """Prints the metrics as tables."""
+    """Print the metrics as tables."""
     console.print(
         f"{metrics['n_normal']:,} normal, {metrics['n_anomalous']:,} anomalous "
         f"(without a face: {metrics['n_no_face']['normal']}, {metrics['n_no_face']['anomalous']})",
@@ -73,7 +73,7 @@ def save_figures(result: Evaluation, out: Path) -> None:
 
 
 def show_robustness(found: dict[str, Any], console: Console) -> None:
-    """Prints the default score's metrics and the false alarms at 5% by corruption and severity."""
+    """Print the default score's metrics and the false alarms at 5% by corruption and severity."""
     default = found["default_score"]
     columns = ("auroc", "ap", "tpr_at_fpr_0.05", "false_alarm_at_0.05")
 

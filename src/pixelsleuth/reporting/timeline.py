@@ -62,7 +62,7 @@ def still_picture(finding: Finding, still: Still) -> np.ndarray:
 
 
 def frames_per_video(store: Store) -> Figure:
-    """How many videos have how many stored faces, those without any too (*Deepfake CSI*, Figure 13)."""
+    """Plot how many videos have how many stored faces, zero included (*Deepfake CSI*, Figure 13)."""
     counts = Counter(store.table["path"].tolist())
     without = sum(1 for _, code, _ in store.summary().skipped if code in ("no_face", "face_too_small"))
     numbers = np.array([*counts.values(), *([0] * without)])

@@ -1,4 +1,4 @@
-"""What a file tells of itself beside what the model says of its pixels, and whether the two agree."""
+"""Compare what a file says of itself with what the model says of its pixels: do they agree?"""
 
 from __future__ import annotations
 

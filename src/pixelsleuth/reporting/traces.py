@@ -1,4 +1,4 @@
-"""The traces of saving and editing as layers that lie on the others."""
+"""The traces of saving and editing as layers over the image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trace_layers(view: FindingView, say: Language) -> list[Layer]:
     part = np.ascontiguousarray(pixels[around.y0 : around.y1, around.x0 : around.x1])
 
     def cut(values: np.ndarray) -> np.ndarray:
-        """What of a trace lies under the close-up, as large as it is shown."""
+        """Cut the close-up's part of a trace, at the size it is shown."""
         inside = values[shown.y0 - around.y0 :, shown.x0 - around.x0 :][: shown.height, : shown.width]
         return shrunk(np.ascontiguousarray(inside), SIDE)
 

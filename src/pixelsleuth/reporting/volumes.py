@@ -1,4 +1,4 @@
-"""What `evaluate` shows of volumes: tables on the terminal, pictures of slices in the folder."""
+"""The output of `evaluate` for volumes: tables on the terminal, images of slices in the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pixelsleuth.scoring.settings import MAP_SCORE
 
 
 def show_volumes(metrics: dict[str, Any], console: Console) -> None:
-    """Prints the metrics as tables."""
+    """Print the metrics as tables."""
     console.print(
         f"{metrics['n_volumes']} volumes; {metrics['n_normal']:,} normal, {metrics['n_anomalous']:,} anomalous "
         f"{metrics['unit']}s", highlight=False,

@@ -1,4 +1,4 @@
-"""Findings as files: JSON Lines, CSV, Parquet, and heatmaps as 16-bit PNG, of volumes as NIfTI."""
+"""Write findings as files: JSON Lines, CSV, Parquet, and heatmaps as 16-bit PNG, or as NIfTI for volumes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def name_of(finding: Finding, number: int) -> str:
 
 
 def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
-    """Writes the heatmap (share of normal pixels less unusual, 65535 is 1), of a video those of its most unusual frames
-    and its timeline, and gives the finding with their names."""
+    """Write the heatmap (share of normal pixels less unusual, 65535 is 1), of a video those of its most unusual frames
+    and its timeline, and give the finding with their names."""
     name = name_of(finding, number)
     if finding.stills:
         frames = list(finding.frames)
@@ -127,8 +127,8 @@ def written_behind(
     also: Callable[[Finding], None] = lambda finding: None,
     first: int = 0,
 ) -> Iterator[Verdict]:
-    """Writes heatmaps (into `folder`, if there is one) and records in a thread of its own, while the next inputs are
-    computed; gives each verdict once its record is written. At most two findings wait. `also` gets each finding there
+    """Write heatmaps (into `folder`, if there is one) and records in a thread of its own, while the next inputs are
+    computed; give each verdict once its record is written. At most two findings wait. `also` gets each finding there
     too, while its arrays are at hand; `first` is the number of the first, for the names of files."""
 
     def write(finding: Finding, number: int) -> Verdict:

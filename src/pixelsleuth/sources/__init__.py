@@ -1,1 +1,1 @@
-"""Reading: pictures, faces, stores, and pictures made anomalous on purpose. Knows nothing of models."""
+"""Read inputs: images, videos, volumes, faces, stores, and synthetic anomalies. Knows nothing of models."""

@@ -1,4 +1,4 @@
-"""Normal pictures made anomalous on purpose, with exact masks.
+"""Make normal images anomalous, with exact masks.
 
 Every function takes (H, W, 3) uint8 RGB and gives an `Edited` of the same size; what is not under the mask
 is untouched. Randomness comes from the generator that is given.
@@ -134,7 +134,7 @@ def noisy(picture: np.ndarray, sigma: float, generator: np.random.Generator) -> 
 
 
 def partner_mask(fake: np.ndarray, real: np.ndarray, size: int = 128) -> np.ndarray | None:
-    """Where a fake differs from its real partner, (size, size) bool; None if the pair is of no use for this.
+    """Mark where a fake differs from its real partner, (size, size) bool; None if the pair is unusable.
 
     Mean |difference| over channels at `size` px, Gaussian sigma 2, above 8 grey levels; kept are pairs with 2 to
     60% masked and a difference under 8 at the border.
@@ -242,8 +242,8 @@ def recoloured(picture: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def remade(picture: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """As if a generator of lower resolution had drawn it: down-sampled by 1.15 to 2.2, up-sampled by some kernel, each
-    channel times .96 to 1.04; half of the time its grain is smoothed away first."""
+    """Imitate a generator of lower resolution: down-sample by 1.15 to 2.2, up-sample with some kernel, scale each
+    channel by .96 to 1.04; half of the time smooth the grain away first."""
     height, width = picture.shape[:2]
     factor = generator.uniform(1.15, 2.2)
     down = (cv2.INTER_AREA, cv2.INTER_LINEAR)[int(generator.integers(2))]
@@ -277,7 +277,7 @@ def poisson_blended(under: np.ndarray, over: np.ndarray, mask: np.ndarray) -> Ed
 
 
 def inpainted(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """What lies under `alpha` > .5 filled in from its rim (Telea 2004)."""
+    """Fill the region of `alpha` > .5 from its rim (Telea 2004)."""
     return cv2.inpaint(picture, (alpha > 0.5).astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 

@@ -1,4 +1,4 @@
-"""What befalls a whole picture between the lens and the file that is judged: none of it is a forgery.
+"""Simulate what happens to a whole image between the lens and the file: none of it is a forgery.
 
 Both pictures of a pair pass the same chain, so that neither source nor coding tells them apart, and a detective learns
 to take benign treatment calmly.

@@ -1,4 +1,4 @@
-"""Colours of still pictures, brought to sRGB: by their ICC profile, by their code points (CICP), or by PNG's gamma.
+"""Convert the colours of still images to sRGB, from their ICC profile, their code points (CICP) or PNG's gamma.
 
 Relative colorimetric: white becomes white, and a colour that sRGB does not hold becomes the nearest that it does. What
 is sRGB already, to within `MAX_DEVIATION` levels, is left untouched to the bit.
@@ -125,7 +125,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 @lru_cache(maxsize=1)
 def lab_profile() -> bytes:
-    """Of pictures whose pixels are CIELAB."""
+    """The profile of images whose pixels are CIELAB."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 

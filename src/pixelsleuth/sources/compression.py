@@ -1,5 +1,5 @@
-"""How strongly a JPEG was compressed, from its own tables, and whose these are: the standard's at some quality, or an
-encoder's own."""
+"""Tell how strongly a JPEG was compressed from its quantisation tables, and whether they are the standard's at some
+quality or an encoder's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls pictures on their way, each at several severities (common corruptions: Hendrycks & Dietterich 2019)."""
+"""Image corruptions at graded severities (common corruptions: Hendrycks & Dietterich 2019)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pictures of more than 8 bits, whole numbers and floating point, brought to 8: by what the file says, else by what
-its values need, and never to black."""
+"""Reduce images of more than 8 bits, integer or floating point, to 8: by the range the file states, else by the range
+of its values, and never to black."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One DICOM series as a volume.
+"""Read one DICOM series as a volume.
 
 pydicom reads headers and plain pixels, SimpleITK unpacks compressed ones.
 """
@@ -54,7 +54,7 @@ TOLD = 4
 
 @quiet()
 def open_series(path: Path) -> Opened:
-    """Opens one series: a folder that holds one, a name of `series_in`, or one file.
+    """Open one series: a folder that holds one, a name of `series_in`, or one file.
 
     Raises:
         InputError: `needs_extra`, `not_a_volume`, `several_series`, `missing`, `truncated`, `uneven_slices`,

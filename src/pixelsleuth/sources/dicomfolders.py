@@ -1,4 +1,4 @@
-"""The DICOM series of a folder, each one input, and what lies beside them: reports, indexes, scouts."""
+"""Find the DICOM series of a folder, each one input, and what lies beside them: reports, indexes, scouts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Listing:
-    """What DICOM there is in a folder.
+    """The DICOM files of a folder.
 
     Attributes:
         series: each is one input.
@@ -111,7 +111,7 @@ def series_in(folder: Path) -> list[tuple[str, list[Path]]]:
 
 @quiet()
 def list_folder(folder: Path) -> Listing:
-    """Sorts the DICOM files of one folder into series.
+    """Sort the DICOM files of one folder into series.
 
     Raises:
         InputError: `needs_extra` where pydicom is not installed, `unreadable` where the folder cannot be listed.
@@ -166,7 +166,7 @@ def stacks_of(pictures: Sequence[Header]) -> list[Stack]:
 
 
 def with_names(folder: Path, stacks: Sequence[Stack]) -> list[Stack]:
-    """Gives every stack a name of its own."""
+    """Give every stack a name of its own."""
     if len(stacks) == 1 and len(stacks[0].files) > 1:
         return [replace(stacks[0], name=os.fspath(folder))]
     counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""DICOM headers: which file is DICOM, what it holds, and its elements, damaged ones included."""
+"""Read DICOM headers: recognise DICOM files, what they hold, and their elements, damaged ones included."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Header:
 
     @property
     def what(self) -> str:
-        """What kind of file it is, for people."""
+        """The kind of file, in words."""
         if self.sop_class == _INDEX or self.path.name.upper() == "DICOMDIR":
             return "index"
         if self.header is None:
@@ -85,7 +85,7 @@ def need_pydicom() -> Any:
 
 
 def name_of(uid: str) -> str:
-    """What the standard calls an identifier; the identifier itself where it does not know it."""
+    """The standard's name of an identifier; the identifier itself where it has none."""
     from pydicom.uid import UID
 
     return str(UID(uid).name) if uid else ""
@@ -120,7 +120,7 @@ def text_of(header: Any, keyword: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """For sentences: names and damaged elements may hold anything."""
+    """Reduce a text to one printable line: names and damaged elements may hold anything."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

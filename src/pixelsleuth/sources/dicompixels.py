@@ -1,4 +1,4 @@
-"""The pixels of DICOM files as they are stored: plain ones by pydicom, compressed ones by SimpleITK.
+"""Read the stored pixels of DICOM files: uncompressed ones with pydicom, compressed ones with SimpleITK.
 
 Compressed pixels are unpacked in a process of their own: a damaged file can bring the decoder down, which must not end
 a run of many.
@@ -93,7 +93,7 @@ class Unpacker:
 
 
 def serve() -> None:
-    """What the other process does: a path a line in, a word a line out."""
+    """Run in the other process: read one path a line, write one word a line."""
     import SimpleITK as sitk
 
     try:
@@ -116,7 +116,7 @@ def serve() -> None:
 
 
 def syntax_of(whole: Any) -> Any:
-    """How the pixels of a file are packed; of one that does not say, how its header was."""
+    """The transfer syntax of a file's pixels; where it states none, that of its header."""
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     said = str(getattr(whole, "file_meta", {}).get("TransferSyntaxUID") or "").strip()

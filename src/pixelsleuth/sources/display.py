@@ -1,4 +1,4 @@
-"""How a decoded frame is shown: whole instead of in two fields, of square pixels, turned and mirrored as it should."""
+"""Make a decoded frame ready for display: deinterlaced, with square pixels, rotated and mirrored as its file says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEINTERLACERS = ("bwdif", "yadif")
 
 @dataclass(frozen=True)
 class SideData:
-    """What travels beside a stream's frames.
+    """Display information stored beside a stream's frames.
 
     Attributes:
         rotation: of the frame that it was read from, in degrees as PyAV says it.
@@ -61,7 +61,7 @@ class SideData:
 
 
 def upright(pixels: np.ndarray, matrix: tuple[float, float, float, float] | None, say: Say) -> np.ndarray:
-    """Turns and mirrors a frame as its display matrix says, in quarter turns."""
+    """Turn and mirror a frame as its display matrix says, in quarter turns."""
     if matrix is None:
         return pixels
     a, b, c, d = matrix
@@ -93,7 +93,7 @@ def _in_words(mirrored: bool, quarters: int) -> str:
 
 
 def squared(pixels: np.ndarray, aspect: Fraction | None, most_pixels: int, say: Say) -> np.ndarray:
-    """Scales a frame up along one side until its pixels are square; `aspect` is a pixel's width by its height."""
+    """Scale a frame up along one side until its pixels are square; `aspect` is a pixel's width by its height."""
     if not aspect or abs(float(aspect) - 1) < SQUARE:
         return pixels
     height, width = pixels.shape[:2]
@@ -166,7 +166,7 @@ class _Deinterlacer:
         return self._key == _key(frame)
 
     def push(self, frame: Any) -> Iterator[tuple[int, Any]]:
-        """Takes one frame (None: the end) and gives those that are ready."""
+        """Take one frame (None: the end) and give those that are ready."""
         from av.error import BlockingIOError as NothingYet
         from av.error import EOFError as End
 

@@ -1,4 +1,4 @@
-"""Images that are the same, or nearly: hashes that tell, and those of the images that a model was trained on."""
+"""Find images that are the same or nearly so, by hashes, also among those a model was trained on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def near(hashed: np.uint64, others: np.ndarray) -> list[int]:
-    """Those of (n,) uint64 perceptual hashes that are near-duplicates of one, the nearest first."""
+    """Find the near-duplicates of one among (n,) uint64 perceptual hashes, the nearest first."""
     if not len(others):
         return []
     apart = distances(np.array([hashed], np.uint64), others)[0]
@@ -44,8 +44,8 @@ def near(hashed: np.uint64, others: np.ndarray) -> list[int]:
 
 @dataclass(frozen=True)
 class Hashes:
-    """Of n images, (n,) uint64 each: `files`, the first 64 bits of their SHA-256, and `looks`, perceptual hashes of the
-    whole images. No image can be made from them."""
+    """Hashes of n images, (n,) uint64 each: `files`, the first 64 bits of their SHA-256, and `looks`, perceptual hashes
+    of the whole images. No image can be recovered from them."""
 
     files: np.ndarray
     looks: np.ndarray
@@ -64,14 +64,14 @@ def of_file(sha256: str) -> np.uint64:
 
 
 def save_hashes(path: Path, hashes: Hashes) -> None:
-    """Writes (2, n) uint64 as NumPy has it, files above looks, in an order that says nothing of the images."""
+    """Write (2, n) uint64 as NumPy has it, files above looks, in an order that says nothing of the images."""
     rows = np.stack([hashes.files, hashes.looks])
     with whole_file(path) as partial:
         np.save(partial, rows[:, np.argsort(rows[0], kind="stable")], allow_pickle=False)
 
 
 def load_hashes(folder: Path) -> Hashes:
-    """Those of a model folder; none of a model that keeps none. Raises ModelError where the file is damaged."""
+    """Load the hashes of a model folder, none if it keeps none. Raises ModelError where the file is damaged."""
     path = folder / TRAINED_ON
     if not path.is_file():
         return NO_HASHES

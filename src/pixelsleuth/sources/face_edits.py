@@ -1,4 +1,4 @@
-"""Faces edited on purpose, as people and programs edit them, with exact masks; shapes follow the face's landmarks.
+"""Edit faces as people and programs do, with exact masks; shapes follow the landmarks of the face.
 
 Every kind takes a face crop (H, W, 3) uint8 RGB with its five landmarks, some a donor's too, and gives an `Edited`.
 Self-blending follows Shiohara & Yamasaki 2022, face-shaped blending Li et al. 2020 (Face X-ray); the others repeat what

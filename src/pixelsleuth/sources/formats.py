@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes; by its name only where they say nothing.
+"""Recognise the format of a file by its first bytes; by its name only where they say nothing.
 
 One table serves every command: what is read, what is refused by its name with what to do, and what is plainly no
 picture, video or scan.
@@ -231,7 +231,7 @@ def format_of(head: bytes, name: str = "") -> Format:
 
 
 def claimed_by(name: str) -> Format | None:
-    """What a file's name says that it is; None where it says nothing."""
+    """The format that a file's name claims; None where it claims none."""
     lower = name.lower()
     for ending in (".nii.gz", ".img.gz", ".hdr.gz"):
         if lower.endswith(ending):

@@ -1,4 +1,4 @@
-"""Outlines of a face and its features, from the five points of the face finder; forgeries are cut by them.
+"""Outlines of a face and its features from the five points of the face detector; forgeries are cut along them.
 
 A linear model in the frame of the eyes, fitted to MediaPipe's face mesh on training faces
 (`experiments/tools/fit_landmarks.py`); it follows pose and the opening of the mouth as far as five points tell of them.

@@ -1,4 +1,4 @@
-"""What a file's place and name tell: label, split, group, and the altered parts of Real-and-Fake-Face."""
+"""Derive label, split, group, and the altered parts of Real-and-Fake-Face from a file's path."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FFHQ = re.compile(r"^\d{5}$")
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of one picture from its path below the folder that was given.
+    """What the path of an image below the given folder says about it.
 
     Attributes:
         label: one of `LABELS`.

@@ -1,5 +1,5 @@
-"""Healthy scans made anomalous on purpose, with exact masks, after MOOD's toys (Zimmerer et al. 2022) and its winners
-(foreign patches: Tan et al. 2020; deformations and noise: Marimont et al. 2021, Cho et al. 2021).
+"""Make healthy scans anomalous, with exact masks, after MOOD's toy data (Zimmerer et al. 2022) and its winners (foreign
+patches: Tan et al. 2020; deformations and noise: Marimont et al. 2021, Cho et al. 2021).
 
 Everything works on slices (H, W) and on volumes (X, Y, Z) alike, in standard scores of the scan's own foreground, so
 that a strength means the same for every scanner. Randomness comes from the generator that is given.
@@ -36,7 +36,7 @@ MASKED_FROM = 0.3
 
 @dataclass(frozen=True)
 class Lesion:
-    """What to make.
+    """The settings of one anomaly.
 
     Attributes:
         kind: one of `KINDS`.

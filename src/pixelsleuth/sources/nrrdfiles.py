@@ -1,4 +1,4 @@
-"""A volume in NRRD, whose header is text."""
+"""Read a volume from NRRD, whose header is text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pixelsleuth.sources.scanfiles import (
 
 
 def open_nrrd(path: Path, sha256: str) -> Opened:
-    """Opens a file that begins with `NRRD`. Raises InputError as `scanfiles.open_file` does."""
+    """Open a file that begins with `NRRD`. Raises InputError as `scanfiles.open_file` does."""
     import nrrd
 
     with open(path, "rb") as file:

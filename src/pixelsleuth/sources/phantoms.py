@@ -1,6 +1,5 @@
-"""Scans made from nothing: heads and bellies of simple shapes that vary as people do, to try the program on before
-one's own scans are at hand. What is measured on them says that a model was taught rightly, and nothing about patients.
-"""
+"""Synthetic scans: heads and bellies of simple shapes that vary as people do, to try the program before real scans are
+at hand. Figures measured on them show that training works, and say nothing about patients."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ FLUID, GREY, WHITE, NUCLEI = 45.0, 105.0, 150.0, 120.0
 
 @dataclass(frozen=True)
 class Counts:
-    """How many scans of each split are made; `sick` of val and of test each."""
+    """The number of scans in each split; `sick` applies to val and test each."""
 
     train: int
     calib: int
@@ -36,7 +35,7 @@ class Counts:
 
     @classmethod
     def of(cls, train: int) -> Counts:
-        """Raises PixelsleuthError below the ten that a rate of 10% takes for calibration."""
+        """Raise PixelsleuthError below the ten that a rate of 10% takes for calibration."""
         if train < 10:
             raise PixelsleuthError(f"expected at least 10 scans to train on, got {train}", "count")
         return cls(train, max(10, train // OF_CALIB), max(2, train // OF_VAL), max(4, train // OF_TEST))
@@ -86,7 +85,7 @@ def with_lesion(
 def write_phantoms(
     out: Path, count: int, seed: int, anatomy: str = "brain", progress: Callable[[int, int], None] = lambda d, t: None
 ) -> Counts:
-    """Writes train, calib, val and test below `out`; val and test hold `healthy` scans, and `sick` ones in `sick/scan`
+    """Write train, calib, val and test below `out`; val and test hold `healthy` scans, and `sick` ones in `sick/scan`
     with their masks in `sick/mask`. The same numbers give the same voxels.
 
     Args:

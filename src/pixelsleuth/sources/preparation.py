@@ -54,7 +54,7 @@ def prepare_images(
     shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
-    """Reads every picture below `sources` into one HDF5 store at `store`.
+    """Read every picture below `sources` into one HDF5 store at `store`.
 
     Work is kept in parts of `PART` pictures beside the store, so that a run that was stopped goes on where
     it was. Byte-identical pictures are stored once (the first path in order stays).
@@ -106,7 +106,7 @@ def prepare_videos(
     shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
-    """Reads the faces of every video below `sources` into one HDF5 store at `store`, as `prepare_images` does.
+    """Read the faces of every video below `sources` into one HDF5 store at `store`, as `prepare_images` does.
 
     Of an anomalous video only the longest track is stored: a bystander is no fake. A broken video is a line in the
     summary.
@@ -154,7 +154,7 @@ class Apart:
     held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def check(self, job: Job, rows: Rows) -> None:
-        """Raises InputError for an image that is too near one on the other side."""
+        """Raise InputError for an image that is too near one on the other side."""
         others = self.held_out if job.origin.split == "train" else self.trained
         if len(others) and distances(rows.columns["phash"], others).min() <= MAX_DISTANCE:
             raise InputError(

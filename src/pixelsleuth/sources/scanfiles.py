@@ -1,5 +1,4 @@
-"""One file of a volume opened by its content, whatever its name: NIfTI-1 and -2, Analyze, MGH; NRRD in a file of its
-own.
+"""Open one file of a volume by its content, whatever its name: NIfTI-1 and -2, Analyze, MGH; NRRD in `nrrdfiles`.
 
 Nothing is decoded before the header's promises were held against the limits, and a gzip file counts only once its
 checksum was compared.
@@ -67,7 +66,7 @@ class Opened:
 
 
 def open_file(path: Path) -> Opened:
-    """Opens a file that holds one volume; of a pair of `.hdr` and `.img` either may be given.
+    """Open a file that holds one volume; of a pair of `.hdr` and `.img` either may be given.
 
     Raises:
         InputError: `missing`, `not_a_file`, `unreadable`, `empty`, `too_large`, `missing_pair`, `truncated`,
@@ -273,7 +272,7 @@ def _raw_header(reader: Any, head: bytes) -> Any:
 
 
 def _check_length(data: Path, raw: Any, shape: tuple[int, ...], paired: bool) -> None:
-    """Refuses a file that is shorter than its header says; of a packed one that is seen once it is unpacked."""
+    """Refuse a file that is shorter than its header says; of a packed one that is seen once it is unpacked."""
     with open(data, "rb") as file:
         if file.read(2) == _PACKED:
             return
@@ -294,7 +293,7 @@ def _stream(path: Path) -> Any:
 
 
 def verify(stream: Any) -> None:
-    """Reads a gzip file to its end, where its checksum stands."""
+    """Read a gzip file to its end, where its checksum stands."""
     if not isinstance(stream, gzip.GzipFile):
         return
     left = MAX_TAIL

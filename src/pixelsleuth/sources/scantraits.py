@@ -1,6 +1,6 @@
-"""What of a scan is not its content: how its voxels lie, how large the head is and whether the skull is on, which
-tissue is bright, how sharp, noisy and even it is. A model of scans prepared in one way says nothing of others.
-"""
+"""Traits of a scan other than its content: how its voxels lie, how large the head is and whether the skull is on, which
+tissue is bright, how sharp, noisy and even it is. A model trained on scans prepared in one way says nothing about
+others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HDF5 files that behave as one: rows are numbered through all of them, columns are read when they are asked for."""
+"""HDF5 files that read as one: rows are numbered through all of them, and columns are read when first used."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Shards(Mapping[str, np.ndarray]):
         return self._kept[name]
 
     def default(self, name: str, values: np.ndarray) -> None:
-        """Gives a column that older files lack."""
+        """Give a column that older files lack."""
         if name not in self._names:
             self._kept[name] = values
 
@@ -177,7 +177,7 @@ class Shards(Mapping[str, np.ndarray]):
         return [tuple(item) for file in self._files for item in json.loads(file["skipped"][()])]
 
     def duplicates(self) -> int:
-        """Byte-identical inputs that were stored once."""
+        """Number of byte-identical inputs that were stored once."""
         return sum(int(file.attrs["duplicates"]) for file in self._files)
 
     def _which(self, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A volume as the networks see it: axial slices on one intensity scale, cut to squares, and maps drawn back."""
+"""Cut a volume to what the networks see, axial slices on one intensity scale, cut to squares; draw maps back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCAN_REENCODINGS = ("rescaled_0.9", "shifted_0.5")
 
 @dataclass(frozen=True)
 class SliceFraming:
-    """How slices are made of a volume; travels with the model.
+    """How a volume is cut to slices; travels with the model.
 
     Attributes:
         size: side of the square in pixels.
@@ -106,7 +106,7 @@ def picture_of(values: np.ndarray, index: int) -> np.ndarray:
 
 
 def slices_of(volume: Volume, how: SliceFraming) -> Slices:
-    """Brings a volume to one scale by its own statistics and cuts its slices.
+    """Bring a volume to one scale by its own statistics and cut its slices.
 
     Raises:
         InputError: `no_foreground`, or `too_few_slices` where none is left.

@@ -1,4 +1,5 @@
-"""An opened picture as upright RGB in sRGB: its colours converted, transparency laid on white, turned as EXIF says."""
+"""Convert an opened image to upright RGB in sRGB: colours converted, transparency laid on white, turned as EXIF
+says."""
 
 from __future__ import annotations
 
@@ -132,7 +133,7 @@ def png_chunks(data: bytes) -> dict[bytes, bytes]:
 
 
 def _note_gain_map(image: Image.Image, found: Format, data: bytes, notes: list[Note]) -> None:
-    """Says where a file holds a second layer for screens of high range: the base picture is judged."""
+    """Say where a file holds a second layer for screens of high range: the base picture is judged."""
     there = False
     if found is formats.JPEG:
         there = any(

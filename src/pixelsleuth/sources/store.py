@@ -1,5 +1,4 @@
-"""The HDF5 store, one file or several: pictures as the model sees them, with their original bytes and where they came
-from.
+"""The HDF5 store, one file or several: images as the model sees them, with their original bytes and their origin.
 
 Layout (N pictures): `pixels` (N, size, size, 3) uint8, one chunk a picture, uncompressed, so that one is
 read with one seek; `encoded` one flat uint8 array with `offset` (N + 1) int64; `table/*` one column a field. Of a
@@ -37,7 +36,7 @@ _SINCE = {"edge": "inside", "align": False, "level": False, "pick": "even"}
 
 @dataclass
 class Summary:
-    """What preparing a store did: counts for the closing table.
+    """Counts of what preparing a store did, for the closing table.
 
     `videos` counts those with a face, `volumes` those read; `near` holds up to 1,000 pairs of paths of near-duplicates
     in different splits, `n_near` counts all.
@@ -166,7 +165,7 @@ class Store:
         return np.flatnonzero(chosen)
 
     def by_split(self) -> dict[str, int]:
-        """How many rows each split has."""
+        """Number of rows of each split."""
         return dict(Counter(self.table["split"].tolist()))
 
     def summary(self) -> Summary:

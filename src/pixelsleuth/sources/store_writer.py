@@ -58,7 +58,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one input becomes: n rows of a store.
+    """The n rows of a store that one input becomes.
 
     Attributes:
         blocks: name -> (n, ...), what stands beside the table.
@@ -73,7 +73,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one kind of input becomes a store.
+    """How inputs of one kind become a store.
 
     Attributes:
         settings: how it is made, as JSON holds them.
@@ -113,7 +113,7 @@ def roots_of(sources: Sequence[Path], what: str) -> Iterator[tuple[Path, Path]]:
 def write_store(
     jobs: Sequence[Job], store: Path, recipe: Recipe, workers: int, shards: int, progress: Progress
 ) -> Summary:
-    """Writes the store of all jobs, whole or not at all; one that is there already is known by its settings.
+    """Write the store of all jobs, whole or not at all; one that is there already is known by its settings.
 
     Args:
         workers: processes that read; 1: this one.
@@ -164,7 +164,7 @@ def _already_made(store: Path, settings: dict[str, Any]) -> Summary | None:
 
 
 def _open_parts(folder: Path, settings: dict[str, Any]) -> None:
-    """Keeps finished parts if they were made with the same settings, else starts anew."""
+    """Keep finished parts if they were made with the same settings, else start anew."""
     note = folder / "settings.json"
     text = json.dumps(settings)
     if note.exists() and note.read_text(encoding="utf-8") == text:
@@ -263,7 +263,7 @@ def _merge_all(
     store: Path, parts: Sequence[Path], keep: Sequence[np.ndarray], settings: dict[str, Any], per_part: int,
     shards: int, pool: Any,
 ) -> None:  # fmt: skip
-    """Merges parts into one file, or into a folder of several at the same time."""
+    """Merge parts into one file, or into a folder of several at the same time."""
     if not shards:
         _merge(_Shard(store, parts, keep, settings))
         return
@@ -284,7 +284,7 @@ def _merge_all(
 
 
 def _merge(shard: _Shard) -> None:
-    """Writes parts as one file, one row a chunk."""
+    """Write parts as one file, one row a chunk."""
     lengths: list[int] = []
     skipped: list[list[str]] = []
     dropped = 0
@@ -309,7 +309,7 @@ def _merge(shard: _Shard) -> None:
 
 
 def _copy_rows(shard: _Shard, out: h5py.File, lengths: Sequence[int]) -> dict[str, list[np.ndarray]]:
-    """Copies blocks and original bytes of the rows that are kept; gives the values of each column, part by part."""
+    """Copy blocks and original bytes of the rows that are kept; give the values of each column, part by part."""
     with h5py.File(shard.parts[0]) as file:
         blocks = {
             name: out.create_dataset(

@@ -1,5 +1,5 @@
-"""What TIFF needs beyond Pillow: what its tags say of depth and range, camera raw that only looks like it, and pixels
-that Pillow does not know or reads wrongly."""
+"""What TIFF needs beyond Pillow: tags of depth and range, camera raw files that look like TIFF, and pixels that Pillow
+cannot read or reads wrongly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours of a decoded frame: (H, W, 3) uint8 RGB as a standard screen shows it.
+"""Convert the colours of a decoded frame to (H, W, 3) uint8 RGB as a standard screen shows it.
 
 Which matrix turned RGB into luma and chroma is told by the stream's tags (ITU-T H.273). Untagged: BT.601 up to 719
 lines, BT.709 from 720, as players take it; but BT.601 at any size where FFmpeg's muxer wrote the file, for its scaler

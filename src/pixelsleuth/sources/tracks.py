@@ -1,4 +1,4 @@
-"""The faces of a video: which frames are looked at, whose face is whose, and which of a person's frames are kept."""
+"""Track the faces of a video: which frames are searched, whose face is whose, and which frames of a person are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_TRACKS = 8
 
 @dataclass(frozen=True)
 class Policy:
-    """Which frames of a video are looked at, and which of them are kept.
+    """Which frames of a video are searched for faces, and which of them are kept.
 
     Attributes:
         frames: this many, evenly spaced, unless `every` is set.
@@ -56,7 +56,7 @@ class Policy:
             )
 
     def indices(self, count: int) -> list[int]:
-        """Of a video with `count` frames, ascending; at most `MAX_FRAMES`."""
+        """The frames to search of a video with `count` frames, ascending; at most `MAX_FRAMES`."""
         if self.every:
             chosen = list(range(0, count, self.every))
             if len(chosen) <= MAX_FRAMES:
@@ -101,7 +101,7 @@ class Track:
     _stride: int = 1
 
     def add(self, sighting: Sighting, policy: Policy) -> None:
-        """Takes one more sighting, and thins out what is held where it has become too many."""
+        """Take one more sighting, and thin out what is held where it has become too many."""
         if self.seen % self._stride == 0:
             self.sightings.append(sighting)
         self.seen += 1

@@ -1,5 +1,5 @@
-"""What of a picture is not its content: how large the face is, how the head is held, how sharp, noisy, compressed and
-colourful it is. Brightness and hue are left out: they would tell people apart by their skin."""
+"""Traits of an image other than its content: how large the face is, how the head is held, how sharp, noisy, compressed
+and colourful it is. Brightness and hue are left out: they would tell people apart by their skin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a video's place in its data set's tree tells: label, split, group, and how it was manipulated.
+"""Derive label, split, group and method of manipulation from a video's place in its data set's tree.
 
 Known are FaceForensics++ (with its official split files), DFDC (`metadata.json`), Celeb-DF (v1 and v2), and any folder
 whose `labels.csv` has the columns file and label (perhaps split, group, method).

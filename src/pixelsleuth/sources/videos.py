@@ -1,4 +1,4 @@
-"""Reading a video frame by frame: the frames asked for, one at a time, as a player shows them.
+"""Read the wanted frames of a video one at a time, as a player shows them.
 
 The file is first demuxed for the times of its frames, without decoding one, so that the track to judge, frames of
 variable rate, broken tails and long files are known before anything is decoded. What a frame needs to be shown right
@@ -80,11 +80,11 @@ class Video:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What was found odd or had to be done, of the file and of the frames read so far."""
+        """Notes on what was odd or had to be done, about the file and the frames read so far."""
         return tuple(self.found.values())
 
     def say(self, note: Note) -> None:
-        """Adds a note, the first of its code."""
+        """Add a note, the first of its code."""
         self.found.setdefault(note.code, note)
 
     def time(self, index: int) -> float:
@@ -131,7 +131,7 @@ def is_black(pixels: np.ndarray) -> bool:
 
 
 def open_video(path: str | os.PathLike[str]) -> Video:
-    """Finds the track to judge and its frames, without decoding one.
+    """Find the track to judge and its frames, without decoding one.
 
     Raises:
         InputError: `missing`, `unreadable`, `not_a_file`, `empty`, `not_a_video`, `no_video_stream`,
@@ -204,7 +204,7 @@ def _is_cover(stream: Any) -> bool:
 
 
 def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[Note]) -> None:
-    """Finds the frames of all tracks in one pass."""
+    """Find the frames of all tracks in one pass."""
     import av
 
     by_index = {track.stream.index: track for track in tracks}
@@ -362,11 +362,11 @@ class _Decoding:
         return display.whole_frames(self._decoded(), self._video.unit, self._video.say)
 
     def close(self) -> None:
-        """Lets go of the frames; else this and its generator hold each other, and with them the decoder's threads."""
+        """Let go of the frames; else this and its generator hold each other, and with them the decoder's threads."""
         self._frames = iter(())
 
     def seek(self, stamp: int) -> None:
-        """Goes on from the last key frame before a frame, unless that has been passed already."""
+        """Go on from the last key frame before a frame, unless that has been passed already."""
         import av
 
         keys = self._video.keys

@@ -76,7 +76,7 @@ def prepare_volumes(
     shards: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
-    """Reads every volume below `sources` into one HDF5 store at `store`, normalised, as slices.
+    """Read every volume below `sources` into one HDF5 store at `store`, normalised, as slices.
 
     A slice with anything of its mask is anomalous and is never trained on. Where a tree has training volumes and none
     that calibrate, some of the former do (the larger of 10 and 15%, by hash). A broken volume is a line in the summary.

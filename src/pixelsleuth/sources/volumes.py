@@ -1,4 +1,4 @@
-"""Reading one volume safely, brought to RAS, and a map written back in the volume's own space."""
+"""Read one volume safely and bring it to RAS; write a map back in the volume's own space."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def stem_of(path: Path | str) -> str:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Reads a NIfTI, Analyze, MGH or NRRD file, or a DICOM series: its folder, one of its files that holds all slices,
+    """Read a NIfTI, Analyze, MGH or NRRD file, or a DICOM series: its folder, one of its files that holds all slices,
     or a name of `dicomfolders.series_in`.
 
     Raises:
@@ -179,8 +179,8 @@ def in_file_order(values: np.ndarray, like: Volume) -> np.ndarray:
 def in_ras_shares(
     voxel: tuple[float, float, float], affine: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[float, float, float]:
-    """Where a place of a file, in voxels of its own axes, lies from left to right, back to front and bottom to top, 0
-    to 1; `shape` is the volume's in RAS."""
+    """Convert a place in voxels of the file's axes to its position from left to right, back to front and bottom to top,
+    each 0 to 1; `shape` is the volume's in RAS."""
     import nibabel
 
     found = [0.0, 0.0, 0.0]
@@ -198,7 +198,7 @@ def in_ras(values: np.ndarray, like: Volume) -> np.ndarray:
 
 
 def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Writes (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all."""
+    """Write (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all."""
     import nibabel
 
     with whole_file(path) as partial:
@@ -209,5 +209,5 @@ def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
 
 
 def key_of(sha256: str, index: int) -> str:
-    """What random draws of one slice are keyed by."""
+    """The key of one slice's random draws."""
     return hashlib.sha256(f"{sha256} {index}".encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""Teaching: presets, batches that depend on seed and step alone, and the two stages."""
+"""Training: presets, deterministic batches, the stages, and what is fitted after them."""

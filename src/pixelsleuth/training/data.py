@@ -1,4 +1,4 @@
-"""Batches that depend on seed and step alone, so that a resumed run sees what an unbroken one would."""
+"""Batches that depend on the seed and the step alone, so that a resumed run sees the same ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pixelsleuth.training.presets import Stage
 
 
 class Sampler:
-    """Which rows stand in the batch of a step.
+    """Chooses the rows in the batch of each step.
 
     Args:
         groups: a group's name for each of n rows; "" is a group of its own.

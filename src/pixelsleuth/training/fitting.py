@@ -1,4 +1,4 @@
-"""What is fitted on normal images or slices after the networks: thresholds on train, p-values on calib."""
+"""Fit what follows the networks on normal images or slices: thresholds on train, p-values on calib."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def crops_of(store: Store, rows: np.ndarray, scorer: Scorer) -> Crops:
 
 
 def save_scores(folder: Path, settings: ScoreSettings) -> None:
-    """Writes fitted settings into a model folder's config.json."""
+    """Write fitted settings into a model folder's config.json."""
     save_config(folder, replace(load_config(folder), scoring=settings.as_tree()))
 
 

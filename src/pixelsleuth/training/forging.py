@@ -1,4 +1,4 @@
-"""Forgeries made of normal training pictures, each beside the picture it was made of.
+"""Make forgeries of normal training images, each paired with its original.
 
 Both pass the same re-encoding at the end, so that nothing global tells them apart.
 """

@@ -1,4 +1,4 @@
-"""The loop that every network is trained by: from its last checkpoint to its last step."""
+"""The training loop of every network, from its last checkpoint to its last step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fit(
     module: Any, source: Any, sampler: Any, steps: int, work: Path, progress: bool, workers: int = 0,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:  # fmt: skip
-    """Runs Lightning to `steps`, from the last checkpoint if there is one; returns the speed of all processes together.
+    """Run Lightning to `steps`, from the last checkpoint if there is one; return the speed of all processes together.
 
     Args:
         sampler: a `Sampler`, or what has its `rows` and `batch`.
@@ -115,7 +115,7 @@ def fit_detective(
     network: Detective, dataset: PairDataset, stage: Stage, work: Path, seed: int, progress: bool = False,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:  # fmt: skip
-    """Teaches a detective, from its last checkpoint in `work` if there is one; gives the speed, in images."""
+    """Train a detective, from its last checkpoint in `work` if there is one; give the speed, in images."""
     sampler = Sampler([""] * len(dataset), stage, seed)
     steps = steps_of(sampler, stage)
     module = DetectiveStage(network, dataset, stage, steps, seed)
@@ -128,7 +128,7 @@ def fit_deep_detective(
     network: DeepDetective, store: Store, rows: np.ndarray, stage: Stage, shares: Mapping[str, float], work: Path,
     seed: int, progress: bool = False, ranks: Ranks = ALONE,
 ) -> dict[str, float]:  # fmt: skip
-    """Teaches a deep detective on pairs forged as they are needed, an epoch being as many pairs as there are `rows`,
+    """Train a deep detective on pairs forged as they are needed, an epoch being as many pairs as there are `rows`,
     from its last checkpoint in `work` if there is one; the network gets the averaged weights.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Calibration on a folder of one's own untouched pictures: no store, no training."""
+"""Calibrate on a folder of one's own untouched images, without a store and without training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OWN = "own"
 
 @dataclass
 class Reading:
-    """What was read of a folder.
+    """The result of reading a folder.
 
     Attributes:
         used: how many pictures; left_out: (path below the folder, code, sentence) of each other file.

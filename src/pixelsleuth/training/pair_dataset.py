@@ -1,4 +1,4 @@
-"""What a detective is taught: pairs, and what the networks see in them, computed once."""
+"""The data set a detective is trained on: pairs, and the networks' output for them, computed once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PairDataset:
     def batch(
         self, picked: np.ndarray, flips: np.ndarray
     ) -> tuple[tuple[Tensor, Tensor, Surprise, Tensor | None, Tensor | None], Tensor]:
-        """What a detective is given of n pairs, and what it should say.
+        """The inputs and targets of a detective for n pairs.
 
         Args:
             picked: (n,) numbers of pairs; flips: (n,) bool, which of them to mirror.
@@ -76,7 +76,7 @@ class PairDataset:
         return given, torch.from_numpy(turned(self.mask, 2).astype(np.float32))
 
     def save(self, folder: Path) -> None:
-        """Writes one file a field, the mask last: where it stands the dataset are whole."""
+        """Write one file a field, the mask last: where it stands the dataset are whole."""
         for field in sorted(fields(self), key=lambda f: f.name == "mask"):
             if getattr(self, field.name) is None:
                 continue
@@ -85,7 +85,7 @@ class PairDataset:
 
     @classmethod
     def load(cls, folder: Path) -> PairDataset:
-        """Opens them where they lie; nothing is read before it is asked for."""
+        """Open them where they lie; nothing is read before it is asked for."""
         paths = {f.name: folder / f"{f.name}.npy" for f in fields(cls)}
         return cls(
             **{
@@ -100,7 +100,7 @@ class PairDataset:
 def pair_dataset_of(
     model: Model, forged: Forged, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> PairDataset:
-    """Runs the networks over forged pairs."""
+    """Run the networks over forged pairs."""
     flat = forged.pixels.reshape(-1, *forged.pixels.shape[2:])
     scalars = None if forged.scalars is None else np.repeat(forged.scalars, 2, axis=0)
     made = np.zeros_like(flat)

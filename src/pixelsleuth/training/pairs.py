@@ -1,4 +1,4 @@
-"""Pairs that a deep detective is taught with: a normal face and a forgery made of it, forged anew at every step.
+"""Pairs to train a deep detective on: a normal face and a forgery of it, forged anew at every step.
 
 Everything drawn at random hangs on the seed and the pair's number alone, so that a resumed run sees the same pairs.
 """

@@ -50,7 +50,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Of the VQ-VAE's loss: reconstruction terms, codebook term and beta (van den Oord et al. 2017, eq. 3)."""
+    """Weights of the VQ-VAE's loss: reconstruction terms, codebook term and beta (van den Oord et al. 2017, eq. 3)."""
 
     l1: float = 1.0
     l2: float = 4.0

@@ -1,4 +1,4 @@
-"""The bar of a training stage: steps of how many, time left, and the loss."""
+"""The progress bar of a training stage: steps, time left, and the loss."""
 
 from __future__ import annotations
 

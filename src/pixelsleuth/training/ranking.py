@@ -1,4 +1,4 @@
-"""Ranking normal images and volumes that no network was trained on, whatever they were read from."""
+"""Score the normal images and volumes that calibrate a model, whatever they were read from."""
 
 from __future__ import annotations
 
@@ -200,9 +200,9 @@ def _with_largest(calibration: Calibration, maps: Iterable[np.ndarray]) -> Calib
 def left_out_rates(
     scores: np.ndarray, sources: np.ndarray, appearance: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
-    """Of each source of (n,) calibration scores, the share of its pictures at or below each rate when they are ranked
-    against the other sources alone, levelled by these alone where `appearance` (n, F) is given: what to expect of a
-    source that was not there."""
+    """For each source of (n,) calibration scores, take the share of its images at or below each rate when they are
+    ranked against the other sources alone, levelled by these alone where `appearance` (n, F) is given: what to expect
+    of a new source."""
     found = {}
     for name in sorted(set(sources.tolist())):
         here, of_others, own = sources == name, scores[sources != name], scores[sources == name]

@@ -1,4 +1,4 @@
-"""The processes that train together, one a device, on one machine or on several."""
+"""The processes of a distributed training, one a device, on one machine or several."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Ranks:
-    """What a process knows of the others. Made by `Ranks.launched`; alone unless made otherwise.
+    """What a process knows of the others. Made by `Ranks.launched`; a single process unless made otherwise.
 
     Attributes:
         devices: processes on each machine, one a GPU, or one a CPU process where there is no GPU.
@@ -38,7 +38,7 @@ class Ranks:
 
     @classmethod
     def launched(cls, devices: int = 1, nodes: int = 1) -> Ranks:
-        """Starts the other processes of this machine, which run the same command, and joins all of them.
+        """Start the other processes of this machine, which run the same command, and join all of them.
 
         Lightning does it: within `torchrun`, Slurm and other launchers that it knows it joins what they started. On
         several machines without any of these, start the command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK
@@ -63,7 +63,7 @@ class Ranks:
 
     @property
     def world(self) -> int:
-        """How many processes there are."""
+        """Number of processes."""
         return self.devices * self.nodes
 
     @property
@@ -72,7 +72,7 @@ class Ranks:
         return self.rank == 0
 
     def once(self, work: Callable[[], None]) -> None:
-        """Runs `work` in the first process while the others wait. An expected error of it ends all of them, told by the
+        """Run `work` in the first process while the others wait. An expected error of it ends all of them, told by the
         first alone."""
         error: PixelsleuthError | None = None
         if self.first:
@@ -89,7 +89,7 @@ class Ranks:
             raise error
 
     def agreed(self, value: bool) -> bool:
-        """What the first process found: a file may come to be while the others look."""
+        """The first process's answer, shared by all: a file may appear while the others look for it."""
         if self.world == 1:
             return value
         told = [value]
@@ -97,7 +97,7 @@ class Ranks:
         return told[0]
 
     def compared(self, network: nn.Module) -> None:
-        """Compares what all processes have learnt. Raises PixelsleuthError where it is not the same to the bit."""
+        """Compare what all processes have learnt. Raises PixelsleuthError where it is not the same to the bit."""
         if self.world == 1:
             return
         digest = hashlib.sha256()
@@ -113,13 +113,13 @@ class Ranks:
             )
 
     def part(self) -> None:
-        """Leaves the others, once all are here."""
+        """Leave the others, once all are here."""
         if self.world > 1:
             dist.barrier()
             dist.destroy_process_group()
 
 
 def quiet() -> None:
-    """Silences what Lightning says of itself."""
+    """Silence what Lightning says of itself."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

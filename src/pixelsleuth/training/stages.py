@@ -1,4 +1,4 @@
-"""The stages as Lightning modules: the VQ-VAE on pictures, a prior on cached codes, a detective on pairs."""
+"""The training stages as Lightning modules: the VQ-VAE on images, a prior on cached codes, a detective on pairs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Taught(L.LightningModule):
         self._generator = torch.Generator(self.device).manual_seed(seed)
 
     def share(self, count: int) -> Share:
-        """Which part of the batch this process's `count` pictures are."""
+        """The part of the batch that this process's `count` images are."""
         if self.sampler is None:
             return Share(0, count, count, self._generator)
         total = len(self.sampler.rows(self.global_step))
@@ -59,7 +59,7 @@ class _Taught(L.LightningModule):
         return Share(part.start, part.stop - part.start, total, self._generator)
 
     def tell(self, name: str, value: Tensor) -> None:
-        """Logs a loss, the mean over processes."""
+        """Log a loss, the mean over processes."""
         self.log(name, value, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
@@ -258,8 +258,8 @@ def vqvae_loss(
 def reconstruction_metrics(
     model: VQVAE, images: Tensor, batch: int = 32, context: Tensor | None = None
 ) -> dict[str, float]:
-    """Of (N, H, W, C) uint8 pictures: mean L1 (range [0, 1]), mean PSNR over pictures in dB, mean SSIM,
-    perplexity of the codes and share of the codebook in use."""
+    """Measure the reconstruction of (N, H, W, C) uint8 images: mean L1 (range [0, 1]), mean PSNR over images in dB,
+    mean SSIM, perplexity of the codes and share of the codebook in use."""
     model.eval()
     l1, psnr, ssim, codes = [], [], [], []
     for start in range(0, len(images), batch):

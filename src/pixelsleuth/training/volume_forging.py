@@ -1,4 +1,4 @@
-"""Anomalies laid into healthy slices of training patients, each beside the slice it was made of."""
+"""Paste anomalies into healthy slices of training patients, each paired with the original slice."""
 
 from __future__ import annotations
 

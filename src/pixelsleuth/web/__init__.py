@@ -1,1 +1,2 @@
-"""The web page and its REST API. Nothing stays on disk longer than it is judged, results in memory for minutes."""
+"""The web page and its REST API. Nothing stays on disk longer than it takes to judge it; results stay in memory for
+minutes."""

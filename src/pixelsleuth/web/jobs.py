@@ -1,4 +1,4 @@
-"""One thread owns the detector and judges what waits, several together; everybody else hands in and waits."""
+"""A job queue: one worker thread owns the detector and batches requests; the others submit and wait."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Failed(PixelsleuthError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job came to. It holds text alone: the maps of a large photo take a hundred megabytes.
+    """The result of a job. It holds text alone: the maps of a large photo take a hundred megabytes.
 
     Attributes:
         record: of the finding; all that is filled in unless pictures were asked for.
@@ -96,7 +96,7 @@ class Job:
         self.step = step
 
     def forget_files(self) -> None:
-        """Takes what was uploaded off the disk."""
+        """Take what was uploaded off the disk."""
         for path in (self.path, *([self.earlier[0]] if self.earlier else [])):
             path.unlink(missing_ok=True)
 
@@ -122,7 +122,7 @@ class JobQueue:
     """See the module's text. `close` ends the thread and deletes what still lies on disk."""
 
     def __init__(self, detector: Detector, judge: Judge, rate: float, waiting: int = MAX_WAITING) -> None:
-        """Raises CalibrationError where the calibration cannot promise the rate."""
+        """Raise CalibrationError where the calibration cannot promise the rate."""
         detector.calibration.check_rate(rate)
         self.detector, self.judge, self.rate = detector, judge, rate
         self.counts: dict[str, int] = {}
@@ -141,7 +141,7 @@ class JobQueue:
         return len(self._line)
 
     def check_room(self) -> None:
-        """Raises Full where nothing more can be handed in now."""
+        """Raise Full where nothing more can be handed in now."""
         if self.waiting >= self._most:
             raise Full(f"{self.waiting} inputs wait already; come again in a minute")
 

@@ -1,4 +1,4 @@
-"""What the API answers, as types: they describe the record to programs that read `/openapi.json`.
+"""The types of the API's responses, which describe the record to programs that read `/openapi.json`.
 
 Answers are made of dictionaries that are at hand; tests hold them against these.
 """
