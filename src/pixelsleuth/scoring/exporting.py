@@ -20,11 +20,10 @@ from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.models.masked import LATTICES, MaskedPrior, lattices
 from pixelsleuth.models.prior import Context
 from pixelsleuth.scoring.atlas import BINS, LEAST_SPREAD
-from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors
+from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors, surprise_map
 from pixelsleuth.scoring.networks import Encoded, TorchNetworks, altered_map, place_map, signed
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restoration_weights
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
-from pixelsleuth.scoring.surprise import surprise_map
 
 OPSET = 20
 #: Bytes from which a tensor is worth sharing: small ones are read faster where they are.

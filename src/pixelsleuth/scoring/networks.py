@@ -20,11 +20,17 @@ from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.complexity import complexity
 from pixelsleuth.scoring.maps import Maps
-from pixelsleuth.scoring.measurements import Measurements, centre_of, centre_smoothness, raw_scores, slice_scores
+from pixelsleuth.scoring.measurements import (
+    Measurements,
+    centre_of,
+    centre_smoothness,
+    raw_scores,
+    slice_scores,
+    surprise_map,
+)
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, Wanted
 from pixelsleuth.scoring.settings import DETECTIVE_MAP, ScoreSettings, judge_of
-from pixelsleuth.scoring.surprise import surprise_map
 
 #: S of the map of Marimont & Tarroni 2021, which only `evaluate` makes.
 REFERENCE_RESTORATIONS = 15
@@ -64,7 +70,7 @@ class TorchNetworks:
             raise ValueError("atlas: expected the model's, which its detective sees; got none")
         self.model, self.settings, self.dtype, self.atlas = model, settings, dtype, atlas
         self.device = next(model.vqvae.parameters()).device
-        self.size = model.config.vqvae.size
+        self.size, self.close_size = model.config.vqvae.size, model.config.close_size
         self.batch = BATCH if self.device.type == "cpu" else BATCH_ON_GPU
         self.precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
 
@@ -85,8 +91,8 @@ class TorchNetworks:
             return Encoded(image, self.model.encode(image, scalars), scalars, usual=usual)
         close = near = which = None
         size = (crops.square if crops.close is None else crops.close).shape[1]
-        if size != self.model.config.close_size:
-            raise ValueError(f"close: expected {self.model.config.close_size} px crops, got {size} px")
+        if size != self.close_size:
+            raise ValueError(f"close: expected {self.close_size} px crops, got {size} px")
         if crops.close is not None:
             close = self._image(crops.close)
         if crops.near is not None and crops.which is not None and isinstance(self.model.detective, DeepDetective):

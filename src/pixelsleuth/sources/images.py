@@ -381,9 +381,35 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
-    """Reads and decodes one picture. Raises `InputError` as `read_bytes` and `decode` do."""
-    return decode(read_bytes(path), name=Path(path).name)
+def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
+    """Reads and decodes one picture, or takes one that a program has opened itself.
+
+    Raises:
+        InputError: as `read_bytes` and `decode` do; `wrong_array`.
+    """
+    if isinstance(source, str | os.PathLike):
+        try:
+            data = read_bytes(source)
+        except InputError as error:
+            if error.code == "too_large":
+                # What is no picture is refused for what it is.
+                check_format(formats.sniffed(source), b"")
+            raise
+        try:
+            return decode(data, name=Path(source).name)
+        except InputError as error:
+            raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
+    array = rgb_of(source) if isinstance(source, Image.Image) else source
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise InputError(
+            "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"
+        )
+    array = np.ascontiguousarray(array)
+    if min(array.shape[:2]) < MIN_SIDE:
+        raise InputError(
+            "too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least {MIN_SIDE} px are needed"
+        )
+    return Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")
 
 
 def find_images(root: Path) -> Iterator[Path]:

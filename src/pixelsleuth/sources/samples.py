@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import Box, Face, Note
-from pixelsleuth.sources import faces, formats
+from pixelsleuth.sources import faces
 from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import Framing
-from pixelsleuth.sources.images import MIN_SIDE, Picture, check_format, decode, read_bytes, rgb_of
+from pixelsleuth.sources.images import decode, read_picture
 from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
 from pixelsleuth.sources.reencoding import cut_reencoded
 from pixelsleuth.sources.slices import SliceFraming, Slices, reencoded_slices, slices_of
@@ -188,7 +187,7 @@ def read_sample(source: Input, kind: str, how: CropSettings, progress: Progress 
 
 
 def _image(source: str | os.PathLike[str] | Image.Image | np.ndarray, how: CropSettings) -> Sample:
-    picture = _read(source)
+    picture = read_picture(source)
     notes = list(picture.notes)
     try:
         if how.crop == "face":
@@ -280,29 +279,3 @@ def _whole_frames(video: Video, how: CropSettings, count: int, confidence: float
 
 def _whole(pixels: np.ndarray, confidence: float) -> Face:
     return Face(faces.whole_picture(pixels), confidence)
-
-
-def _read(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
-    if isinstance(source, str | os.PathLike):
-        name = Path(source).name
-        try:
-            data = read_bytes(source)
-        except InputError as error:
-            if error.code == "too_large":
-                check_format(formats.sniffed(source), b"")
-            raise
-        try:
-            return decode(data, name=name)
-        except InputError as error:
-            raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
-    array = rgb_of(source) if isinstance(source, Image.Image) else source
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-        raise InputError(
-            "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"
-        )
-    array = np.ascontiguousarray(array)
-    if min(array.shape[:2]) < MIN_SIDE:
-        raise InputError(
-            "too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least {MIN_SIDE} px are needed"
-        )
-    return Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")

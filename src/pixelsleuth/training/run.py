@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed, write_text
@@ -32,36 +31,31 @@ from pixelsleuth.models.configuration import (
     save_config,
 )
 from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
-from pixelsleuth.models.prior import Context
-from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
-from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.lesions import KINDS as LESIONS
 from pixelsleuth.sources.shards import Places
 from pixelsleuth.sources.store import Store
-from pixelsleuth.training.data import Sampler, Viewed, augmented, scalars_of, to_float
+from pixelsleuth.training.claims import check_settings, claim_folder
+from pixelsleuth.training.codes import cache_codes
+from pixelsleuth.training.data import Sampler, Viewed, scalars_of
 from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
 from pixelsleuth.training.forging import forge
+from pixelsleuth.training.held_out import held_out_rows, prior_nll, reconstruction_of
 from pixelsleuth.training.loop import ALONE, fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
-from pixelsleuth.training.presets import Settings, Stage, as_tree
+from pixelsleuth.training.presets import Settings, as_tree
 from pixelsleuth.training.ranks import Ranks
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
     VQVAEStage,
-    reconstruction_metrics,
 )
 from pixelsleuth.training.volume_forging import forge_slices
-
-#: Random views of each scan that a prior learns from beside the scan and its mirror image.
-SCAN_VIEWS = 6
 
 
 def train(
@@ -87,13 +81,13 @@ def train(
         PixelsleuthError: settings that do not fit the store, or a folder that holds another run.
     """
     with Store(places) as store, ExitStack() as held:
-        _check(store, settings)
+        check_settings(store, settings)
         run = _Run(store, folder, settings, progress, say if ranks.first else _unsaid, ranks)
 
         def claim() -> None:
             # The first process holds the folder for all of them.
             held.enter_context(claimed(folder))
-            _claim(folder, run.work, settings, store, resume)
+            claim_folder(folder, run.work, settings, store, resume)
 
         ranks.once(claim)
         vqvae = run.vqvae()
@@ -168,7 +162,7 @@ class _Run:
             speed = {} if kept else self.fit(module, self._pixels(chosen, settings.vqvae.context), sampler, steps)
 
             def measured() -> None:
-                self._note("vqvae", speed | _validated(vqvae, self.store, self.work / "vqvae"))
+                self._note("vqvae", speed | reconstruction_of(vqvae, self.store, self.work / "vqvae"))
                 save_network(vqvae, path)
 
             self.ranks.once(measured)
@@ -196,8 +190,8 @@ class _Run:
     def priors(self, vqvae: VQVAE) -> None:
         """The priors, on codes that are computed once."""
         settings, learned, cached = self.settings, self.learned, self.work / "codes.npy"
-        self.ranks.once(lambda: _cache_codes(vqvae, self.store, learned, settings.prior_stage, cached, self.say))
-        held_out = _held_out(self.store)
+        self.ranks.once(lambda: cache_codes(vqvae, self.store, learned, settings.prior_stage, cached, self.say))
+        held_out = held_out_rows(self.store)
         for number, config in enumerate(settings.priors):
             path = self.folder / prior_file(number, config.kind)
             torch.manual_seed(settings.seed + 1 + number)
@@ -210,7 +204,7 @@ class _Run:
                 def measured(
                     prior: Any = prior, kind: str = config.kind, path: Path = path, speed: dict[str, float] = speed
                 ) -> None:
-                    self._note(kind, speed | {"held_out_nll": _prior_nll(prior, vqvae, self.store, held_out)})
+                    self._note(kind, speed | {"held_out_nll": prior_nll(prior, vqvae, self.store, held_out)})
                     save_network(prior, path)
 
                 self.ranks.once(measured)
@@ -390,150 +384,5 @@ def _begun(network: nn.Module, init: str, file: str) -> bool:
     return bool(init)
 
 
-def _check(store: Store, settings: Settings) -> None:
-    if store.size != settings.vqvae.size:
-        raise PixelsleuthError(
-            f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
-            f"prepare it at {settings.vqvae.size} px"
-        )
-    channels = 1 if store.holds_volumes else 3
-    if settings.vqvae.channels != channels:
-        kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
-        raise PixelsleuthError(
-            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
-            f"take the preset {preset}"
-        )
-    wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
-    most = 1 if store.holds_volumes else 0
-    if max(wants) > most:
-        raise PixelsleuthError(
-            f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
-        )
-    deep = settings.detective.kind == "deep"
-    if deep and settings.detective_stage.epochs and (store.holds_volumes or store.settings["crop"] != "face"):
-        raise PixelsleuthError("detective.kind: a deep detective judges faces; expected 'light' for this store")
-    kinds = tuple(SHARES) if deep else LESIONS if store.holds_volumes else KINDS
-    unknown = sorted(set(settings.forgeries) - set(kinds))
-    if unknown and settings.detective_stage.epochs:
-        raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
-    if settings.detective_stage.epochs and settings.detective.atlas and not store.holds_volumes:
-        raise PixelsleuthError("detective.atlas: only slices of volumes have an atlas; expected false")
-    if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
-        raise PixelsleuthError(
-            f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"
-        )
-    grid = VQVAE(settings.vqvae).grid()
-    for prior in settings.priors:
-        if prior.grid != grid or prior.codes != settings.vqvae.codes:
-            raise PixelsleuthError(
-                f"the {prior.kind} prior is set for a grid {prior.grid} of {prior.codes} codes, the VQ-VAE gives "
-                f"{grid} of {settings.vqvae.codes}; set priors.N.grid and priors.N.codes"
-            )
-
-
-def _claim(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:
-    """Makes the folder this run's own, or raises."""
-    note = work / "settings.json"
-    text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
-    if note.exists():
-        if not resume:
-            raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
-        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
-        if old == new:
-            return
-        taught = (folder / DETECTIVE_FILE).exists() or (work / "dataset").exists()
-        if taught or _without_detective(old) != _without_detective(new):
-            raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
-        # A model that is trained may be given a detective later.
-        write_text(note, text)
-    # A run that was killed at its very beginning leaves empty folders.
-    elif any(path.is_file() for path in folder.rglob("*")):
-        raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
-    else:
-        write_text(note, text)
-
-
-def _without_detective(note: dict[str, Any]) -> dict[str, Any]:
-    about = {"detective", "detective_stage", "forgeries", "pairs", "sign"}
-    return {**note, "settings": {k: v for k, v in note["settings"].items() if k not in about}}
-
-
 def _count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def _held_out(store: Store, most: int = 500) -> np.ndarray:
-    """Rows of normal pictures for figures about the training: validation, else calibration, else training."""
-    for split in ("val", "calib", "train"):
-        rows = store.rows(split)
-        if len(rows):
-            return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
-    return rows
-
-
-def _validated(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float]:
-    """Reconstruction metrics on held-out pictures, and a picture of reconstructions in the log."""
-    rows = _held_out(store)
-    images = torch.from_numpy(store.pixels(rows))
-    context = _context(store, rows, vqvae.config.context)
-    metrics = reconstruction_metrics(vqvae, images, context=context)
-    logger = TensorBoardLogger(work, name="", version="log")
-    for name, value in metrics.items():
-        logger.experiment.add_scalar(f"held_out/{name}", value)
-    image = to_float(images[:8])
-    with torch.no_grad():
-        about = None if context is None else context[:8]
-        made = vqvae.decode(vqvae.encode(image, about), about)
-    sheet = torch.cat([torch.cat(list(image), 2), torch.cat(list(made), 2)], 1)
-    logger.experiment.add_image("held_out/above_input_below_reconstruction", sheet)
-    logger.experiment.close()
-    return metrics
-
-
-@torch.no_grad()
-def _cache_codes(
-    vqvae: VQVAE, store: Store, rows: np.ndarray, stage: Stage, path: Path, say: Callable[[str], None]
-) -> None:
-    """Writes (V, N, h, w) int16 codes of the training pictures; where they are augmented, of their mirror images too,
-    and of scans, which are few, of `SCAN_VIEWS` random views. Nothing is done where they are written."""
-    if path.exists():
-        return
-    # A GPU encodes them in seconds.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    vqvae.eval().to(device)
-    views = {"none": 1, "scans": 2 + SCAN_VIEWS}.get(stage.augment, 2)
-    torch.manual_seed(0)
-    codes = np.zeros((views, len(rows), *vqvae.grid()), np.int16)
-    for start in range(0, len(rows), 64):
-        batch = rows[start : start + 64]
-        image = to_float(torch.from_numpy(store.pixels(batch)).to(device))
-        context = _context(store, batch, vqvae.config.context)
-        context = None if context is None else context.to(device)
-        for view in range(views):
-            seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
-            codes[view, start : start + 64] = vqvae.encode(seen, context).cpu().numpy()
-    vqvae.cpu()
-    complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
-    say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, codes)
-    partial.replace(path)
-
-
-def _context(store: Store, rows: np.ndarray, count: int) -> Tensor | None:
-    return torch.from_numpy(scalars_of(store, rows, count)) if count else None
-
-
-@torch.no_grad()
-def _prior_nll(prior: Any, vqvae: VQVAE, store: Store, rows: np.ndarray) -> float:
-    """Mean NLL a code in nats on held-out pictures."""
-    prior.eval()
-    total = 0.0
-    for start in range(0, len(rows), 64):
-        batch = rows[start : start + 64]
-        codes = vqvae.encode(
-            to_float(torch.from_numpy(store.pixels(batch))), _context(store, batch, vqvae.config.context)
-        )
-        scalars = _context(store, batch, prior.config.context)
-        total += float(prior.log_prob(codes, None if scalars is None else Context(scalars)).nll.mean((1, 2)).sum())
-    return total / len(rows)

@@ -1,0 +1,86 @@
+"""What a run may begin with: settings that fit the store, and a folder that is its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.files import write_text
+from pixelsleuth.models.configuration import DETECTIVE_FILE
+from pixelsleuth.models.vqvae import VQVAE
+from pixelsleuth.sources.anomalies import KINDS
+from pixelsleuth.sources.face_edits import SHARES
+from pixelsleuth.sources.lesions import KINDS as LESIONS
+from pixelsleuth.sources.store import Store
+from pixelsleuth.training.presets import Settings, as_tree
+
+
+def check_settings(store: Store, settings: Settings) -> None:
+    """Raises PixelsleuthError where the settings do not fit the store, or each other."""
+    if store.size != settings.vqvae.size:
+        raise PixelsleuthError(
+            f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
+            f"prepare it at {settings.vqvae.size} px"
+        )
+    channels = 1 if store.holds_volumes else 3
+    if settings.vqvae.channels != channels:
+        kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
+        raise PixelsleuthError(
+            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
+            f"take the preset {preset}"
+        )
+    wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
+    most = 1 if store.holds_volumes else 0
+    if max(wants) > most:
+        raise PixelsleuthError(
+            f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
+        )
+    deep = settings.detective.kind == "deep"
+    if deep and settings.detective_stage.epochs and (store.holds_volumes or store.settings["crop"] != "face"):
+        raise PixelsleuthError("detective.kind: a deep detective judges faces; expected 'light' for this store")
+    kinds = tuple(SHARES) if deep else LESIONS if store.holds_volumes else KINDS
+    unknown = sorted(set(settings.forgeries) - set(kinds))
+    if unknown and settings.detective_stage.epochs:
+        raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
+    if settings.detective_stage.epochs and settings.detective.atlas and not store.holds_volumes:
+        raise PixelsleuthError("detective.atlas: only slices of volumes have an atlas; expected false")
+    if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
+        raise PixelsleuthError(
+            f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"
+        )
+    grid = VQVAE(settings.vqvae).grid()
+    for prior in settings.priors:
+        if prior.grid != grid or prior.codes != settings.vqvae.codes:
+            raise PixelsleuthError(
+                f"the {prior.kind} prior is set for a grid {prior.grid} of {prior.codes} codes, the VQ-VAE gives "
+                f"{grid} of {settings.vqvae.codes}; set priors.N.grid and priors.N.codes"
+            )
+
+
+def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:
+    """Makes the folder this run's own. Raises PixelsleuthError where it is another's."""
+    note = work / "settings.json"
+    text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
+    if note.exists():
+        if not resume:
+            raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
+        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
+        if old == new:
+            return
+        taught = (folder / DETECTIVE_FILE).exists() or (work / "dataset").exists()
+        if taught or _without_detective(old) != _without_detective(new):
+            raise PixelsleuthError(f"{folder} holds a run with other settings or data; name another folder")
+        # A model that is trained may be given a detective later.
+        write_text(note, text)
+    # A run that was killed at its very beginning leaves empty folders.
+    elif any(path.is_file() for path in folder.rglob("*")):
+        raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
+    else:
+        write_text(note, text)
+
+
+def _without_detective(note: dict[str, Any]) -> dict[str, Any]:
+    about = {"detective", "detective_stage", "forgeries", "pairs", "sign"}
+    return {**note, "settings": {k: v for k, v in note["settings"].items() if k not in about}}
