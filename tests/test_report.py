@@ -180,8 +180,8 @@ def test_each_answer_says_how_often_what_not_and_what_next(detector: Detector, c
 
 @pytest.mark.parametrize(
     ("rate", "said"),
-    [(0.01, "up to 3 in 100 of its untouched pictures were called unusual where 1 in 100 was promised"),
-     (0.04, "up to 12 in 100 of its untouched pictures were called unusual where 5 in 100 was promised"),
+    [(0.01, "up to 3 in 100 of its untouched pictures were called unusual instead of the promised 1 in 100"),
+     (0.04, "up to 12 in 100 of its untouched pictures were called unusual instead of the promised 5 in 100"),
      (0.1, "")],
 )  # fmt: skip
 def test_false_alarms_elsewhere_are_those_of_the_worst_source_left_out(

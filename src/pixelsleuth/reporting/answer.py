@@ -171,7 +171,7 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
     if what == "volume" and code == "unlike_calibration":
         keys = ["train.volume", "prepare.volume"]
     elif what == "volume" and finding.verdict != "not_applicable":
-        keys = ["expert", "calibrate.volume"] if finding.verdict == "anomalous" else ["expert"]
+        keys = ["expert", "calibrate.volume"] if finding.verdict == "anomalous" else ["expert.whole"]
     return tuple(_advice(finding, say) if key == "give" else say(f"next.{key}") for key in keys)
 
 

@@ -14,6 +14,8 @@ from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import heat
 
 WIDTH = 560
+#: Half the width of the longest line of text that stands in the middle of something.
+HALF_TEXT = 200
 #: Markers by person; shape and dash tell them apart without colour.
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
@@ -42,10 +44,8 @@ def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rat
     parts.append(f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>')
     line = x(threshold)
     parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
-    side = "end" if line > 170 else "start"
-    parts.append(
-        _text(line + (-5 if side == "end" else 5), 20, say("drawing.rate", rate=say.decimal(100 * rate, "g")), side)
-    )
+    middle = min(max(line, HALF_TEXT), WIDTH - HALF_TEXT)
+    parts.append(_text(middle, 18, say("drawing.rate", rate=say.decimal(rate, "g")), "middle"))
     for score in scores[:200]:
         parts.append(f'<line class="this" x1="{x(score)}" x2="{x(score)}" y1="34" y2="{base + 6}"/>')
     worst = x(max(scores))
@@ -114,8 +114,9 @@ def legend(say: Language, things: str) -> Markup:
         r, g, b = (round(255 * float(c)) for c in colours[k])
         parts.append(f'<rect x="{10 + k * 13.5}" y="4" width="14" height="14" fill="rgb({r},{g},{b})"/>')
     parts.append(_text(10, 34, say("drawing.begins", things=things), "start"))
-    parts.append(_text(WIDTH - 10, 34, say("drawing.full"), "end"))
-    return _svg(parts, 40, say("drawing.legend", things=things))
+    # A line of its own: on a phone there is no room beside the other.
+    parts.append(_text(WIDTH - 10, 50, say("drawing.full"), "end"))
+    return _svg(parts, 56, say("drawing.legend", things=things))
 
 
 def surprise_colours(grid: np.ndarray, low: float = -2.0, high: float = 4.0) -> np.ndarray:

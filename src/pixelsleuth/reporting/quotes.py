@@ -8,6 +8,7 @@ from pixelsleuth import __version__
 from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import Answer, compared_with
+from pixelsleuth.reporting.together import together
 from pixelsleuth.scoring.calibration import Calibration
 
 #: Characters of a SHA-256 that tell files apart in a sentence.
@@ -27,9 +28,13 @@ def quotes_of(finding: Finding, answer: Answer, name: str, calibration: Calibrat
         calibration: of the model.
     """
     key = "quote.not_judged" if finding.p_value is None else "quote.judged"
+    # An answer that is passed on without them would say less than the report does.
+    shown = [text for says, text in together(finding, say).telling if says in ("ai", "edited")]
+    evidence = say("quote.evidence", statements=" ".join(shown)) if shown else ""
     editor = say(
         key, version=__version__, model=finding.model["name"], headline=answer.headline, name=name,
         sha256=(finding.sha256 or "")[:SHORT], found=answer.found, often=answer.often, not_meant=answer.not_meant,
+        evidence=evidence,
     )  # fmt: skip
     methods = say(
         "quote.cite.not_judged" if finding.p_value is None else "quote.cite", version=__version__,

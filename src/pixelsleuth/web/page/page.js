@@ -63,6 +63,8 @@ function show() {
 
 function lookAt(record) {
   steps = LAYERS.filter((name) => pictures[name]);
+  // Where nothing was judged, traces of saving alone would look like a broken picture.
+  if (!pictures.input && pictures.whole && steps.length) steps.unshift("whole");
   at("looks").hidden = steps.length === 0;
   if (steps.length === 0) return;
   at("slider").max = Math.max(1, steps.length - 1);
@@ -169,7 +171,7 @@ function remember(result) {
   badge.className = "verdict " + record.verdict;
   badge.textContent = headline;
   row.insertCell().textContent = record.p_value === null ? "–" : number(record.p_value, 4);
-  row.insertCell().textContent = String(result.told.places);
+  row.insertCell().textContent = record.p_value === null ? "–" : String(result.told.places);
   at("past").hidden = results.length < 2;
   at("together").hidden = results.length < 2;
 }
