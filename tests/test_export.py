@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from pixelsleuth.scoring.calibration import LEVELS, Calibration, save_calibratio
 from pixelsleuth.scoring.exporting import share_weights
 from pixelsleuth.scoring.graphs import FILE, restoration_path
 from pixelsleuth.scoring.scorer import Crops, Wanted
+from pixelsleuth.scoring.sessions import SESSIONS
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.tracks import Policy
@@ -114,8 +116,10 @@ def graph(model: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
-def test_it_says_what_torch_says(graph: Path, model: Path, pictures: Path) -> None:
-    detector, other = Detector.load(model), Detector.load(graph)
+@pytest.mark.parametrize("runtime", SESSIONS)
+def test_it_says_what_torch_says(graph: Path, model: Path, pictures: Path, runtime: str) -> None:
+    pytest.importorskip(runtime.replace("onnx", "onnxruntime"))
+    detector, other = Detector.load(model), Detector.load(graph, runtime=runtime)
     assert other.model.sha256 == detector.model.sha256
     paths = sorted(pictures.iterdir())
     # Of another number of crops than the graph was traced with, in batches of their own.
@@ -166,6 +170,11 @@ def test_in_the_models_own_folder_it_shares_the_weights(graph: Path, model: Path
     shared = Detector.load(model, runtime="onnx").detect(next(pictures.iterdir()), max_false_alarm=RATE, heatmap=False)
     alone = Detector.load(graph).detect(next(pictures.iterdir()), max_false_alarm=RATE, heatmap=False)
     assert shared.scores == alone.scores
+    if find_spec("openvino"):
+        other = Detector.load(model, runtime="openvino").detect(
+            next(pictures.iterdir()), max_false_alarm=RATE, heatmap=False
+        )
+        np.testing.assert_allclose(list(other.scores.values()), list(alone.scores.values()), atol=2e-3)
     path.unlink()
 
 
@@ -189,11 +198,15 @@ def test_one_that_differs_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", SESSIONS)
+def test_a_file_that_is_no_export(tmp_path: Path, runtime: str) -> None:
+    pytest.importorskip(runtime.replace("onnx", "onnxruntime"))
     path = tmp_path / "other.onnx"
     path.write_bytes(b"not a graph")
     with pytest.raises(ModelError, match="cannot be read as an ONNX graph"):
-        Detector.load(path)
+        Detector.load(path, runtime=runtime)
+    with pytest.raises(ModelError, match="no such file"):
+        Detector.load(tmp_path / "missing.onnx", runtime=runtime)
 
 
 def test_what_parity_calls_a_failure() -> None:

@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -86,6 +87,20 @@ def test_arrays_and_pil_images_are_judged_like_files(detector: Detector, shapes:
     assert (wrong.verdict, wrong.reason["code"]) == ("not_applicable", "wrong_array")
     assert by_path.heatmap.shape == array.shape[:2]
     assert by_path.heatmap.dtype == np.float32
+
+
+def test_slow_steps_are_kept_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill shall cost about a minute, however slow the machine is."""
+    asked: list[int] = []
+    steps = SimpleNamespace(after=lambda step, count: asked.append(count) or [])
+    trainer = SimpleNamespace(global_step=0, strategy=SimpleNamespace(broadcast=lambda value: value))
+    # 20 steps take 40 s, the next 30 a minute, then steps are fast, then they stand still.
+    clock = iter([100.0, 140.0, 200.0, 200.5, 900.5])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    chunks = loop._Chunks(steps, trainer, 0)
+    for _ in range(5):
+        chunks.train_dataloader()
+    assert asked == [20, 30, 30, 200, 17]
 
 
 def test_resuming_gives_the_same_losses_and_weights(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -28,33 +27,12 @@ from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.graphs import GraphNetworks
 from pixelsleuth.scoring.scorer import PLAIN, stacked
+from pixelsleuth.scoring.sessions import SESSIONS, OnnxRuntimeSession, OpenVinoSession, Session
 from pixelsleuth.sources.images import find_images
 from pixelsleuth.sources.samples import Sample
 
 BATCH, QUANTISED_ON = 16, 64
-
-
-class OpenVino:
-    """A graph that OpenVINO runs, asked as a session of ONNX Runtime is."""
-
-    def __init__(self, path: Path, precision: str) -> None:
-        import openvino
-
-        self._core, self._path, self._compiled = openvino.Core(), path, {}
-        threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
-        self._options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-
-    def run(self, names: Sequence[str], feeds: dict[str, np.ndarray], options: object) -> list[np.ndarray]:
-        compiled = self._compiled.get(tuple(names))
-        if compiled is None:
-            import openvino
-
-            whole = self._core.read_model(self._path)
-            # Only what these outputs need.
-            part = openvino.Model([whole.output(name) for name in names], whole.get_parameters())
-            compiled = self._compiled[tuple(names)] = self._core.compile_model(part, "CPU", self._options)
-        found = compiled(feeds)
-        return [found[compiled.output(number)] for number in range(len(names))]
+WAYS = ("onnx", "openvino", "openvino bf16", "onnx int8")
 
 
 class Crops:
@@ -90,7 +68,7 @@ def quantised(path: Path, networks: GraphNetworks, samples: Sequence[Sample]) ->
     return out
 
 
-def with_session(graph: Path, session: Any) -> Detector:
+def with_session(graph: Path, session: Session) -> Detector:
     """The graph's detector, which another session answers for."""
     detector = Detector.load(graph)
     networks = detector.scorer.networks
@@ -113,7 +91,7 @@ def main() -> None:
     parser.add_argument("graph", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--count", type=int, default=2000)
-    parser.add_argument("--ways", nargs="+", default=["onnx", "openvino f32", "openvino bf16", "onnx int8"])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     paths = [path for folder in options.folders for path in sorted(find_images(folder))]
@@ -122,20 +100,16 @@ def main() -> None:
     base = Detector.load("faces", device="cpu", runtime="torch")
     detectors = {"torch": base}
     for way in options.ways:
-        if way == "onnx":
-            detectors[way] = Detector.load(options.graph)
+        if way in SESSIONS:
+            detectors[way] = Detector.load(options.graph, runtime=way)
         elif way == "onnx int8":
             plain = Detector.load(options.graph)
             assert isinstance(plain.scorer.networks, GraphNetworks)
             first = [one for batch in samples_of(base, paths[:QUANTISED_ON]) for one in batch]
             made = quantised(options.graph, plain.scorer.networks, first)
-            import onnxruntime
-
-            settings = onnxruntime.SessionOptions()
-            settings.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-            detectors[way] = with_session(options.graph, onnxruntime.InferenceSession(str(made), settings))
+            detectors[way] = with_session(options.graph, OnnxRuntimeSession(made))
         else:
-            detectors[way] = with_session(options.graph, OpenVino(options.graph, way.split()[1]))
+            detectors[way] = with_session(options.graph, OpenVinoSession(options.graph, "bf16"))
     seconds = dict.fromkeys(detectors, 0.0)
     verdicts: dict[str, list[str]] = {way: [] for way in detectors}
     p: dict[str, list[float]] = {way: [] for way in detectors}

@@ -1,4 +1,5 @@
-"""Crops judged by torch and by the exported graph, by turns in one process: CPU seconds and wall time an image.
+"""Crops judged by torch and by the exported graph, which ONNX Runtime and OpenVINO run, by turns in one process: CPU
+seconds and wall time an image.
 
 pixelsleuth export faces /tmp/faces.onnx
 python experiments/benchmarks/runtime_speed.py /tmp/faces.onnx --images 64 --rounds 3
@@ -18,15 +19,17 @@ from pixelsleuth.benchmark.workloads import face_crops, without_face_search
 from pixelsleuth.detector import Detector
 from pixelsleuth.scoring.graphs import GraphNetworks
 from pixelsleuth.scoring.scorer import Scorer
+from pixelsleuth.scoring.sessions import SESSIONS
 
 #: Name -> (runtime, options of `Detector.detect_many`). Before 2026-11-26 `detect` restored wherever it mapped.
 WAYS = {
-    "torch, no heatmap": ("torch", {"heatmap": False}),
-    "graph, no heatmap": ("graph", {"heatmap": False}),
-    "torch, heatmap and restorations": ("torch", {}),
-    "torch, the detective's heatmap": ("torch", {"restore": False, "every_score": False}),
-    "graph, the detective's heatmap": ("graph", {"restore": False, "every_score": False}),
-    "graph, heatmap and restorations": ("graph", {}),
+    f"{runtime}, {what}": (runtime, how)
+    for what, how in (
+        ("no heatmap", {"heatmap": False}),
+        ("the detective's heatmap", {"restore": False, "every_score": False}),
+        ("heatmap and restorations", {}),
+    )
+    for runtime in ("torch", *SESSIONS)
 }
 
 
@@ -49,8 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     detectors = {
         "torch": without_face_search(Detector.load("faces", device="cpu", runtime="torch")),
-        "graph": of_crops(Detector.load(options.graph)),
-    }
+    } | {runtime: of_crops(Detector.load(options.graph, runtime=runtime)) for runtime in SESSIONS}
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         paths = face_crops(Path(folder) / "crops", options.images)
@@ -66,8 +68,10 @@ def main() -> None:
         cpu, wall = (statistics.median(values) / options.images for values in zip(*both, strict=True))
         base[name] = cpu
         print(f"{name:34s} {cpu:.4f} CPU s an image, {1 / wall:.1f} images/s")
-    for name, other in (("no heatmap", "no heatmap"), ("the detective's heatmap", "heatmap and restorations")):
-        print(f"graph, {name}: {base[f'torch, {other}'] / base[f'graph, {name}']:.2f} times torch, {other}")
+    for name, (runtime, _) in WAYS.items():
+        what = name.partition(", ")[2]
+        if runtime != "torch":
+            print(f"{name}: {base[f'torch, {what}'] / base[name]:.2f} times as fast as torch")
 
 
 if __name__ == "__main__":

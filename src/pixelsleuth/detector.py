@@ -24,6 +24,7 @@ from pixelsleuth.scoring.judgement import Judgement, judgement, limits_of, p_val
 from pixelsleuth.scoring.levelling import LEVELLED
 from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, ScoreOptions, Scorer, Scores, stacked
+from pixelsleuth.scoring.sessions import SESSIONS
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
 from pixelsleuth.sources.faces import check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
@@ -33,7 +34,7 @@ from pixelsleuth.sources.slices import SCAN_REENCODINGS
 from pixelsleuth.sources.tracks import Policy
 
 #: What can run the networks.
-RUNTIMES = ("torch", "onnx")
+RUNTIMES = ("torch", *SESSIONS)
 #: Slices scored together.
 SLICES = 16
 #: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
@@ -91,8 +92,8 @@ class Detector:
                 `pixelsleuth export` wrote (`.onnx`).
             dtype: must be the type the model was calibrated in, or verdicts would not be the same; of graphs float32.
             device: `cpu` or `cuda`; a GPU where there is one unless given. Graphs run on the CPU.
-            runtime: `torch`, or `onnx`: ONNX Runtime, which needs no torch; torch where it is installed unless given. A
-                graph is run by ONNX Runtime alone.
+            runtime: `torch`, or what runs graphs without it, `onnx` (ONNX Runtime) or `openvino`; unless given torch
+                where it is installed, and of a graph `onnx`.
 
         Raises:
             ModelError: the model cannot be found or read, or was calibrated in another type.
@@ -103,12 +104,17 @@ class Detector:
         if runtime not in RUNTIMES:
             raise PixelsleuthError(f"expected one of {', '.join(RUNTIMES)}; got {runtime!r}", "runtime")
         if graph and runtime == "torch":
-            raise PixelsleuthError(f"{model} is a graph, which onnx alone runs; give the model's folder", "runtime")
-        if runtime == "onnx":
+            raise PixelsleuthError(
+                f"{model} is a graph, which torch does not run; name {' or '.join(SESSIONS)}, or the model's folder",
+                "runtime",
+            )
+        if runtime in SESSIONS:
             for setting, given, can in (("dtype", dtype, "float32"), ("device", device or "cpu", "cpu")):
                 if given != can:
-                    raise PixelsleuthError(f"onnx runs graphs in float32 on the cpu, {given} was asked for", setting)
-            return cls._of_graph(model)
+                    raise PixelsleuthError(
+                        f"{runtime} runs graphs in float32 on the cpu, {given} was asked for", setting
+                    )
+            return cls._of_graph(model, runtime)
         folder, name = find_model(model)
         config = load_config(folder)
         calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
@@ -120,7 +126,7 @@ class Detector:
         settings = _settings(config, calibration, name)
         atlas = load_atlas(folder) if config.preprocessing["crop"] == "volume" else None
         if find_spec("torch") is None:
-            raise PixelsleuthError("torch is not installed here; only onnx can run", "runtime")
+            raise PixelsleuthError(f"torch is not installed here; only {' and '.join(SESSIONS)} can run", "runtime")
         # Only what runs on torch should pay for loading it.
         from pixelsleuth.scoring.networks import load_networks
 
@@ -128,12 +134,12 @@ class Detector:
         return cls(name, Scorer(networks, calibration.levelling), calibration)
 
     @classmethod
-    def _of_graph(cls, model: str | os.PathLike[str]) -> Detector:
+    def _of_graph(cls, model: str | os.PathLike[str], runtime: str) -> Detector:
         from pixelsleuth.scoring.graphs import FILE, GraphNetworks
 
         if os.fspath(model).endswith(".onnx"):
             path = Path(model)
-            networks = GraphNetworks(path)
+            networks = GraphNetworks(path, runtime)
             calibration = networks.calibration()
             return cls(networks.about["name"], Scorer(networks, calibration.levelling), calibration)
         folder, name = find_model(model)
@@ -143,7 +149,7 @@ class Detector:
                 f"{name}.onnx as the model",
                 "model",
             )
-        networks = GraphNetworks(folder / FILE)
+        networks = GraphNetworks(folder / FILE, runtime)
         config = load_config(folder)
         calibration = load_calibration(folder / "calibration.json", digest_of(folder, config))
         if networks.model.sha256 != calibration.model_sha256:

@@ -49,6 +49,7 @@ class Format(str, Enum):
 class Runtime(str, Enum):
     torch = "torch"
     onnx = "onnx"
+    openvino = "openvino"
 
 
 class Promised(str, Enum):
@@ -91,7 +92,10 @@ def detect(
     ] = False,
     runtime: Annotated[
         Runtime | None,
-        typer.Option(help="What runs the networks: torch, or onnx, which needs no torch; torch where it is installed."),
+        typer.Option(
+            help="What runs the networks: torch, or without it an exported graph by onnx (ONNX Runtime) or openvino; "
+            "torch where it is installed."
+        ),
     ] = None,
     face: Annotated[
         str,

@@ -1,21 +1,20 @@
-"""A model's networks as ONNX Runtime runs the graphs that were exported of them (scoring.exporting); needs no torch."""
+"""A model's networks as graphs that were exported of them (scoring.exporting); needs no torch."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pixelsleuth.errors import ModelError, PixelsleuthError, needs_extra
+from pixelsleuth.errors import ModelError, PixelsleuthError
 from pixelsleuth.models.configuration import ModelConfig, config_from_text
 from pixelsleuth.scoring.atlas import Atlas
 from pixelsleuth.scoring.calibration import Calibration, calibration_from_text
 from pixelsleuth.scoring.draws import uniforms
 from pixelsleuth.scoring.scorer import Crops, Scores, Wanted
+from pixelsleuth.scoring.sessions import Session, opened
 from pixelsleuth.scoring.settings import CENTRE_AND_RIM, TEXT_SCORE, judge_of, settings_from_tree
 
 #: The scoring graph of a model folder.
@@ -45,21 +44,24 @@ class GraphNetworks:
     dtype = "float32"
     batch = BATCH
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, runtime: str = "onnx") -> None:
         """Opens an exported scoring graph; the second one, that restores, is looked for where it is needed.
+
+        Args:
+            runtime: what runs it, see `sessions.SESSIONS`.
 
         Raises:
             ModelError: it cannot be read, or `pixelsleuth export` did not write it.
-            PixelsleuthError: ONNX Runtime is not installed.
+            PixelsleuthError: the runtime is not installed.
         """
-        self.path = path
-        self._scores, self.about = _opened(path)
-        self._restorations: Any = None
+        self.path, self.runtime = path, runtime
+        self._scores = opened(path, runtime)
+        self.about = self._scores.about
+        self._restorations: Session | None = None
         config = config_from_text(self.about["config"], path)
         self.settings = settings_from_tree(config.scoring)
         self.model = GraphModel(config, self.about["sha256"])
-        self._inputs = [item.name for item in self._scores.get_inputs()]
-        self._outputs = [item.name for item in self._scores.get_outputs()]
+        self._inputs, self._outputs = self._scores.inputs, self._scores.outputs
 
     def calibration(self) -> Calibration:
         """The one that was exported with it."""
@@ -93,12 +95,12 @@ class GraphNetworks:
     def _asked(self, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """What the scoring graph gives out, of each crop."""
         if "near" not in self._inputs or "near" in feeds:
-            return _fetched(self._scores, names, feeds)
+            return self._scores.run(names, feeds)
         # A graph cannot look at no crop from near: one more is, and is left out of what comes back.
         side, count = 2 * self.model.config.close_size, len(feeds["square"])
         more = {name: np.concatenate([values, values[-1:]]) for name, values in feeds.items()}
         more |= {"near": np.zeros((1, side, side, 3), np.uint8), "which": np.array([count], np.int64)}
-        return [values[:count] for values in _fetched(self._scores, names, more)]
+        return [values[:count] for values in self._scores.run(names, more)]
 
     def _run(self, crops: Crops, wanted: Wanted, maps: bool) -> Scores:
         feeds = self._feeds(crops)
@@ -135,12 +137,12 @@ class GraphNetworks:
             path = restoration_path(self.path)
             if not path.is_file():
                 raise ModelError(f"{path} is missing; without it nothing can be restored: export the model again")
-            self._restorations, about = _opened(path)
-            if about["sha256"] != self.model.sha256:
+            self._restorations = opened(path, self.runtime)
+            if self._restorations.about["sha256"] != self.model.sha256:
                 raise ModelError(f"{path} was exported of another model; export the model again")
         names = ["restoration", "map.restoration"]
-        given = {item.name: feeds[item.name] for item in self._restorations.get_inputs()}
-        return dict(zip(names, _fetched(self._restorations, names, given), strict=True))
+        given = {name: feeds[name] for name in self._restorations.inputs}
+        return dict(zip(names, self._restorations.run(names, given), strict=True))
 
     def _close(self, crops: Crops) -> np.ndarray:
         """The crops at the detective's size. Raises ValueError where it wants another size than it is given."""
@@ -148,34 +150,3 @@ class GraphNetworks:
         if given.shape[1] != self.model.config.close_size:
             raise ValueError(f"close: expected {self.model.config.close_size} px crops, got {given.shape[1]} px")
         return given
-
-
-def _opened(path: Path) -> tuple[Any, dict[str, str]]:
-    """A session, and what the graph says of its model: `name`, `sha256`, `config`, `calibration`, `card`."""
-    with needs_extra("onnx", "an ONNX graph"):
-        import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # The runtime does not look at it of itself.
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        # The runtime has no error class of its own for files that it cannot read.
-        told = str(error).splitlines()[0][:200]
-        raise ModelError(f"{path} cannot be read as an ONNX graph ({told}); export the model again", "model") from error
-    about = dict(session.get_modelmeta().custom_metadata_map)
-    if "sha256" not in about:
-        raise ModelError(f"{path}: expected a graph that `pixelsleuth export` wrote, it names no model", "model")
-    return session, about
-
-
-def _fetched(session: Any, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """Runs only what these outputs need."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.only_execute_path_to_fetches = True
-    found: list[np.ndarray] = session.run(list(names), feeds, options)
-    return found

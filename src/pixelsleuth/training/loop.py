@@ -31,8 +31,8 @@ from pixelsleuth.training.progress import StepBar
 from pixelsleuth.training.ranks import TIMEOUT, Ranks, quiet
 from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
-#: Steps between checkpoints: what a kill can cost.
-CHECKPOINT_EVERY = 200
+#: Most steps between checkpoints, those of the first one, and about how many seconds they may take: what a kill costs.
+CHECKPOINT_EVERY, FIRST_CHECKPOINT, CHECKPOINT_SECONDS = 200, 20, 60.0
 #: One process, which trains by itself.
 ALONE = Ranks()
 
@@ -172,8 +172,15 @@ class _Chunks(L.LightningDataModule):
     def __init__(self, steps: Steps, trainer: L.Trainer, workers: int) -> None:
         super().__init__()
         self.steps, self.owner, self.workers = steps, trainer, workers
+        self.every, self.began = min(FIRST_CHECKPOINT, CHECKPOINT_EVERY), 0.0
 
     def train_dataloader(self) -> Any:
         ahead = {"prefetch_factor": 4} if self.workers else {}
-        chunk = self.steps.after(self.owner.global_step, CHECKPOINT_EVERY)
+        now = time.perf_counter()
+        if self.began:
+            enough = round(self.every * CHECKPOINT_SECONDS / max(now - self.began, 1e-3))
+            # All processes must stop at the same step, however fast each is.
+            self.every = self.owner.strategy.broadcast(min(max(enough, 1), CHECKPOINT_EVERY))
+        self.began = now
+        chunk = self.steps.after(self.owner.global_step, self.every)
         return DataLoader(chunk, batch_size=None, num_workers=self.workers, **ahead)
