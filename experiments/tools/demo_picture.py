@@ -35,7 +35,7 @@ def main() -> None:
         assert finding.excess is not None
         view = np.s_[max(0, square.y0 - 12) : square.y1 + 12, max(0, square.x0 - 12) : square.x1 + 12]
         axes[0, column].imshow(pixels[view])
-        axes[0, column].set_title(Path(finding.path).stem.replace("_", " "), fontsize=9)
+        axes[0, column].set_title(Path(finding.path).stem.replace("_s_", "'s ").replace("_", " "), fontsize=9)
         axes[1, column].imshow(overlay(pixels, finding.excess)[view])
         axes[1, column].set_title(f"{finding.verdict}, p = {finding.p_value:.4f}", fontsize=9)
     for one in axes.flat:

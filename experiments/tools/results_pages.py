@@ -349,7 +349,8 @@ def _sees_edits(edits: Tree) -> list[list[str]]:
         f"{interval(rows[low]['untouched'])} ({EDITS[low]}) to {interval(rows[high]['untouched'])} ({EDITS[high]})"
     )
     found = f"{100 * mean(row['found'] for row in rows.values()):.0f}% on average"
-    return [[f"edits of {len(rows)} kinds as people make them, sources never seen", result, "chance: .5", found]]
+    name = f"{len(rows)} kinds of common edits (an eye copied, spots healed, a face slimmed), made by a program"
+    return [[f"{name}, sources never seen", result, "chance: .5", found]]
 
 
 def _sees_ciplab(metrics: Tree) -> list[list[str]]:
