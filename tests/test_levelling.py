@@ -9,7 +9,7 @@ from pixelsleuth.evaluation.metrics import promised_band
 from pixelsleuth.scoring.calibration import conformal_p
 from pixelsleuth.scoring.levelling import (
     COMPONENTS,
-    FEWEST,
+    MIN_IMAGES,
     can_level,
     cross_levelled,
     fit_levelling,
@@ -57,7 +57,7 @@ def test_fresh_normal_images_keep_the_promise_on_each_source() -> None:
 def test_of_calibration_images_none_is_levelled_by_a_fit_that_saw_it() -> None:
     # Scores that nothing explains: a fit on the images themselves would make them look closer than fresh ones are.
     generator = np.random.default_rng(3)
-    scores, looks = generator.normal(size=FEWEST), generator.normal(size=(FEWEST, FEATURES))
+    scores, looks = generator.normal(size=MIN_IMAGES), generator.normal(size=(MIN_IMAGES, FEATURES))
     own = fit_levelling(scores, looks)(scores, looks)
     _, levelled = cross_levelled({"original": scores, "again": scores}, {"original": looks, "again": looks})
     fresh = fit_levelling(scores, looks)(generator.normal(size=5000), generator.normal(size=(5000, FEATURES)))
@@ -67,7 +67,7 @@ def test_of_calibration_images_none_is_levelled_by_a_fit_that_saw_it() -> None:
 
 
 def test_a_levelling_that_was_read_levels_alike_and_far_looks_are_not_extrapolated() -> None:
-    scores, looks, _ = normals(FEWEST, 4)
+    scores, looks, _ = normals(MIN_IMAGES, 4)
     levelling = fit_levelling(scores, looks)
     assert levelling.components.shape == (FEATURES, COMPONENTS)
     again = levelling_from_tree(levelling.as_tree())
@@ -79,9 +79,9 @@ def test_a_levelling_that_was_read_levels_alike_and_far_looks_are_not_extrapolat
 
 
 def test_one_source_or_few_images_are_not_levelled() -> None:
-    assert can_level(np.array(["a", "b"] * (FEWEST // 2)))
-    assert not can_level(np.array(["a"] * FEWEST))
-    assert not can_level(np.array(["a", "b"] * (FEWEST // 2 - 1)))
+    assert can_level(np.array(["a", "b"] * (MIN_IMAGES // 2)))
+    assert not can_level(np.array(["a"] * MIN_IMAGES))
+    assert not can_level(np.array(["a", "b"] * (MIN_IMAGES // 2 - 1)))
 
 
 def test_a_source_that_is_left_out_is_levelled_by_the_others_alone() -> None:

@@ -18,7 +18,7 @@ from pixelsleuth.records import Finding
 from pixelsleuth.reporting.answer import answer_of
 from pixelsleuth.scoring.calibration import load_calibration, save_calibration
 from pixelsleuth.scoring.scanlooks import SCAN_TRAITS
-from pixelsleuth.scoring.typicality import FAR, FEWEST_SCANS, Typicality, fit_scan_typicality
+from pixelsleuth.scoring.typicality import FAR, MIN_SCANS, Typicality, fit_scan_typicality
 from pixelsleuth.sources.scantraits import INPUT_TRAITS, scan_traits
 from pixelsleuth.sources.slices import SliceFraming, slices_of
 from pixelsleuth.sources.volumes import read_volume
@@ -33,7 +33,7 @@ def drawn(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, MIN_WIDTHS, (count, len(NAMES)))
 
 
-@pytest.mark.parametrize("count", [FEWEST_SCANS, 10, 50])
+@pytest.mark.parametrize("count", [MIN_SCANS, 10, 50])
 def test_few_scans_like_those_of_calibration_are_called_unlike(count: int) -> None:
     called, far = [], []
     for seed in range(40):
@@ -74,7 +74,7 @@ def test_what_differs_most_is_told_first_with_what_to_do() -> None:
 
 def test_traits_of_few_scans_are_not_looked_at_and_the_file_keeps_the_others(tmp_path: Path) -> None:
     values = drawn(30, 0)
-    values[FEWEST_SCANS - 1 :, 3] = np.nan
+    values[MIN_SCANS - 1 :, 3] = np.nan
     usual = fit_scan_typicality(values)
     other = np.zeros(len(NAMES))
     other[3] = 1e6

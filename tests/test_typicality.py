@@ -16,7 +16,7 @@ from pixelsleuth.language import language
 from pixelsleuth.records import Face
 from pixelsleuth.reporting.answer import answer_of
 from pixelsleuth.scoring.calibration import load_calibration, save_calibration
-from pixelsleuth.scoring.typicality import FEWEST, Typicality, fit_typicality, typicality_from_tree
+from pixelsleuth.scoring.typicality import MIN_IMAGES, Typicality, fit_typicality, typicality_from_tree
 from pixelsleuth.sources.compression import quality_at, quality_of, scale_at
 from pixelsleuth.sources.faces import cut
 from pixelsleuth.sources.images import encode_jpeg
@@ -47,7 +47,7 @@ def changed(source: tuple[list[float], list[float]], **values: float) -> np.ndar
 
 @pytest.mark.parametrize("seed", range(3))
 def test_few_pictures_like_those_of_calibration_are_called_unlike(seed: int) -> None:
-    for count in (FEWEST, 150, 800):
+    for count in (MIN_IMAGES, 150, 800):
         rates = []
         for repetition in range(20):
             first = 1000 * seed + 10 * repetition
@@ -82,7 +82,7 @@ def test_what_is_not_known_is_not_held_against_a_picture(usual: Typicality) -> N
     found = fit_typicality(values, np.array(["png"] * 100))
     assert found.reason(changed(STUDIO, compression=scale_at(5))) is None
     assert found.reason(changed(STUDIO, sharpness=0.0)) is not None
-    assert fit_typicality(values[: FEWEST - 1], np.array(["png"] * (FEWEST - 1))) is None
+    assert fit_typicality(values[: MIN_IMAGES - 1], np.array(["png"] * (MIN_IMAGES - 1))) is None
 
 
 def test_traits_that_hardly_vary_have_room(usual: Typicality) -> None:

@@ -37,8 +37,8 @@ from pixelsleuth.sources.tracks import Policy
 RUNTIMES = ("torch", *SESSIONS)
 #: Slices scored together.
 SLICES = 16
-#: Videos, and volumes, read ahead together: each holds the crops of all its frames or slices.
-TOGETHER = {"video": 2, "volume": 1}
+#: Videos, and volumes, read ahead of scoring: each holds the crops of all its frames or slices.
+READ_AHEAD = {"video": 2, "volume": 1}
 #: Frames of a video that are mapped, the most unusual ones.
 STILLS = 4
 
@@ -390,7 +390,7 @@ def _grouped(sources: Iterable[Input], size: int) -> Iterator[tuple[str, list[In
     kind = ""
     for source in sources:
         this = kind_of(source)
-        if group and (this != kind or len(group) >= TOGETHER.get(kind, size)):
+        if group and (this != kind or len(group) >= READ_AHEAD.get(kind, size)):
             yield kind, group
             group = []
         kind = this

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.samples import ScoredSample
-from pixelsleuth.scoring.maps import LEAST_PART
+from pixelsleuth.scoring.maps import MIN_VOXELS
 
 #: Smallest share of a lesion's voxels that must be marked for it to count as found.
 MIN_COVERED = 0.1
@@ -55,11 +55,11 @@ def pieces_of(masked: Sequence[ScoredSample], name: str, level: float, peak: flo
     for i, case in enumerate(masked):
         truth, count = ndimage.label(np.asarray(case.truth & case.region))
         sizes = np.bincount(truth.ravel(), minlength=count + 1)
-        lesion = sizes >= LEAST_PART
+        lesion = sizes >= MIN_VOXELS
         lesion[0] = False
         total[i] = lesion.sum()
         parts, number = ndimage.label((case.maps[name] >= level) & case.region)
-        large = np.bincount(parts.ravel(), minlength=number + 1) >= LEAST_PART
+        large = np.bincount(parts.ravel(), minlength=number + 1) >= MIN_VOXELS
         tops = np.append(-np.inf, ndimage.maximum(case.maps[name].astype(np.float32), parts, np.arange(1, number + 1)))
         touching = np.zeros(number + 1, bool)
         touching[np.unique(parts[truth > 0])] = True

@@ -9,7 +9,7 @@ Gammerman 2021, here with a prior over the N beginnings so that the rate is that
 
 Altered pictures that are found are no drift. Bets are laid on p-values above `ALARMING` alone, spread over (0, 1]
 again, where they are still independent and uniform; and on p-values at or below it being more than they are where
-`MOST_ALTERED` of the pictures are altered and found: then either another kind of picture came in, or most are altered,
+`MAX_ALTERED` of the pictures are altered and found: then either another kind of picture came in, or most are altered,
 and nothing tells which.
 """
 
@@ -26,8 +26,8 @@ import numpy as np
 RATE = 0.01
 #: p-values at or below it may be those of altered pictures.
 ALARMING = 0.1
-#: Share of altered pictures that is no drift yet.
-MOST_ALTERED = 0.5
+#: Largest share of altered images that does not count as drift.
+MAX_ALTERED = 0.5
 #: How strongly is bet, from hardly to all but everything: a bet multiplies by 1 + strength x gain.
 STRENGTHS = (0.1, 0.2, 0.4, 0.8)
 
@@ -77,7 +77,7 @@ def gains_of(p: np.ndarray) -> dict[Bet, np.ndarray]:
     """Of (m,) p-values what each bet gains, (m,) in [-1, 1]: on average 0 or less where nothing drifts."""
     alarming = p <= ALARMING
     spread = np.where(alarming, 0.5, (p - ALARMING) / (1 - ALARMING))
-    expected = MOST_ALTERED + ALARMING * (1 - MOST_ALTERED)
+    expected = MAX_ALTERED + ALARMING * (1 - MAX_ALTERED)
     return {
         "more": 1 - 2 * spread,
         "less": 2 * spread - 1,

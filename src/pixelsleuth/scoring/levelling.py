@@ -24,12 +24,12 @@ COMPONENTS = 60
 LIMIT = 3.0
 #: Strengths of the ridge, in images: of the score, and of its spread, which is known less well.
 RIDGE, SPREAD_RIDGE = 30.0, 90.0
-#: Beside which a residual is 0, in units of the score; its logarithm is regressed on.
-NOTHING = 0.1
+#: Added to a residual before its logarithm is regressed on, in units of the score.
+EPSILON = 0.1
 #: Parts that calibration images are divided into.
 FOLDS = 5
-#: Fewest images of at least two sources to fit on: fewer would leave no degrees of freedom.
-FEWEST = 500
+#: Smallest number of images, of two sources or more, to fit on: fewer would leave no degrees of freedom.
+MIN_IMAGES = 500
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def fit_levelling(score: np.ndarray, appearance: np.ndarray) -> Levelling:
     mean = _rounded(mean)
     design = _design(appearance, mean, components)
     weights = _rounded(_ridge(design, score, RIDGE))
-    residual = np.log(np.abs(score - design @ weights) + NOTHING)
+    residual = np.log(np.abs(score - design @ weights) + EPSILON)
     spread_weights = _rounded(_ridge(design, residual, SPREAD_RIDGE))
     return Levelling(mean, components, weights, spread_weights)
 
@@ -101,7 +101,7 @@ def cross_levelled(
 
 def can_level(sources: np.ndarray) -> bool:
     """Whether images of these (n,) sources can be levelled: there is more than one, and enough images."""
-    return len(sources) >= FEWEST and len(set(sources.tolist())) > 1
+    return len(sources) >= MIN_IMAGES and len(set(sources.tolist())) > 1
 
 
 def _design(appearance: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from pixelsleuth.scoring.settings import DETECTIVE_MAP
 MINIMUM, MEAN = 3, 7
 #: Rim of the head, as a share of its side, in which nothing is counted: partial volumes and scalp.
 RIM = 0.02
-#: Smallest part of a map, in voxels at the networks' size, that counts as one finding.
-LEAST_PART = 10
+#: Smallest connected part of a map, in voxels at the networks' size, that counts as one finding.
+MIN_VOXELS = 10
 #: Of a slice's score `MAP_SCORE`: share of the head's pixels whose mean it is.
 TOP_SHARE = 0.01
 #: Maps that networks or formulas draw smoothly; they need no minimum.
@@ -98,12 +98,12 @@ def smoothed(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def parts_of(marked: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-    """Indices of the connected parts of (n, H, W) bool that have at least `LEAST_PART` voxels."""
+    """Indices of the connected parts of (n, H, W) bool that have at least `MIN_VOXELS` voxels."""
     labels, _ = ndimage.label(marked)
     found = []
     for number, around in enumerate(ndimage.find_objects(labels), 1):
         places = np.nonzero(labels[around] == number)
-        if len(places[0]) >= LEAST_PART:
+        if len(places[0]) >= MIN_VOXELS:
             found.append(tuple(p + piece.start for p, piece in zip(places, around, strict=True)))
     return found
 

@@ -17,7 +17,7 @@ from pixelsleuth.scoring import draws
 TEMPERATURE = 3.0
 #: Smallest mean residual, on the scale of [-1, 1], that a weight is computed from: a perfect restoration
 #: would otherwise get an infinite one.
-LEAST_RESIDUAL = 1e-3
+MIN_RESIDUAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def restoration_weights(residual: Tensor, k: float) -> Tensor:
     >>> restoration_weights(torch.tensor([[0.1, 0.1]]), 3.0)
     tensor([[0.5000, 0.5000]])
     """
-    return (k / residual.clamp_min(LEAST_RESIDUAL)).softmax(1)
+    return (k / residual.clamp_min(MIN_RESIDUAL)).softmax(1)
 
 
 def pooled(residual: Tensor) -> Tensor:

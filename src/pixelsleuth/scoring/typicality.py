@@ -21,18 +21,18 @@ from pixelsleuth.sources.traits import TRAITS, Trait
 
 #: Share of pictures like those of calibration that may be called unlike them.
 RATE = 0.01
-#: Fewest pictures to fit on: with fewer up to 2% of pictures like them would be called unlike.
-FEWEST = 59
+#: Smallest number of images to fit on: with fewer, up to 2% of images like them would be called unlike.
+MIN_IMAGES = 59
 #: Quantiles of a trait between which a source's range has half-widths of 1.
 QUANTILES = (0.05, 0.5, 0.95)
 #: A source's half-width is at least this share of that of all sources together: of a small source it is not well known.
 SHRUNK = 0.25
 #: Parts that calibration pictures are divided into, so that none is measured against ranges it helped to find.
 FOLDS = 5
-#: Fewest scans that a trait's range is taken from; with fewer the trait is not looked at.
-FEWEST_SCANS = 5
-#: Differences of a scan that its sentence names.
-MOST_TOLD = 4
+#: Smallest number of scans that a trait's range is taken from; with fewer the trait is ignored.
+MIN_SCANS = 5
+#: Largest number of differences that a scan's sentence names.
+MAX_NAMED = 4
 #: A scan whose values lie this many times as far out as their range reaches is of another kind altogether.
 FAR = 1.5
 #: Traits of a scan's values. By its grid alone, which resampling changes, no scan is of another kind.
@@ -140,13 +140,13 @@ def typicality_from_tree(tree: dict[str, Any] | None) -> Typicality | None:
 
 def fit_typicality(values: np.ndarray, sources: np.ndarray) -> Typicality | None:
     """Ranges of (n, T) traits by source (n,), and the limit that `RATE` of pictures like them exceed; None with fewer
-    than `FEWEST` pictures.
+    than `MIN_IMAGES` pictures.
 
     Each picture's distance is taken from ranges of the other parts, and the limit ranks among n + 1, as a conformal
     p-value does.
     """
     count = len(values)
-    if count < FEWEST:
+    if count < MIN_IMAGES:
         return None
     # Every source in every part alike.
     part = np.empty(count, int)
@@ -171,7 +171,7 @@ def fit_scan_typicality(values: np.ndarray, rate: float = RATE) -> Typicality:
     them, where traits are normal. With ten scans t is 5, with fifty 3.7: what is less known has more room.
     """
     count = np.isfinite(values).sum(0)
-    known = count >= FEWEST_SCANS
+    known = count >= MIN_SCANS
     middle, half = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     n = count[known]
     middle[known] = np.nanmean(values[:, known], 0)
@@ -184,10 +184,10 @@ def fit_scan_typicality(values: np.ndarray, rate: float = RATE) -> Typicality:
 
 def _of_a_scan(told: list[str]) -> str:
     """The sentence for a scan, what differs most first."""
-    more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    more = f" and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
     return (
         "the scan is not prepared like those that the model was calibrated on, so that its score says nothing of what "
-        f"is in it: {', '.join(told[:MOST_TOLD])}{more}; make a model of your own normal scans (`pixelsleuth train "
+        f"is in it: {', '.join(told[:MAX_NAMED])}{more}; make a model of your own normal scans (`pixelsleuth train "
         "SCANS_FOLDER MY_MODEL`)"
     )
 
