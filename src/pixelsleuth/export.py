@@ -36,7 +36,7 @@ class Exported:
     checked_on: str
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Describe the export for people."""
         seen = self.parity
         worst, most = max(seen.scores.items(), key=lambda item: item[1])
         ties = f" but {seen.tied_codes} where two entries are equally near" if seen.tied_codes else ""

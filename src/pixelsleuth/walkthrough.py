@@ -120,7 +120,7 @@ def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
 
 @torch.no_grad()
 def reconstructed(model: Model, squares: Sequence[np.ndarray]) -> Reconstructions:
-    """Squares through their codes and back."""
+    """Encode squares and decode them again."""
     device = next(model.vqvae.parameters()).device
     image = torch.from_numpy(np.stack(squares)).to(device).permute(0, 3, 1, 2).float().div(255)
     made = list(to_pixels(model.decode(model.encode(image))))
@@ -135,8 +135,8 @@ def reconstructed(model: Model, squares: Sequence[np.ndarray]) -> Reconstruction
 
 @torch.no_grad()
 def sampled(model: Model, kind: str, count: int, seed: int = 0) -> np.ndarray:
-    """(count, H, W, C) uint8: codes drawn from a prior from nothing, decoded. Of a model that knows slice positions
-    these run evenly from the lowest to the highest.
+    """Sample codes from a prior and decode them: (count, H, W, C) uint8. For a model that knows slice positions these
+    run evenly from the lowest to the highest.
 
     Raises:
         PixelsleuthError: the model has no prior of this kind.

@@ -51,7 +51,7 @@ class Baseline(Protocol):
         ...
 
     def compare(self, crops: Sequence[ComparedCrop]) -> Compared:
-        """Scores crops, and maps them where it can; no answer depends on what else is in the batch."""
+        """Score crops, and map them where possible; no result depends on what else is in the batch."""
         ...
 
 

@@ -31,7 +31,7 @@ class OtherModel:
         self.kind = judge_of(self.model.priors)
 
     def fit(self, crops: Sequence[ComparedCrop]) -> None:
-        """Nothing: the folder's networks are trained."""
+        """Do nothing: the folder's networks are trained already."""
 
     @torch.no_grad()
     def compare(self, crops: Sequence[ComparedCrop]) -> Compared:

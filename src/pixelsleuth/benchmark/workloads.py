@@ -120,7 +120,7 @@ class Benchmark:
             self.keep(name, measure(work, len(batch), about, device=self.device, warm=False, most=3))
 
     def long_run(self, pictures: list[Path]) -> None:
-        """All pictures in one run without maps: memory must not grow with their number."""
+        """Judge all images in one run without maps: memory must not grow with their number."""
         detector = without_face_search(Detector.load("faces", device=str(self.device)))
         sizes = sorted({min(100, len(pictures)), len(pictures)})
         rows: list[dict[str, Any]] = []
@@ -336,7 +336,7 @@ def restoration_input(prior: MaskedPrior | PixelSNAIL, images: int, restorations
 
 
 def awake(prior: Network) -> Network:
-    """Layers that begin at zero are given weights: else every code would be equally likely."""
+    """Randomise zero-initialised layers; otherwise all codes would be equally likely."""
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in prior.parameters():
@@ -356,7 +356,7 @@ def without_face_search(detector: Detector) -> Detector:
 
 
 def face_crops(folder: Path, number: int) -> list[Path]:
-    """JPEG crops around the demo's face, no two alike: moved, lit otherwise, with a little noise."""
+    """Make JPEG crops around the demo's face, no two alike: moved, lit differently, with a little noise."""
     folder.mkdir(parents=True)
     _, photo = next(tampered_copies())
     box = faces.main_face(photo).box

@@ -22,7 +22,7 @@ def false_alarms(
     maps: bool = False,
     progress: Callable[[str, dict[str, Any]], None] = lambda source, row: None,
 ) -> dict[str, Any]:
-    """Shares of p <= rate among untouched pictures, by source and `pooled`.
+    """Measure the share of p <= rate among untouched images, by source and `pooled`.
 
     Args:
         sources: a source's name -> its pictures.

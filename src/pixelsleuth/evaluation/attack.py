@@ -45,7 +45,7 @@ class _Rows(nn.Module):
 
 
 class Attack:
-    """Against one detector."""
+    """An attack on one detector."""
 
     def __init__(self, detector: Detector) -> None:
         model, settings = torch_of(detector.scorer).model, detector.scorer.settings

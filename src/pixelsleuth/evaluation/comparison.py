@@ -93,8 +93,8 @@ def compare(
 
 
 def normal_crops(detector: Detector, normals: Path, most: int) -> Iterator[tuple[ComparedCrop, str]]:
-    """Crops of at most `most` normal images, evenly picked from a store's training images or a folder's, with where
-    each came from."""
+    """Pick at most `most` crops of normal images evenly, from a store's training images or a folder's, with where each
+    came from."""
     if normals.suffix == ".h5":
         with Store(normals) as store:
             rows = store.rows("train")

@@ -50,7 +50,7 @@ def portraits(folder: Path, count: int) -> list[Portrait]:
 
 
 def local_edits(sources: Sequence[Portrait], kind: str) -> Iterator[Edited]:
-    """Each portrait edited in one of `LOCAL_EDITS`; draws are keyed by its place in the list and the kind."""
+    """Edit each portrait in one of `LOCAL_EDITS`; draws are keyed by its place in the list and the kind."""
     for i, (_, pixels, face) in enumerate(sources):
         generator = np.random.default_rng((i, LOCAL_EDITS.index(kind)))
         donor = sources[(i + 1 + int(generator.integers(len(sources) - 1))) % len(sources)]

@@ -16,7 +16,7 @@ from pixelsleuth.sources.layouts import LEVELS, PARTS, altered_parts
 
 
 def level_metrics(cases: list[ScoredSample], scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Per level of Real-and-Fake-Face: AUROC against all normals, and localisation by part without masks."""
+    """Measure each level of Real-and-Fake-Face: AUROC against all normals, and localisation by part without masks."""
     known = [altered_parts(case.path.name.split(".")[0]) if case.anomalous else None for case in cases]
     if not any(known):
         return {}

@@ -25,8 +25,8 @@ MIN_GROUP_SIZE = 5
 
 
 def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
-    """Columns of a CSV with `path` (below `root`, beside the CSV, or absolute) and one column a grouping: name -> path
-    -> group.
+    """Read a CSV with `path` (below `root`, beside the CSV, or absolute) and one column a grouping: name -> path ->
+    group.
 
     Raises:
         PixelsleuthError: it cannot be read, has no column `path` or no other, or names no picture that is there.
@@ -53,7 +53,7 @@ def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
 
 
 def alarms_by_group(cases: Sequence[ScoredSample], groups: Mapping[str, Mapping[Path, str]]) -> dict[str, Any]:
-    """False alarms of the normal ones among scored pictures, as `by_group` has them.
+    """Measure the false alarms of the normal ones among scored images, as `by_group` does.
 
     Args:
         groups: as `read_groups` gives them; source, face size and sharpness are told without.

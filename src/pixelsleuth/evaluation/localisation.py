@@ -40,7 +40,7 @@ def measure_maps(
     quantiles: np.ndarray = metrics.EVEN,
     all_pixels_of: int | None = 64,
 ) -> dict[str, MapMetrics]:
-    """Maps of samples against their masks, by the map's name; samples are resampled by unit.
+    """Compare the maps of samples with their masks, by the map's name; samples are resampled by unit.
 
     Args:
         levels: of the maps for which Dice coefficients are taken: above it a pixel is called anomalous.
@@ -92,8 +92,8 @@ def masked_cases(
 def pixel_metrics(
     detector: Detector, masked: Sequence[ScoredSample], normal: Sequence[ScoredSample], text_pairs: int
 ) -> dict[str, Any]:
-    """`pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the partner's own
-    map against the fake's mask, which tells how much of a figure is position alone.
+    """Measure `pixel` and what goes with it: each map against the masks, its fake-minus-partner change, and the
+    partner's own map against the fake's mask, which tells how much of a figure is position alone.
 
     Args:
         masked: images with a mask; normal: those whose maps give the levels above which a pixel is called anomalous.
@@ -167,8 +167,8 @@ def _text_metrics(
 def text_restoration_maps(
     detector: Detector, paths: Sequence[Path]
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """Marimont & Tarroni's maps of pictures over the whole input at PIXEL_SIDE, the share of codes replaced, and the
-    effective number of restorations."""
+    """Make Marimont & Tarroni's maps of images over the whole input at PIXEL_SIDE; give also the share of codes
+    replaced, and the effective number of restorations."""
     maps: list[np.ndarray] = []
     replaced: list[float] = []
     effective: list[float] = []

@@ -31,7 +31,7 @@ class Counts:
 
 
 def resample_weights(units: Sequence[str] | np.ndarray, strata: np.ndarray | None, seed: int = 0) -> np.ndarray:
-    """(1 + RESAMPLES, n) how often each item is drawn; row 0 is all ones.
+    """Draw bootstrap resamples: (1 + RESAMPLES, n) how often each item is drawn; row 0 is all ones.
 
     Args:
         units: n names; items of one name (a pair, a patient, a video) are drawn together.

@@ -88,7 +88,7 @@ class Evaluation:
 
 
 def inputs_of(root: Path, label: str, takes: str = "pictures") -> list[Path]:
-    """Inputs of a folder, one file, or of a CSV with columns file,label the files of this label.
+    """List the inputs of a folder, a single file, or the files of one label in a CSV with columns file,label.
 
     Args:
         takes: `volumes`, or images and videos.
@@ -114,7 +114,7 @@ def inputs_of(root: Path, label: str, takes: str = "pictures") -> list[Path]:
 
 
 def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
-    """fake -> real, for the rows both of whose files exist."""
+    """Read the CSV of pairs: fake -> real, for the rows both of whose files exist."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))

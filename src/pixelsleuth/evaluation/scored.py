@@ -114,8 +114,8 @@ def read_scored(path: Path) -> Scored:
 
 
 def scored_from_findings(normal: Path, anomalous: Path, pairs: Path | None = None) -> Scored:
-    """Two files of records (`findings.jsonl`), one of normal and one of anomalous inputs; what could not be judged is
-    left out.
+    """Read two files of records (`findings.jsonl`), one of normal and one of anomalous inputs, without those that could
+    not be judged.
 
     Args:
         pairs: CSV with columns fake, real: the ends of the records' paths.

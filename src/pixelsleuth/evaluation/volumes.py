@@ -88,7 +88,7 @@ def evaluate_volumes(
 
 
 def lesion_of(sample: Sample, mask: Path | None) -> np.ndarray:
-    """(n, H, W) bool, what a mask marks on the slices of a volume; without one nothing.
+    """Read a volume's mask and cut it to its slices, (n, H, W) bool; all False without one.
 
     Raises:
         InputError: it cannot be read, or does not fit the volume.
@@ -106,7 +106,7 @@ def case_of(
     options: ScoreOptions,
     keep: bool,
 ) -> ScoredSample:
-    """One volume scored and judged.
+    """Score and judge one volume.
 
     Args:
         keep: also its slices and their restorations, for figures.
@@ -127,7 +127,7 @@ def case_of(
 
 
 def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredSample:
-    """One volume judged and kept as `slices_figure` draws it.
+    """Judge one volume and keep what `slices_figure` draws.
 
     Args:
         mask: of what is anomalous; None: the most unusual slice is drawn.

@@ -83,7 +83,7 @@ def compare(pixels: np.ndarray, earlier: np.ndarray, path: str = "", sha256: str
 
 
 def compared(findings: Iterable[Finding], earlier: Finding, pixels: np.ndarray) -> Iterator[Finding]:
-    """Findings of pictures with how each differs from an earlier copy, and what the model says of the places that do.
+    """Add to findings of images how each differs from an earlier copy, and what the model says of the places that do.
 
     Args:
         earlier: the copy's own finding; pixels: (H, W, 3) uint8, the copy.

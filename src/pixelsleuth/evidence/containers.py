@@ -39,7 +39,7 @@ _WORKFLOW = re.compile(r'"(prompt|workflow)":')
 
 
 def video_statements(path: str | os.PathLike[str]) -> tuple[Statement, ...]:
-    """All there is to say of a video's file; nothing of one that cannot be opened."""
+    """Collect the statements of a video's file; none if it cannot be opened."""
     import av
 
     try:

@@ -77,7 +77,7 @@ def source_type_of(value: str) -> tuple[str, str]:
 
 
 def origin(xmp: dict[str, list[str]]) -> list[Statement]:
-    """What the IPTC's digital source type says."""
+    """State what the IPTC's digital source type says."""
     found = []
     for value in dict.fromkeys(xmp.get("DigitalSourceType", [])):
         code, says = source_type_of(value)

@@ -35,7 +35,7 @@ class FileEvidence(NamedTuple):
 
 
 def evidence_of(source: object, kind: str) -> FileEvidence:
-    """What an input's file tells of itself; nothing of a scan.
+    """Collect what an input's file says of itself; nothing for scans.
 
     Args:
         source: a path, or of an image its encoded bytes; of anything else there is no file.
@@ -52,7 +52,7 @@ def evidence_of(source: object, kind: str) -> FileEvidence:
 
 
 def picture_evidence(data: bytes) -> FileEvidence:
-    """All that an encoded picture tells; nothing of one that cannot be opened. It is taken by EXIF's
+    """Collect what an encoded image says of itself; nothing if it cannot be opened. The time it was taken is EXIF's
     DateTimeOriginal."""
     metadata = read_metadata(data)
     if metadata is None:

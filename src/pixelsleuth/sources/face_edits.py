@@ -274,7 +274,7 @@ def airbrushed(face: Portrait, generator: Generator) -> Edited:
 
 
 def healed(face: Portrait, generator: Generator) -> Edited:
-    """Two to eight spots of the skin filled in from their rims, or covered by skin from beside them."""
+    """Fill two to eight spots of the skin from their rims, or cover them with skin from beside them."""
     height, width = face.pixels.shape[:2]
     places = np.argwhere(_skin(face) > 0.6)
     if not len(places):
@@ -294,7 +294,7 @@ def healed(face: Portrait, generator: Generator) -> Edited:
 
 
 def removed(face: Portrait, generator: Generator) -> Edited:
-    """Brows, a mouth, or a patch of skin filled in from its rim (Telea 2004; Bertalmio et al. 2001)."""
+    """Fill brows, a mouth, or a patch of skin from its rim (Telea 2004; Bertalmio et al. 2001)."""
     name = str(generator.choice(["left_brow", "right_brow", "mouth", "both_brows"]))
     regions, shape = outlines(face.five), face.pixels.shape
     names = ["left_brow", "right_brow"] if name == "both_brows" else [name]
@@ -305,7 +305,7 @@ def removed(face: Portrait, generator: Generator) -> Edited:
 
 
 def painted(face: Portrait, generator: Generator) -> Edited:
-    """Lips, lids or cheeks painted; teeth or the white of the eyes brightened: colour changes, grain stays."""
+    """Paint lips, lids or cheeks, or brighten teeth or the whites of the eyes: colour changes, grain stays."""
     regions, shape = outlines(face.five), face.pixels.shape
     choice = int(generator.integers(5))
     if choice in (0, 3):

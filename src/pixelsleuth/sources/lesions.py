@@ -88,7 +88,7 @@ def made_anomalous(
     values: np.ndarray, inside: np.ndarray, lesion: Lesion, generator: np.random.Generator,
     donor: np.ndarray | None = None, depth: float = 1.0,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """One anomaly laid into a scan.
+    """Paste one anomaly into a scan.
 
     Args:
         values: (H, W) or (X, Y, Z) float32, standard scores.

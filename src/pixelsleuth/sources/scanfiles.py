@@ -188,7 +188,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Readers warn of headers that they mend; what matters of it becomes a note."""
+    """Silence readers' warnings about headers that they repair; what matters becomes a note."""
     from nibabel.imageglobals import logger
 
     before = logger.level

@@ -186,7 +186,7 @@ class Store:
 
 
 def near_duplicates(phash: np.ndarray, split: np.ndarray, most: int = 1000) -> tuple[int, list[tuple[int, int]]]:
-    """Pairs in different splits whose 64-bit perceptual hashes differ in at most `MAX_DISTANCE` bits.
+    """Find pairs in different splits whose 64-bit perceptual hashes differ in at most `MAX_DISTANCE` bits.
 
     Exact, and nearly linear in N: only hashes of which two of six parts are equal are compared (multi-index hashing,
     Norouzi, Punjani & Fleet 2012; four bits that differ leave two parts equal).

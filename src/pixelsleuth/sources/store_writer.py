@@ -103,7 +103,8 @@ class _Shard:
 
 
 def roots_of(sources: Sequence[Path], what: str) -> Iterator[tuple[Path, Path]]:
-    """Each source with the folder that its files are named from. Raises PixelsleuthError where one does not exist."""
+    """Yield each source with the folder that its files are named from. Raises PixelsleuthError where one does not
+    exist."""
     for source in sources:
         if not source.exists():
             raise PixelsleuthError(f"{source} does not exist; give a folder of {what}")

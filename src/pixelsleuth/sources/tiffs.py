@@ -36,7 +36,7 @@ def directory(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def refuse_raw(tags: Any) -> None:
-    """Camera raw files are TIFFs whose first page is a thumbnail and whose picture lies in a directory below it."""
+    """Refuse camera raw files: TIFFs whose first page is a thumbnail and whose image lies in a directory below it."""
     thumbnail = int(tags.get(SUBFILE, 0) or 0) & 1 and _SUB_IFDS in tags
     if _DNG in tags or thumbnail:
         name = "camera raw (DNG)" if _DNG in tags else "camera raw, or a TIFF whose picture lies below a thumbnail,"

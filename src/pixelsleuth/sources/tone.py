@@ -129,7 +129,7 @@ def _matrix(frame: Any, by_ffmpeg: bool, say: Callable[[Note], None]) -> int | N
 
 
 def standard_range(codes: np.ndarray, curve: str, to_709: np.ndarray | None = None) -> np.ndarray:
-    """Tone-maps one frame.
+    """Tone-map one frame.
 
     Args:
         codes: (H, W, 3) uint16 RGB, of full range.

@@ -25,7 +25,7 @@ _CELEB = re.compile(r"^(id\d+)_(?:(id\d+)_)?\d+$")
 
 
 def find_videos(root: Path) -> Iterator[Path]:
-    """Every file below `root` with a video's suffix, in sorted order, hidden files left out."""
+    """Find every file below `root` with a video's suffix, in sorted order, without hidden files."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -34,7 +34,7 @@ def find_videos(root: Path) -> Iterator[Path]:
 
 
 def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
-    """Every video below `root` with what is known of it; of a video and all that was made of it the group is one.
+    """Find every video below `root` with what is known of it; a video and everything made of it share one group.
 
     Args:
         labels: a CSV for videos whose tree tells nothing; `root/labels.csv` where it exists, unless given.
@@ -103,7 +103,7 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of a CSV by their column `file`. Raises PixelsleuthError where file or label is missing."""
+    """Read the rows of a CSV by their column `file`. Raises PixelsleuthError where file or label is missing."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

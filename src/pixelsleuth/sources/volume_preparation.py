@@ -35,8 +35,8 @@ CALIBRATION_SHARE = 0.15
 
 
 def find_volumes(root: Path) -> Iterator[Path]:
-    """Every file with a volume below `root` and every DICOM series, in sorted order; hidden files, folders of masks and
-    headers whose voxels lie beside them are left out."""
+    """Find every file with a volume below `root` and every DICOM series, in sorted order, without hidden files, folders
+    of masks and headers whose voxels lie beside them."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not _holds_masks(n))
         files = [Path(folder) / n for n in sorted(names) if not n.startswith(".")]

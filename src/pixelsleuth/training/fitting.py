@@ -180,7 +180,7 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
 
 
 def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
-    """One row of each group, drawn by hash: frames of one video are not exchangeable with those of others. Rows
+    """Keep one row of each group, drawn by hash: frames of one video are not exchangeable with those of others. Rows
     without a group all stay."""
     kept: dict[str, tuple[str, int]] = {}
     for row, group, sha256 in zip(rows, store.table["group"][rows], store.table.at("sha256", rows), strict=True):
@@ -190,8 +190,8 @@ def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 def calibration_units(store: Store) -> list[np.ndarray]:
-    """Rows of what is ranked as one: each normal calibration image, one of each group; of volumes all slices of each
-    that has a healthy one.
+    """Collect the rows that are ranked as one unit: each normal calibration image, one of each group; for volumes all
+    slices of each that has a healthy one.
 
     Raises:
         CalibrationError: fewer than `FEWEST` images or `MIN_VOLUMES`.
@@ -247,7 +247,7 @@ def calibrate(
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Ranks the images or volumes of split `calib` and writes `calibration.json` into the model folder.
+    """Rank the images or volumes of split `calib` and write `calibration.json` into the model folder.
 
     Raises:
         PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training.

@@ -77,7 +77,7 @@ def forge(
     workers: int = 2,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forged:
-    """One forgery of each picture of `rows`, its kind drawn from `kinds`; the same for the same seed.
+    """Forge each image of `rows` once, the kind drawn from `kinds`; the same for the same seed.
 
     Args:
         scale: how many times the store's size a detective sees (see DetectiveConfig).
@@ -223,7 +223,7 @@ def _made(job: _Job) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], np.nda
 
 
 def equally_sharp(one: np.ndarray, other: np.ndarray) -> list[np.ndarray]:
-    """Both, the sharper one blurred until its Laplacian varies as the softer one's."""
+    """Blur the sharper of the two until its Laplacian varies like the softer one's."""
     sharp = [laplacian_variance(p) for p in (one, other)]
     wanted = min(sharp)
     return [

@@ -60,8 +60,8 @@ def calibrate_on_folder(
     dtype: str = "float32",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Calibration, Reading]:
-    """Ranks the pictures below `normal` and writes `calibration.json` into the model folder; of several faces in one
-    picture the largest counts.
+    """Rank the images below `normal` and write `calibration.json` into the model folder; of several faces in one image
+    the largest counts.
 
     Args:
         known: perceptual hashes, 16 hexadecimal digits each, of pictures that must not count.

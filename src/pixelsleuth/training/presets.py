@@ -61,7 +61,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a training run is told; saved with the model.
+    """All settings of a training run; saved with the model.
 
     Attributes:
         priors: the default prior first; its kind names its file and scores.

@@ -32,8 +32,8 @@ def forge_slices(
     atlas: Atlas | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Forged:
-    """`pairs` slices of `rows`, each seen a little differently every time, with one or two anomalies; the same for the
-    same seed.
+    """Make `pairs` forgeries of slices of `rows`, each view slightly different, with one or two anomalies; the same for
+    the same seed.
 
     Args:
         kinds: of sources.lesions.KINDS, drawn evenly.

@@ -102,7 +102,7 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds that its judging will go on for, by how far it has come; None where that is not known yet."""
+        """Estimate the remaining seconds from the progress so far; None where that is not known yet."""
         share = self.step.share if self.step else 0.0
         if share < KNOWN_FROM:
             return None
@@ -186,7 +186,7 @@ class JobQueue:
         return self._jobs.get(number)
 
     def withdraw(self, job: Job) -> None:
-        """Nobody waits for this job: unless it is begun already it is not computed."""
+        """Give up a job: it is not computed unless it has begun."""
         with self._changed:
             if job.outcome.cancel() and job in self._line:
                 self._line.remove(job)
