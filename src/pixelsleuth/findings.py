@@ -1,4 +1,5 @@
-"""From a sample, its scores and its verdict to a finding: maps drawn back into the input. No network runs here."""
+"""Assemble a finding from a sample, its scores and its verdict: maps are drawn back into the input. No network runs
+here."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ ALARMING, CALM = 3.0, 1.0
 
 @dataclass(frozen=True)
 class Assembler:
-    """What findings of one model have in common.
+    """Assembles findings of one model: holds what they have in common.
 
     Attributes:
         identity: the model's name and SHA-256.
@@ -203,7 +204,7 @@ class Assembler:
 
 
 def tracks_of(scores: Mapping[str, float]) -> dict[str, Any] | None:
-    """What the codes and the detective say alone; see `Finding.tracks`. None without both."""
+    """Say what the codes and the detective say alone; see `Finding.tracks`. None without both."""
     detective = scores.get(DETECTIVE_VIEWS, scores.get(f"{DETECTIVE}_adjusted"))
     if detective is None or COMBINED not in scores:
         return None

@@ -14,7 +14,7 @@ from rich.table import Table
 from pixelsleuth.commands.terminal import Pick, bar, console, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import MAX_FALSE_ALARM
-from pixelsleuth.scoring.calibration import FEWEST
+from pixelsleuth.scoring.calibration import MIN_CALIBRATION
 
 #: Calibration pictures that a model needs to be asked for the rate that `detect` takes.
 FOR_DEFAULT_RATE = round(1 / MAX_FALSE_ALARM) - 1
@@ -199,9 +199,9 @@ def _show_summary(store: Path, summary: Any) -> None:
     calibrating = summary.by_split.get("calib", 0)
     if not summary.volumes and calibrating < FOR_DEFAULT_RATE:
         console.print(
-            f"`pixelsleuth train` needs {FEWEST} or more pictures of split calib, and {FOR_DEFAULT_RATE} for a rate of "
-            f"{MAX_FALSE_ALARM:g}; there are {calibrating}. Put untouched ones into a folder named calib and run this "
-            "again.",
+            f"`pixelsleuth train` needs {MIN_CALIBRATION} or more pictures of split calib, and {FOR_DEFAULT_RATE} "
+            f"for a rate of {MAX_FALSE_ALARM:g}; there are {calibrating}. Put untouched ones into a folder named calib "
+            "and run this again.",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
     for path, code, sentence in summary.skipped[:10]:

@@ -1,1 +1,1 @@
-"""From codes and residuals to numbers: surprise scores, restorations, maps, calibration."""
+"""Turn codes and residuals into numbers: surprise scores, restorations, maps, calibration."""

@@ -1,4 +1,5 @@
-"""What healthy slices look like place by place: the simplest model of all, and the one others must beat."""
+"""The atlas, the mean and spread of healthy slices at each place: the simplest model, and the baseline others must
+beat."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from pixelsleuth.files import whole_file
 FILE = "atlas.safetensors"
 #: Ranges of slice positions that have a mean of their own.
 BINS = 12
-#: Least spread in [0, 1]: where healthy slices hardly vary, nothing would be too small to stand out.
-LEAST_SPREAD = 0.02
+#: Floor of the spread, in [0, 1]: avoids huge z-scores where healthy slices barely vary.
+MIN_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Atlas:
         return ((image - mean) / spread).astype(np.float32)
 
     def expected(self, position: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """(n, H, W) float32 each: mean and spread, at least `LEAST_SPREAD`, of grey levels at positions (n,)."""
+        """(n, H, W) float32 each: mean and spread, at least `MIN_SPREAD`, of grey levels at positions (n,)."""
         bins = bin_of(position)
-        return _enlarged(self.mean[bins], size), np.maximum(_enlarged(self.spread[bins], size), LEAST_SPREAD)
+        return _enlarged(self.mean[bins], size), np.maximum(_enlarged(self.spread[bins], size), MIN_SPREAD)
 
     def usual_surprise(self, position: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """(n, H, W) float32: what is expected at these positions of any healthy slice, whatever the input shows."""
@@ -99,7 +100,7 @@ def save_atlas(folder: Path, atlas: Atlas) -> None:
 
 
 def load_atlas(folder: Path) -> Atlas:
-    """Raises ModelError where it is missing or cannot be read."""
+    """Raise ModelError where it is missing or cannot be read."""
     try:
         tensors = load_file(folder / FILE)
         return Atlas(*(tensors[name].astype(np.float32) for name in ("mean", "spread", "surprise")))

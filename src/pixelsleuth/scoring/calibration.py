@@ -1,4 +1,5 @@
-"""p-values from normal pictures neither trained on nor chosen on, and what a picture must show to be coloured."""
+"""p-values from normal images that were neither trained nor selected on, and the thresholds above which maps are
+coloured."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ from pixelsleuth.sources.reencoding import REENCODINGS
 FORMAT = 1
 #: Of volumes: what one slice of each scored, and the unit of a calibration that has no healthy volumes.
 SLICE = "slice"
-#: Fewest pictures that make a calibration: with them a rate of 5% can be promised.
-FEWEST = 19
+#: Smallest number of images in a calibration: n of them promise a rate of 1 / (n + 1), so 19 promise 5%.
+MIN_CALIBRATION = 19
 #: Share of normal pictures that may show any colour.
 COLOUR_RATE = 0.05
 #: Share of normal pictures in which it may be full anywhere.
@@ -68,7 +69,7 @@ def slice_name(encoding: str) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What normal pictures look like to a model.
+    """The scores of normal images under a model, from which p-values are taken.
 
     Attributes:
         score: name of the score that is calibrated, higher is more unusual.
@@ -140,7 +141,7 @@ class Calibration:
 
     @property
     def of_each_source(self) -> list[int]:
-        """How many pictures there are of each source."""
+        """Number of images of each source."""
         return [len(group) for group in self.groups.get("original", ())]
 
     @property
@@ -156,7 +157,7 @@ class Calibration:
         return max(default, self.lowest_rate) if SLICE in self.scores else default
 
     def raised(self, default: float) -> Note:
-        """What is told where the lowest rate that can be promised took the default's place."""
+        """The note for a rate that was raised to the lowest one that can be promised."""
         return Note(
             "rate_raised",
             f"held against a rate of {self.lowest_rate:g}, the lowest that the model's {self.count} calibration scans "
@@ -164,7 +165,7 @@ class Calibration:
         )
 
     def check_rate(self, rate: float, promise: Promise = "calibration") -> None:
-        """Raises CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
+        """Raise CalibrationError where n < 1 / rate - 1, so that no picture could reach p <= rate; likewise where the
         calibration sources cannot promise it."""
         if not 0 < rate < 1:
             raise CalibrationError(f"expected a rate between 0 and 1, got {rate}", "max_false_alarm")
@@ -279,7 +280,7 @@ def _digest(tree: Mapping[str, Any]) -> str:
 
 
 def load_calibration(path: Path, model_sha256: str) -> Calibration:
-    """Reads `calibration.json` of the model with this SHA-256.
+    """Read `calibration.json` of the model with this SHA-256.
 
     Raises:
         ModelError: missing, of another format, incomplete, or made for other weights.
@@ -332,7 +333,7 @@ def calibration_from_text(text: str, path: Path, model_sha256: str, folder: Path
 
 
 def _check_files(folder: Path, known: Mapping[str, str]) -> None:
-    """Raises ModelError naming a file that is not what the model was calibrated with."""
+    """Raise ModelError naming a file that is not what the model was calibrated with."""
     here = model_files(folder) if known else {}
     for name in sorted(known.keys() | here.keys()):
         if known.get(name) != here.get(name):

@@ -1,4 +1,5 @@
-"""From raw scores to those adjusted for complexity and combined, and from slices to their volume. No network runs."""
+"""Adjust raw scores for complexity and combine them; combine the scores of slices to those of their volume. No network
+runs here."""
 
 from __future__ import annotations
 

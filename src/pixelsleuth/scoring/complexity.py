@@ -1,4 +1,4 @@
-"""How complex a picture is, and what of a score complexity explains.
+"""Measure the complexity of an image, and remove from a score what complexity explains.
 
 Likelihood is confounded by complexity (Nalisnick et al. 2019; Serra et al. 2020): a blurred picture is more
 likely than a sharp one. A score is adjusted by subtracting what a regression on normal training pictures
@@ -65,7 +65,7 @@ class Adjustment:
 
 
 def fit_adjustment(score: np.ndarray, features: np.ndarray) -> Adjustment:
-    """Fits (n,) scores on (n, F) features. Raises ValueError with fewer pictures than twice the columns."""
+    """Fit (n,) scores on (n, F) features. Raises ValueError with fewer pictures than twice the columns."""
     mean, scale = features.mean(0), features.std(0) + 1e-9
     design = _design((features - mean) / scale)
     if len(score) < 2 * design.shape[1]:

@@ -1,4 +1,4 @@
-"""Of many p-values: which to name so that few of them are named wrongly, and how many alarms are right at least.
+"""Select among many p-values so that few of those named are wrong, and bound from below how many alarms are right.
 
 Conformal p-values that share one calibration set depend on each other, positively (PRDS on the normal inputs: Bates,
 Candes, Lei, Romano & Sesia 2023). Both methods here hold under that dependence, whatever the other inputs are; neither
@@ -39,7 +39,7 @@ def storey_share(p: np.ndarray) -> float:
 
 
 def fewest_named(inputs: int, calibration: int, rate: float) -> int:
-    """How many inputs must be as unusual as any can be before one of them is named: no p is below 1 / (n + 1).
+    """Number of inputs that must be as unusual as possible before one of them is named: no p is below 1 / (n + 1).
 
     >>> fewest_named(200, 1573, 0.05), fewest_named(2000, 1573, 0.05)
     (3, 26)
@@ -65,7 +65,7 @@ def hommel_count(p: np.ndarray, level: float) -> int:
 
 
 def right_at_least(p: np.ndarray, named: np.ndarray, confidence: float = CONFIDENCE) -> int:
-    """How many of the inputs that are `named`, (m,) bool, are no normal ones, at least, with this confidence.
+    """Lower bound, with this confidence, on how many of the inputs that are `named`, (m,) bool, are not normal.
 
     It holds for every choice at once, also for one made after looking at the p-values: closed testing with the test of
     Simes (Goeman & Solari 2011; Goeman, Meijer, Krebs & Solari 2019), where at most

@@ -1,4 +1,5 @@
-"""From which file on a folder's pictures no longer look like those of calibration: a conformal test martingale.
+"""Find the file from which on a folder's images no longer look like the calibration images: a conformal test
+martingale.
 
 Each picture is ranked among those of calibration and the ones before it, ties broken at random: while all are
 exchangeable, these p-values are independent and uniform (Vovk, Gammerman & Shafer 2005). Bets against that multiply a
@@ -74,7 +75,7 @@ def smoothed_p(calibration: Sequence[float] | np.ndarray, scores: np.ndarray, ti
 
 
 def gains_of(p: np.ndarray) -> dict[Bet, np.ndarray]:
-    """Of (m,) p-values what each bet gains, (m,) in [-1, 1]: on average 0 or less where nothing drifts."""
+    """Gain of each bet on (m,) p-values, (m,) in [-1, 1]: on average 0 or less where nothing drifts."""
     alarming = p <= ALARMING
     spread = np.where(alarming, 0.5, (p - ALARMING) / (1 - ALARMING))
     expected = MAX_ALTERED + ALARMING * (1 - MAX_ALTERED)

@@ -1,5 +1,5 @@
-"""A model's networks as ONNX graphs, pre- and post-processing inside: from uint8 crops to codes, surprise, raw scores
-and maps, and from codes to restorations. What runs them is `graphs.GraphNetworks`."""
+"""Export a model's networks as ONNX graphs that include pre- and post-processing: from uint8 crops to codes, surprise,
+raw scores and maps, and from codes to restorations. `graphs.GraphNetworks` runs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.models.masked import LATTICES, MaskedPrior, lattices
 from pixelsleuth.models.prior import Context
-from pixelsleuth.scoring.atlas import BINS, LEAST_SPREAD
+from pixelsleuth.scoring.atlas import BINS, MIN_SPREAD
 from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors, surprise_map
 from pixelsleuth.scoring.networks import Encoded, TorchNetworks, altered_map, place_map, signed
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restoration_weights
@@ -126,7 +126,7 @@ class ScoresOfSlices(nn.Module):
             F.interpolate(part[bins][:, None], image.shape[2:], mode="bilinear", align_corners=False)
             for part in (self.mean, self.spread)
         )
-        return (image - mean) / spread.clamp_min(LEAST_SPREAD)
+        return (image - mean) / spread.clamp_min(MIN_SPREAD)
 
 
 class Restorations(nn.Module):
@@ -214,7 +214,7 @@ def graph_of(networks: TorchNetworks) -> nn.Module:
 
 @torch.no_grad()
 def write_graph(module: Any, path: Path, about: Mapping[str, str]) -> None:
-    """Exports a module of this file to one ONNX file with `about` as its metadata.
+    """Export a module of this file to one ONNX file with `about` as its metadata.
 
     Raises:
         PixelsleuthError: the packages that export are not installed.
@@ -260,7 +260,7 @@ def _quiet() -> Iterator[None]:
 
 
 def share_weights(path: Path, folder: Path) -> None:
-    """Lets a graph in a model's own folder take the weights that it holds unchanged from the folder's safetensors,
+    """Let a graph in a model's own folder take the weights that it holds unchanged from the folder's safetensors,
     whose bytes ONNX's external data can name; nothing is then stored twice."""
     with needs_extra("onnx", "an export"):
         import onnx

@@ -1,4 +1,4 @@
-"""A model's networks as graphs that were exported of them (scoring.exporting); needs no torch."""
+"""Run graphs exported from a model's networks (scoring.exporting), without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the p-values of faces and frames to those of tracks and inputs, and to verdicts."""
+"""Combine the p-values of faces and frames to those of tracks and inputs, and derive verdicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PValues(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What forbids a sure verdict on an input: of each track a reason with code and sentence, or None.
+    """What forbids a sure verdict on an input: for each track a reason with code and sentence, or None.
 
     Attributes:
         refused: it is of another kind altogether, and gets no verdict at all.
@@ -127,7 +127,7 @@ def p_values(
 def judgement(
     promised: Mapping[Promise, PValues], rate: float, limits: Limits, promise: Promise = "calibration"
 ) -> Judgement:
-    """Of the p-values of an input's tracks, by the promise that the verdict rests on.
+    """Judge an input from the p-values of its tracks, under the promise that the verdict rests on.
 
     Args:
         limits: a limited track is `unsure`, and does not count beside one that is not; where all are limited, the
@@ -159,7 +159,7 @@ def _of_tracks(p_crops: Sequence[Sequence[float]]) -> list[float]:
 
 
 def limits_of(sample: Sample, scores: Scores, usual: Typicality | None, atlas: Atlas | None) -> Limits:
-    """What forbids a sure verdict on an input; on a video nothing does.
+    """Collect what forbids a sure verdict on an input; nothing for videos.
 
     Args:
         scores: of its crops, of a volume with maps.

@@ -1,4 +1,4 @@
-"""Bringing scores of images of different origins to one level.
+"""Level the scores of images from different origins.
 
 What normal images score depends on how they look: film grain, upscaling, a phone's smoothing. Ranked together, those of
 the origins that score highest hide everything that is unusual among the others. A levelled score is the score less what
@@ -34,7 +34,7 @@ MIN_IMAGES = 500
 
 @dataclass(frozen=True)
 class Levelling:
-    """How a score depends on the look of normal images.
+    """The dependence of a score on the appearance of normal images.
 
     Attributes:
         mean: (F,) float64 of the appearance; components: (F, COMPONENTS) float64, to standardised components.
@@ -64,7 +64,7 @@ def levelling_from_tree(tree: dict[str, Any] | None) -> Levelling | None:
 
 
 def fit_levelling(score: np.ndarray, appearance: np.ndarray) -> Levelling:
-    """Fits on (n,) scores and (n, F) appearance of normal images, n > COMPONENTS."""
+    """Fit on (n,) scores and (n, F) appearance of normal images, n > COMPONENTS."""
     mean, scale = appearance.mean(0, dtype=np.float64), appearance.std(0, dtype=np.float64) + 1e-9
     _, values, rows = np.linalg.svd((appearance - mean) / scale, full_matrices=False)
     deviation = values[:COMPONENTS] / np.sqrt(len(appearance)) + 1e-9

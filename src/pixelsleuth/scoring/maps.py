@@ -1,4 +1,4 @@
-"""Maps of what is unusual where: of single images, and of the slices of a volume, pooled within it."""
+"""Maps of what is unusual, of single images and of the slices of a volume, which are pooled within the volume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the networks measure to scores by name, and the map of surprise; higher is more unusual.
+"""Turn what the networks measure into named scores and the map of surprise; higher is more unusual.
 
 Of each prior's surprise, all from one pass:
 
@@ -38,7 +38,7 @@ from pixelsleuth.scoring.settings import (
 
 @dataclass(frozen=True)
 class Measurements:
-    """What the networks say of a batch before anything is fitted.
+    """The networks' results for a batch, before anything is fitted.
 
     Attributes:
         codes: (B, h, w) int64.
@@ -65,7 +65,8 @@ class Measurements:
 
     @property
     def judging(self) -> Surprise:
-        """Of the prior that scores, over image and mirror image where that was asked; what a detective sees."""
+        """The surprise of the prior that scores, averaged over the mirror image where that was asked for; also what a
+        detective sees."""
         return self.two_way or self.surprise[judge_of(self.surprise)]
 
 

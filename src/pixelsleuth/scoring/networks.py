@@ -1,4 +1,4 @@
-"""The path of crops through the networks, on torch: codes, surprise, restorations, raw scores, maps."""
+"""Run crops through the networks with torch: codes, surprise, restorations, raw scores, maps."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TorchNetworks:
 
     @torch.no_grad()
     def measure(self, crops: Crops) -> Measurements:
-        """All that scores are fitted on, nothing adjusted."""
+        """Measure everything that scores are fitted on, unadjusted."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             seen, _ = self.measured(self.encoded(crops), set(self.model.priors), rim=True)
         return replace(seen, complexity=np.stack([complexity(pixels) for pixels in crops.square]))
@@ -108,7 +108,7 @@ class TorchNetworks:
         return torch.from_numpy(self.atlas.z(image[:, 0].cpu().numpy(), position))[:, None].to(self.device)
 
     def measured(self, encoded: Encoded, kinds: Collection[str], rim: bool) -> tuple[Measurements, Tensor]:
-        """What the networks say of a batch, and its codes decoded as they are, (B, C, H, W) float32.
+        """Measure a batch, and decode its codes as they are, (B, C, H, W) float32.
 
         Args:
             kinds: of the priors to ask.
@@ -155,7 +155,7 @@ class TorchNetworks:
 
     @torch.no_grad()
     def reference_restored(self, encoded: Encoded, keys: Sequence[str]) -> Restored:
-        """As Marimont & Tarroni 2021 restore: codes above lambda_p given the restored prefix, S = 15."""
+        """Restore as Marimont & Tarroni 2021 do: resample codes above lambda_p given the restored prefix, S = 15."""
         kind = judge_of(self.model.priors)
         return restore(
             encoded.image, encoded.codes, self.model.vqvae, self.model.priors[kind], keys,

@@ -1,4 +1,4 @@
-"""p-values where normal pictures come from several sources (cameras, sites, data sets).
+"""p-values where normal images come from several sources (cameras, sites, data sets).
 
 What recurs is the source, not the picture: pictures of one source are exchangeable with each other, sources with each
 other, and no more is assumed. Then two p-values hold, each promising another thing.
@@ -59,7 +59,7 @@ def new_source_p(groups: Sequence[np.ndarray], score: float) -> float:
 
 
 def fewest(rate: float) -> int:
-    """How many exchangeable pictures, or sources, a rate needs, so that any could reach p <= rate.
+    """Number of exchangeable images, or sources, that a rate needs, so that any could reach p <= rate.
 
     >>> [fewest(rate) for rate in (0.1, 0.05, 0.01)]
     [9, 19, 99]
@@ -75,7 +75,7 @@ def least_rate(counts: Sequence[int], promise: Promise) -> float:
 
 
 def check_promise(names: Sequence[str], counts: Sequence[int], promise: Promise, rate: float) -> None:
-    """Raises CalibrationError where no picture could reach p <= rate, with what would be needed."""
+    """Raise CalibrationError where no picture could reach p <= rate, with what would be needed."""
     if promise != "calibration" and not counts:
         raise CalibrationError(
             f"{promise} needs to know which source each calibration image comes from, which this model's calibration "

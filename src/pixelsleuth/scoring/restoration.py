@@ -1,4 +1,4 @@
-"""Restorations: unlikely codes drawn anew and decoded, and the residual map they give (Marimont & Tarroni 2021)."""
+"""Restorations: resample unlikely codes, decode them, and take the residual map (Marimont & Tarroni 2021)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def restore(
     scalars: Tensor | None = None,
     k: float = TEMPERATURE,
 ) -> Restored:
-    """Draws `restorations` restorations of each image and weighs them.
+    """Draw `restorations` restorations of each image and weigh them.
 
     Weights: w_j = softmax_j(k / mean|Y - X_j|), Y the input itself, the mean over pixels and channels on the
     intensity scale of [-1, 1] (Marimont & Tarroni 2021, section 2.3).

@@ -1,4 +1,4 @@
-"""What of a scan is told beside its content: the traits of its file, and how it looks to a model of its kind."""
+"""Traits of a scan other than its content: those of its file, and how it looks to a model of its kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The path of crops to their scores and maps, whatever runs the networks. Knows neither files nor torch."""
+"""Take crops to their scores and maps, whatever runs the networks. Knows neither files nor torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Crops(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What is made of crops beside the scores that a verdict rests on.
+    """What to compute beside the scores that a verdict rests on.
 
     Attributes:
         maps: also map. Of slices the default map is always made, for a score rests on it.
@@ -78,7 +78,7 @@ PLAIN = ScoreOptions(maps=False, restorations=False, every_score=False)
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of crops.
+    """The scores, maps and restorations of crops.
 
     Attributes:
         scores: name -> (B,) float64.
@@ -93,7 +93,7 @@ class Scores:
     appearance: np.ndarray | None = None
 
     def part(self, rows: slice) -> Scores:
-        """Of some of the crops."""
+        """The scores of some of the crops."""
         return Scores(
             {name: values[rows] for name, values in self.scores.items()},
             {name: values[rows] for name, values in self.maps.items()},
@@ -103,7 +103,7 @@ class Scores:
 
 
 class Wanted(NamedTuple):
-    """What the networks are asked for.
+    """What the networks are asked to compute.
 
     Attributes:
         kinds: of the priors to ask.
@@ -121,7 +121,7 @@ class Wanted(NamedTuple):
 
 
 class Described(Protocol):
-    """What is known of a model beside its networks."""
+    """The description of a model beside its networks."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -131,7 +131,7 @@ class Described(Protocol):
 
 
 class Networks(Protocol):
-    """What runs a model's networks: torch (scoring.networks), or a graph that was exported from it (scoring.graphs).
+    """Runs a model's networks: with torch (scoring.networks), or as an exported graph (scoring.graphs).
 
     Attributes:
         settings: what was fitted on normal training images.

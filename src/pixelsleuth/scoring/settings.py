@@ -1,4 +1,4 @@
-"""Names of the scores and maps, and what is fitted of them on normal images after the networks are trained."""
+"""Names of the scores and maps, and the settings fitted on normal images after the networks are trained."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMBINED = "combined"
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """What was fitted on normal training pictures after the networks were trained.
+    """Settings fitted on normal training images after the networks were trained.
 
     Attributes:
         default: name of the score that verdicts rest on.

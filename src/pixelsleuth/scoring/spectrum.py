@@ -1,4 +1,4 @@
-"""Pictures of the phase spectrum: up-sampling and coding leave lattices there that the eye does not see.
+"""Images of the phase spectrum: up-sampling and coding leave lattices there that the eye cannot see.
 
 After Liu et al. 2021: amplitudes are set to one, phases kept, and the spectrum is brought back to the spatial domain.
 Averaged over the frames of a video, what the frames share remains: the lattice of an up-sampling stays, the detail of
@@ -19,7 +19,7 @@ def phase_spectrum(luma: np.ndarray) -> np.ndarray:
 
 
 def mean_phase(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of (n, H, W) float frames the mean phase spectrum, (H, W) complex128, and its picture, (H, W) float64."""
+    """Average the phase spectra of (n, H, W) float frames: (H, W) complex128, and its image, (H, W) float64."""
     spectrum = np.mean([phase_spectrum(frame) for frame in frames], axis=0)
     return spectrum, np.real(np.fft.ifft2(spectrum))
 

@@ -1,4 +1,4 @@
-"""One crop on its way through the networks, with everything in between kept: what a figure of the method shows."""
+"""Trace one crop through the networks and keep every intermediate result, for figures of the method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pixelsleuth.scoring.scorer import Crops
 
 @dataclass(frozen=True)
 class Trace:
-    """What the networks make of one crop.
+    """Every intermediate result of the networks for one crop.
 
     Attributes:
         image: (H, W, C) uint8, the input; reconstruction: its codes decoded as they are; restoration: the weighted

@@ -1,5 +1,5 @@
-"""Whether a picture or a scan is like those of calibration in what is not content: a p-value says nothing of one that
-is not.
+"""Test whether an image or a scan resembles the calibration's in traits other than its content: a p-value says nothing
+about one that does not.
 
 Each source of calibration pictures has a range in each trait. A picture lies as far outside a source as in the trait in
 which it lies farthest, and as far outside all as from the source it is nearest to. Of scans there are too few for

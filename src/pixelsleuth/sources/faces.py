@@ -1,4 +1,4 @@
-"""Finding faces and cutting them square, the same way for every source.
+"""Find faces and cut them square, in the same way for every source.
 
 The square's side is the longer side of MTCNN's box times 1 + `MARGIN`, so that nothing is ever stretched.
 """
@@ -118,7 +118,7 @@ def _detector() -> Any:
 
 
 def find_faces(pixels: np.ndarray, framing: Framing | None = None, scale: float | None = None) -> list[Face]:
-    """All faces that are sure enough, largest first.
+    """Find all faces with enough confidence, largest first.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -288,7 +288,7 @@ def _fills(pixels: np.ndarray, framing: Framing) -> bool:
 
 
 def check_room(face: Face, shape: tuple[int, ...]) -> None:
-    """Raises InputError, `face_fills_picture`, where a picture leaves a face so little room that its square cuts it."""
+    """Raise InputError, `face_fills_picture`, where a picture leaves a face so little room that its square cuts it."""
     if face.box.width < 0.97 * min(shape[:2]) or len(face.landmarks) != 5:
         return
     _, whole, _ = aligned_square(np.array(face.landmarks))
@@ -297,7 +297,7 @@ def check_room(face: Face, shape: tuple[int, ...]) -> None:
 
 
 def check_choice(which: str) -> None:
-    """Raises PixelsleuthError where `which` is no choice of faces that `chosen` knows."""
+    """Raise PixelsleuthError where `which` is no choice of faces that `chosen` knows."""
     if which not in ("all", "largest") and not (which.isascii() and which.isdigit() and int(which) > 0):
         raise PixelsleuthError(f"expected all, largest, or a number from 1 (the largest); got {which}", "face")
 
@@ -328,7 +328,7 @@ def main_face(pixels: np.ndarray, framing: Framing | None = None) -> Face:
 
 
 def patch(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """What lies under `box` of (H, W, ...), at its own resolution; mirrored beyond the edges of the picture."""
+    """Cut the region of `box` from (H, W, ...) at its own resolution; mirrored beyond the edges of the image."""
     if box.angle:
         around = _enclosing(box)
         middle = (around.width - 1) / 2
@@ -358,7 +358,7 @@ def in_patch(points: np.ndarray, box: Box) -> np.ndarray:
 
 
 def cut(pixels: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """Cuts `box` from (H, W, 3) uint8 and scales it to (size, size, 3) uint8, antialiased."""
+    """Cut `box` from (H, W, 3) uint8 and scale it to (size, size, 3) uint8, antialiased."""
     crop = patch(pixels, box)
     method = cv2.INTER_AREA if crop.shape[0] >= size else cv2.INTER_CUBIC
     return cv2.resize(crop, (size, size), interpolation=method)
@@ -387,7 +387,7 @@ def drawn_back(values: np.ndarray, box: Box, shape: tuple[int, ...]) -> np.ndarr
 
 
 def draw_over(canvas: np.ndarray, values: np.ndarray, box: Box) -> None:
-    """Draws a (size, size) map, at least 0, over the square it was cut from on a (H, W) float32 canvas, where it is
+    """Draw a (size, size) map, at least 0, over the square it was cut from on a (H, W) float32 canvas, where it is
     larger than what is there. Only that part of a large canvas is touched."""
     where, part = _placed(values, box, canvas.shape)
     np.maximum(canvas[where], part, out=canvas[where])

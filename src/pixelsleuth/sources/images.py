@@ -1,4 +1,4 @@
-"""Reading one picture safely, as (H, W, 3) uint8 RGB, upright and in sRGB."""
+"""Read one image safely, as (H, W, 3) uint8 RGB, upright and in sRGB."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _shown(text: str) -> str:
 
 
 def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
-    """Decodes a picture's bytes to upright RGB in sRGB.
+    """Decode a picture's bytes to upright RGB in sRGB.
 
     Of a file of several pages the largest is taken, of an animation the first; more than 8 bits are scaled to 8,
     colours are converted by profile, transparency is laid on white. Each is noted.
@@ -156,7 +156,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
 
 
 def check_format(found: Format, data: bytes) -> None:
-    """Raises InputError where a file's format is none that is read as a picture: `unsupported_kind`, `not_an_image`, or
+    """Raise InputError where a file's format is none that is read as a picture: `unsupported_kind`, `not_an_image`, or
     `unsupported_format`, which names it and says what to do."""
     if found.kind == "image" and found.readable:
         return
@@ -263,7 +263,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _choose_page(image: Image.Image, notes: list[Note]) -> None:
-    """Goes to the largest page of a TIFF; of anything else that has several pictures the first, or primary, one."""
+    """Go to the largest page of a TIFF; of anything else that has several pictures the first, or primary, one."""
     count = getattr(image, "n_frames", 1)
     if count <= 1:
         return
@@ -382,7 +382,7 @@ def rgb_of(image: Image.Image) -> np.ndarray:
 
 
 def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
-    """Reads and decodes one picture, or takes one that a program has opened itself.
+    """Read and decode one image, or take one that a program has opened itself.
 
     Raises:
         InputError: as `read_bytes` and `decode` do; `wrong_array`.
@@ -413,8 +413,8 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> P
 
 
 def find_images(root: Path) -> Iterator[Path]:
-    """Every picture below `root`, in sorted order: what has a picture's suffix, or begins as one does; hidden files
-    left out."""
+    """Find every image below `root`, in sorted order: files with an image's suffix, or that begin like one; no hidden
+    files."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not formats.is_litter(name))
         for name in sorted(names):

@@ -1,4 +1,4 @@
-"""What can be handed in: what of a folder is an input, of which kind it is, and whether a model takes that kind."""
+"""Recognise inputs: which files of a folder are inputs, of which kind each is, and whether a model takes that kind."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ Input = str | os.PathLike[str] | Image.Image | np.ndarray | Refused
 
 
 def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path | Refused]:
-    """Everything in a folder and below, in sorted order, so that nothing vanishes: files, DICOM series (each is one
-    input), and what cannot be read.
+    """List everything in a folder and below, in sorted order, so that nothing vanishes: files, DICOM series (one input
+    each), and what cannot be read.
 
     Links to folders are followed where they lead out of `root`; within it they would only repeat what is there.
 
@@ -129,7 +129,7 @@ def kind_of(source: Input) -> str:
 
 
 def check_kind(source: str | os.PathLike[str] | Image.Image | np.ndarray, kind: str, takes: str) -> None:
-    """That an input is there, is a file, and is of a kind that a model takes.
+    """Check that an input exists, is a file, and is of a kind that a model takes.
 
     Args:
         kind: of the input, as `kind_of` gives it.

@@ -1,4 +1,4 @@
-"""One input of any kind, read and cut to the crops that the networks see."""
+"""Read one input of any kind and cut it to the crops that the networks see."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE_FRAMES = 4
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How inputs are cut; from a model's preprocessing.
+    """How inputs are cut; part of a model's preprocessing.
 
     Attributes:
         sizes: sides of a crop's views in pixels.
@@ -115,12 +115,12 @@ class Sample:
 
     @property
     def crops(self) -> list[Crop]:
-        """Of all tracks, in order."""
+        """The crops of all tracks, in order."""
         return [crop for track in self.tracks for crop in track]
 
     @property
     def rows(self) -> list[range]:
-        """Of each track, the numbers of its crops among all."""
+        """For each track, the numbers of its crops among all."""
         found, first = [], 0
         for track in self.tracks:
             found.append(range(first, first + len(track)))
@@ -159,7 +159,7 @@ class Sample:
 
 
 def read_sample(source: Input, kind: str, how: CropSettings, progress: Progress = unheard) -> Sample:
-    """Reads one input and cuts its crops.
+    """Read one input and cut its crops.
 
     Args:
         kind: as `inputs.kind_of` gives it.

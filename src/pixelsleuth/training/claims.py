@@ -1,4 +1,4 @@
-"""What a run may begin with: settings that fit the store, and a folder that is its own."""
+"""Check what a training run may begin with: settings that fit the store, and a folder of its own."""
 
 from __future__ import annotations
 

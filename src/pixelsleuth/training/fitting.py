@@ -15,7 +15,7 @@ from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.configuration import load_config, save_config
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
-from pixelsleuth.scoring.calibration import FEWEST, Calibration, save_calibration
+from pixelsleuth.scoring.calibration import MIN_CALIBRATION, Calibration, save_calibration
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
 from pixelsleuth.scoring.networks import TorchNetworks, torch_scorer
@@ -194,7 +194,7 @@ def calibration_units(store: Store) -> list[np.ndarray]:
     slices of each that has a healthy one.
 
     Raises:
-        CalibrationError: fewer than `FEWEST` images or `MIN_VOLUMES`.
+        CalibrationError: fewer than `MIN_CALIBRATION` images or `MIN_VOLUMES`.
         PixelsleuthError: a unit or its group stands in `calib` and in `train` or `val`.
     """
     volumes = store.holds_volumes
@@ -211,7 +211,7 @@ def calibration_units(store: Store) -> list[np.ndarray]:
     else:
         rows = one_of_each_group(store, rows)
         units = list(rows[:, None])
-        what, fewest, advice = "normal images", FEWEST, "put images into a folder named 'calib'"
+        what, fewest, advice = "normal images", MIN_CALIBRATION, "put images into a folder named 'calib'"
     if len(units) < fewest:
         raise CalibrationError(
             f"{store.path} has {len(units)} {what} of split 'calib' (one of each group counts), at least {fewest} are "

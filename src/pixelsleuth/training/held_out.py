@@ -1,4 +1,4 @@
-"""Figures of the training on images that were held out of it, for the model card and the log."""
+"""Measure the training on held-out images, for the model card and the log."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A training run from store to model folder: VQ-VAE, codes, priors, detective. Every part resumes where it stopped, and
-may be shared by several processes."""
+"""Train a model folder from a store: VQ-VAE, codes, priors, detective. Every part resumes where it stopped, and several
+processes can share it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def train(
     say: Callable[[str], None] = print,
     ranks: Ranks = ALONE,
 ) -> None:
-    """Trains on the normal pictures of split `train` and writes a model folder, not yet calibrated.
+    """Train on the normal pictures of split `train` and write a model folder, not yet calibrated.
 
     Args:
         places: of the store (see sources.store.Store).
@@ -225,7 +225,7 @@ class _Run:
         return self.fit(module, source, Viewed(sampler, len(codes)), steps, config.kind)
 
     def described(self) -> Atlas | None:
-        """Writes the configuration of what is trained so far; of volumes also fits the atlas, which a detective may
+        """Write the configuration of what is trained so far; for volumes also fit the atlas, which a detective may
         see, and its scores."""
         self.ranks.once(lambda: save_config(self.folder, self._config()))
         if not self.store.holds_volumes:
@@ -262,7 +262,7 @@ class _Run:
         return ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
 
     def detective(self, atlas: Atlas | None) -> None:
-        """Forges pairs with the networks that are trained, once, and teaches the detective."""
+        """Forge pairs with the networks that are trained, once, and train the detective."""
         settings, path = self.settings, self.folder / DETECTIVE_FILE
         torch.manual_seed(settings.seed)
         detective = build_detective(settings.detective).to(memory_format=torch.channels_last)
@@ -305,7 +305,7 @@ class _Run:
         return pair_dataset_of(model, forged)
 
     def _taught_deep(self, detective: DeepDetective) -> dict[str, float]:
-        """Teaches a deep detective on the training faces whose landmarks are known; gives its figures."""
+        """Train a deep detective on the training faces whose landmarks are known; gives its figures."""
         store, settings, rows = self.store, self.settings, self.rows
         rows = rows[[store.landmarks(int(row)) is not None for row in rows]]
         if len(rows) < 2:
@@ -329,7 +329,7 @@ class _Run:
         )
 
     def fitted(self) -> None:
-        """Writes the whole configuration, with what is fitted after the networks."""
+        """Write the whole configuration, with what is fitted after the networks."""
         whole = self._config()
         if self.store.holds_volumes:
             # Fitted before the detective was taught.
@@ -345,12 +345,12 @@ class _Run:
             save_hashes(self.folder / TRAINED_ON, _hashes(self.store, self.rows))
 
     def fit(self, module: Any, source: Any, sampler: Any, steps: int, name: str = "") -> dict[str, float]:
-        """Trains in all processes, from the last checkpoint in the folder of this part."""
+        """Train in all processes, from the last checkpoint in the folder of this part."""
         name = name or type(module).__name__.removesuffix("Stage").lower()
         return fit(module, source, sampler, steps, self.work / name, self.progress, ranks=self.ranks)
 
     def _pixels(self, rows: np.ndarray, scalars: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Gives pictures, and as many scalars of their context, by their place among `rows`."""
+        """Give pictures, and as many scalars of their context, by their place among `rows`."""
         return lambda picked: (
             self.store.pixels(rows[picked]), scalars_of(self.store, rows[picked], scalars)
         )  # fmt: skip
@@ -360,11 +360,11 @@ class _Run:
         return self.ranks.agreed(path.exists())
 
     def _note(self, name: str, figures: dict[str, float]) -> None:
-        """Writes down the figures of a part, for a run that goes on."""
+        """Write down the figures of a part, for a run that goes on."""
         write_text(self.work / f"{name}.json", json.dumps(figures))
 
     def _tell(self, name: str, title: str) -> None:
-        """Reads the figures of a part, made here or before, and says them."""
+        """Read the figures of a part, made here or before, and print them."""
         found = json.loads((self.work / f"{name}.json").read_text(encoding="utf-8"))
         self.figures[name] = found
         self.say(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
@@ -378,7 +378,7 @@ def _hashes(store: Store, rows: np.ndarray) -> Hashes:
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
-    """Gives a network the weights of the model that the run begins with; whether it begins with one."""
+    """Give a network the weights of the model that the run begins with; whether it begins with one."""
     if init:
         load_network(network, find_model(init)[0] / file)
     return bool(init)
