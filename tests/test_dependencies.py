@@ -48,9 +48,9 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def declared() -> tuple[set[str], dict[str, set[str]]]:
+def declared(path: Path = ROOT / "pyproject.toml") -> tuple[set[str], dict[str, set[str]]]:
     """Names of the dependencies, and of each extra's."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
 
     def names(lines: list[str]) -> set[str]:
         return {normal(re.split(r"[\[<>=!~; ]", line)[0]) for line in lines} - {"pixelsleuth"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
@@ -40,6 +42,7 @@ from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.tracks import Policy
 from tests.conftest import write_shapes
+from tests.test_dependencies import BLOCKED, INSTALLED, ROOT, declared, normal
 
 onnx = pytest.importorskip("onnx")
 
@@ -160,6 +163,26 @@ def test_options_that_a_graph_cannot_honour_are_errors(graph: Path, model: Path)
     for asked in ({"face": "none"}, {"policy": Policy(pick="quality")}, {"promise": "any-source"}):
         with pytest.raises(PixelsleuthError, match=r"expected all|was asked for|which source"):
             next(detector.detect_many(["none.jpg"], max_false_alarm=RATE, **asked))  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not (ROOT / "light").is_dir(), reason="not run from the repository")
+def test_pixelsleuth_light_needs_no_more_than_it_declares(graph: Path, pictures: Path, tmp_path: Path) -> None:
+    """What pixelsleuth itself, its extras and its developers install, and pixelsleuth-light does not, is kept away."""
+    light, more = declared(ROOT / "light/pyproject.toml")
+    light = light.union(*more.values())
+    base, extras = declared()
+    modules = {module for module, names in INSTALLED.items() for name in names
+               if normal(name) in (base | set().union(*extras.values())) - light}  # fmt: skip
+    assert {"torch", "skimage", "h5py"} <= modules
+    picture = next(pictures.iterdir())
+    call = ["detect", str(picture), "--model", str(graph), "--out", str(tmp_path / "out"), "--report",
+            "--max-false-alarm", str(RATE)]  # fmt: skip
+    program = BLOCKED.format(blocked=sorted(modules), arguments=call)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/report.html").is_file()
 
 
 def test_in_the_models_own_folder_it_shares_the_weights(graph: Path, model: Path, pictures: Path) -> None:

@@ -100,7 +100,7 @@ class Detector:
             PixelsleuthError: what is to run it cannot do so in this type, or on this device.
         """
         graph = os.fspath(model).endswith(".onnx")
-        runtime = runtime or ("torch" if find_spec("torch") and not graph else "onnx")
+        runtime = runtime or ("torch" if not graph and find_spec("torch") else "onnx")
         if runtime not in RUNTIMES:
             raise PixelsleuthError(f"expected one of {', '.join(RUNTIMES)}; got {runtime!r}", "runtime")
         if graph and runtime == "torch":
