@@ -27,7 +27,7 @@ Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 #: Share of normal inputs that may be called anomalous unless told otherwise, on the page as on the command line.
 MAX_FALSE_ALARM = 0.01
 
-#: The version of the record's layout, not of the program.
+#: Keys of a record, in their order.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
     "score", "scores", "tracks", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline",

@@ -25,7 +25,7 @@ from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.reencoding import REENCODINGS
 
 FORMAT = 1
-#: Of volumes: what one slice of each scored, and the unit of a calibration that has no healthy volumes.
+#: Key of the scores of one slice a volume; also `about["unit"]` where no calibration volume is healthy throughout.
 SLICE = "slice"
 #: Smallest number of images in a calibration: n of them promise a rate of 1 / (n + 1), so 19 promise 5%.
 MIN_CALIBRATION = 19

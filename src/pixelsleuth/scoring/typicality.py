@@ -1,9 +1,9 @@
 """Test whether an image or a scan resembles the calibration's in traits other than its content: a p-value says nothing
 about one that does not.
 
-Each source of calibration pictures has a range in each trait. A picture lies as far outside a source as in the trait in
-which it lies farthest, and as far outside all as from the source it is nearest to. Of scans there are too few for
-shares of them to be counted: a trait's range is where a normal distribution would have the next scan.
+Each source of calibration images has a range in each trait. The distance from a source is the largest over traits, that
+from all sources the smallest over them. Of scans there are too few for shares of them to be counted: a trait's range is
+where a normal distribution would have the next scan.
 """
 
 from __future__ import annotations

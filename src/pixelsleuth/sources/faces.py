@@ -41,9 +41,9 @@ PADDING = (0.25, 0.5)
 RETRY_CONFIDENCE = 0.98
 #: A face on a padded copy fills the picture where its square is this much of the shorter side, and leaves it.
 MIN_FILLING = 0.6
-#: Side of a square, in that of the whole face by its landmarks, below which it is cut: squares of faces with room have
-#: .93 (median of faces_world), of the tightest data set (DFDC's crops) .66 and more; of a normal face cropped closer
-#: than that most are called anomalous for the crop alone.
+#: A face counts as cut off where the square's side is below this share of the side that its landmarks imply: squares of
+#: faces with room have .93 (median of faces_world), of the tightest data set (DFDC's crops) .66 and more; of a normal
+#: face cropped closer than that most are called anomalous for the crop alone.
 MIN_SQUARE = 0.65
 _FILLS = "the face fills the picture, brow, chin or cheeks cut off; use one that leaves more room around the face"
 #: Shortest side, in pixels of the input, of a square that is also looked at from near.

@@ -60,7 +60,7 @@ def _volume(name: str) -> Format:
     return Format(name, "volume", True)
 
 
-def _scan(name: str) -> Format:
+def _unread_scan(name: str) -> Format:
     """One that is refused by its name."""
     return Format(name, "volume", advice="convert it to NIfTI")
 
@@ -137,8 +137,8 @@ _BEGINNINGS: dict[Format, tuple[bytes, ...]] = {
     _video("NUT"): (b"nut/multimedia",),
     _volume("NRRD"): (b"NRRD0",),
     NIFTI: (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"),
-    _scan("MetaImage"): (b"ObjectType",),
-    _scan("MINC or netCDF"): (b"CDF\x01",),
+    _unread_scan("MetaImage"): (b"ObjectType",),
+    _unread_scan("MINC or netCDF"): (b"CDF\x01",),
     Format("HDF5", "other", advice="export its pictures as PNG, its scans as NIfTI"): (b"\x89HDF\r\n\x1a\n",),
     Format("NumPy array", "other", advice="save a picture as PNG, a scan as NIfTI"): (b"\x93NUMPY",),
     Format("MATLAB file", "other", advice="save a picture as PNG, a scan as NIfTI"): (b"MATLAB 5",),
@@ -191,8 +191,10 @@ _BY_SUFFIX: dict[str, Format] = {
         (".ivf .obu", _video("IVF")),
         (".braw .r3d .ari", Format("cinema raw", "video", advice="export it as H.264 in MP4")),
         (".nii .nia .hdr .img", NIFTI), (".dcm .dicom .ima .dic", DICOM), (".mgz .mgh", _volume("FreeSurfer (MGH)")),
-        (".nrrd .nhdr", _volume("NRRD")), (".mha .mhd", _scan("MetaImage")), (".mnc", _scan("MINC or netCDF")),
-        (".head .brik", _scan("AFNI")), (".par .rec", _scan("Philips PAR/REC")), (".vti .vtk", _scan("VTK")),
+        (".nrrd .nhdr", _volume("NRRD")), (".mha .mhd", _unread_scan("MetaImage")),
+        (".mnc", _unread_scan("MINC or netCDF")),
+        (".head .brik", _unread_scan("AFNI")), (".par .rec", _unread_scan("Philips PAR/REC")),
+        (".vti .vtk", _unread_scan("VTK")),
         (".xml .html .htm .json .jsonl .csv .tsv .txt .md .rst .log .ini .cfg .conf .toml .yaml .yml .py "
          ".js .css .r .m .sh .bat .c .h .cpp .java .ipynb .tex .bib .srt .vtt .xmp .aae .thm .lrv .url "
          ".webloc .lnk .bval .bvec .sha256 .md5 .sum .lock .sqlite .db .pkl .pickle .pt .pth .ckpt .onnx "
