@@ -270,12 +270,20 @@ def copy_networks(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.name)
 
 
+#: What a training run writes first, and leaves.
+RUN_NOTE = "training/settings.json"
+
+
 def load_config(folder: Path) -> ModelConfig:
     """Read and check `config.json`. Raises ModelError as `load_model` does."""
     path = folder / "config.json"
     try:
         return config_from_text(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
+        if (folder / RUN_NOTE).is_file():
+            raise ModelError(
+                f"{folder}: its training is not finished; go on with it by the same command and --resume"
+            ) from error
         raise ModelError(f"{path} is missing; expected a model folder made by `pixelsleuth train`") from error
     except (UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import write_text
-from pixelsleuth.models.configuration import DETECTIVE_FILE
+from pixelsleuth.models.configuration import DETECTIVE_FILE, RUN_NOTE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.face_edits import SHARES
@@ -61,7 +61,7 @@ def check_settings(store: Store, settings: Settings) -> None:
 
 def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:
     """Makes the folder this run's own. Raises PixelsleuthError where it is another's."""
-    note = work / "settings.json"
+    note = folder / RUN_NOTE
     text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
     if note.exists():
         if not resume:
