@@ -222,29 +222,36 @@ class Detector:
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
         how = self.crop_settings(policy, face, whole_without_face, every_score)
         for began, read in self._read_ahead(sources, how, batch, progress):
-            samples = [item for item in read if isinstance(item, Sample)]
-            # A video has many frames, of which few are mapped once their scores are known.
-            video = bool(samples) and samples[0].kind == "video"
-            scores = self.score(samples, replace(options, maps=heatmap and not video), batch, progress)
-            judged = self.judge(samples, scores, rule, batch)
-            seconds = (time.perf_counter() - began) / len(read)
-            # One at a time: a finding holds maps as large as its input.
-            of_samples = iter(zip(samples, scores, judged, strict=True))
-            for item in read:
-                began = time.perf_counter()
-                if isinstance(item, Finding):
-                    finding = item
-                else:
-                    sample, found, verdict = next(of_samples)
-                    if not heatmap:
-                        found = replace(found, maps={}, restoration=None)
-                    stills = self._stills(sample, found, verdict, options, batch, progress) if video else None
-                    finding = self.assembler.finding(sample, found, verdict, stills)
-                    told = evidence_of(sample.path if video else sample.source, sample.kind)
-                    finding = replace(
-                        finding, evidence=told.statements, captured=told.captured, notes=finding.notes + rule.notes
-                    )
-                yield replace(finding, max_false_alarm=rate, seconds=seconds + time.perf_counter() - began)
+            yield from self._findings(read, rule, options, batch, began, progress)
+
+    def _findings(
+        self, read: Sequence[Sample | Finding], rule: Rule, options: ScoreOptions, batch: int, began: float,
+        progress: Progress,
+    ) -> Iterator[Finding]:  # fmt: skip
+        """Of inputs of one kind that were read: scored and judged together, assembled one by one, for a finding holds
+        maps as large as its input."""
+        samples = [item for item in read if isinstance(item, Sample)]
+        # A video has many frames, of which few are mapped once their scores are known.
+        video = bool(samples) and samples[0].kind == "video"
+        scores = self.score(samples, replace(options, maps=options.maps and not video), batch, progress)
+        judged = self.judge(samples, scores, rule, batch)
+        seconds = (time.perf_counter() - began) / len(read)
+        of_samples = iter(zip(samples, scores, judged, strict=True))
+        for item in read:
+            began = time.perf_counter()
+            if isinstance(item, Finding):
+                finding = item
+            else:
+                sample, part, verdict = next(of_samples)
+                if not options.maps:
+                    part = replace(part, maps={}, restoration=None)
+                stills = self._stills(sample, part, verdict, options, batch, progress) if video else None
+                finding = self.assembler.finding(sample, part, verdict, stills)
+                told = evidence_of(sample.path if video else sample.source, sample.kind)
+                finding = replace(
+                    finding, evidence=told.statements, captured=told.captured, notes=finding.notes + rule.notes
+                )
+            yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
     def crop_settings(
         self, policy: Policy | None = None, face: str = "all", whole_without_face: bool = False,
