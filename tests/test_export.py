@@ -238,5 +238,6 @@ def test_what_parity_calls_a_failure() -> None:
     for wrong in (
         replace(fine, other_codes=1), replace(fine, scores={"a": 2 * parity.SCORES}), replace(fine, verdicts=1),
         replace(fine, maps={"m": 2 * parity.MAPS}), replace(fine, p_value=2 * parity.P_VALUES),
+        replace(fine, crops=3, tied=3, scores={}),
     ):  # fmt: skip
         assert len(wrong.failures()) == 1

@@ -30,6 +30,9 @@ P_VALUES = 2e-3
 #: Difference of squared distances up to which two entries of the codebook are equally near: what the encoder's float32
 #: sums leave.
 TIE = 1e-3
+#: As a share of the squared length of what is quantised: difference up to which equal codes may be others in another
+#: batch. Some units in the last place of float32; ties have been seen to turn at 3e-7.
+NEAR_TIE = 1e-6
 #: Inputs compared together.
 BATCH = 16
 #: What is compared for most inputs: what a verdict rests on, and the default map. All else, restorations too, takes
@@ -71,6 +74,10 @@ class Parity:
         found = [f"{self.other_codes} of {self.codes:,} codes differ"] if self.other_codes else []
         for kind, differences, most in (("score", self.scores, SCORES), ("map", self.maps, MAPS)):
             found += [f"{kind} {name} differs by {value:.2g}" for name, value in differences.items() if value > most]
+        if self.crops and not self.scores:
+            found.append(
+                f"two entries of the codebook are equally near in each of {self.crops} crops: none is compared"
+            )
         if self.p_value > P_VALUES:
             found.append(f"p differs by {self.p_value:.2g}")
         if self.verdicts:
@@ -137,13 +144,14 @@ def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np
         vectors = networks.model.vqvae.vectors(encoded.image, scalars)
         distances = quantiser.distances(vectors.flatten(0, 2)).numpy()
         nearest, next_to_it = np.partition(distances, 1, 1)[:, :2].T
+        near = next_to_it - nearest <= NEAR_TIE * (vectors**2).sum(-1).flatten().numpy()
         rows = np.arange(len(distances))
         margin = (distances[rows, theirs.ravel()] - distances[rows, ours.ravel()]).reshape(ours.shape)
         differ = ours != theirs
         found.codes += ours.size
         found.tied_codes += int((differ & (margin <= TIE)).sum())
         found.other_codes += int((differ & (margin > TIE)).sum())
-        tied |= (differ | (next_to_it - nearest <= TIE).reshape(ours.shape)).any((1, 2))
+        tied |= (differ | near.reshape(ours.shape)).any((1, 2))
     return ndimage.binary_dilation(tied, iterations=MEAN // 2) if sample.kind == "volume" else tied
 
 
