@@ -203,7 +203,7 @@ def _changes(of: Callable[..., np.ndarray], ranked: np.ndarray, repetitions: int
     found["no change: half of the calibration judges the other half"] = _watched(half, None, 0, repetitions)
     print("half", found, flush=True)
     homes = {"calibration's mixture": ranked, "faces_dfdc": of("faces_dfdc"), "faces_utk": of("faces_utk")}
-    others = ("caltech1999", "openforensics256", "small_mix", "faces_ciplab", "all_age_faces", "celeba", "mebeauty")
+    others = ("caltech1999", "openforensics256", "small_mix", "faces_ciplab")
     for first, pool in homes.items():
         for second in (*others, "altered"):
             goes_on = of("faces_ciplab", altered=True) if second == "altered" else of(second)
