@@ -92,8 +92,8 @@ def test_arrays_and_pil_images_are_judged_like_files(detector: Detector, shapes:
 def test_slow_steps_are_kept_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill shall cost about a minute, however slow the machine is."""
     asked: list[int] = []
-    steps = SimpleNamespace(after=lambda step, count: asked.append(count) or [])
-    trainer = SimpleNamespace(global_step=0, strategy=SimpleNamespace(broadcast=lambda value: value))
+    steps = SimpleNamespace(world=1, after=lambda step, count: asked.append(count) or [])
+    trainer = SimpleNamespace(global_step=0)
     # 20 steps take 40 s, the next 30 a minute, then steps are fast, then they stand still.
     clock = iter([100.0, 140.0, 200.0, 200.5, 900.5])
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
@@ -101,6 +101,11 @@ def test_slow_steps_are_kept_more_often(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(5):
         chunks.train_dataloader()
     assert asked == [20, 30, 30, 200, 17]
+    # Several processes must stop at the same step, whatever each one's clock says.
+    shared = loop._Chunks(SimpleNamespace(**vars(steps) | {"world": 2}), trainer, 0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    shared.train_dataloader()
+    assert asked[-1] == loop.CHECKPOINT_EVERY
 
 
 def test_resuming_gives_the_same_losses_and_weights(

@@ -172,15 +172,16 @@ class _Chunks(L.LightningDataModule):
     def __init__(self, steps: Steps, trainer: L.Trainer, workers: int) -> None:
         super().__init__()
         self.steps, self.owner, self.workers = steps, trainer, workers
-        self.every, self.began = min(FIRST_CHECKPOINT, CHECKPOINT_EVERY), 0.0
+        # Several processes must stop at the same step, however fast each is.
+        self.by_time = steps.world == 1
+        self.every, self.began = min(FIRST_CHECKPOINT, CHECKPOINT_EVERY) if self.by_time else CHECKPOINT_EVERY, 0.0
 
     def train_dataloader(self) -> Any:
         ahead = {"prefetch_factor": 4} if self.workers else {}
         now = time.perf_counter()
-        if self.began:
+        if self.began and self.by_time:
             enough = round(self.every * CHECKPOINT_SECONDS / max(now - self.began, 1e-3))
-            # All processes must stop at the same step, however fast each is.
-            self.every = self.owner.strategy.broadcast(min(max(enough, 1), CHECKPOINT_EVERY))
+            self.every = min(max(enough, 1), CHECKPOINT_EVERY)
         self.began = now
         chunk = self.steps.after(self.owner.global_step, self.every)
         return DataLoader(chunk, batch_size=None, num_workers=self.workers, **ahead)
