@@ -144,10 +144,10 @@ def test_detect_runs_it(graph: Path, pictures: Path, tmp_path: Path) -> None:
             "--max-false-alarm", str(RATE), "--report"]  # fmt: skip
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, (done.output, done.exception)
-    record = json.loads((tmp_path / "out/findings.jsonl").read_text())
+    record = json.loads((tmp_path / "out/findings.jsonl").read_text(encoding="utf-8"))
     assert record["model"]["name"] == "shapes"
     assert (tmp_path / "out" / record["heatmap"]).is_file()
-    assert "SHA-256" in (tmp_path / "out/report.html").read_text()
+    assert "SHA-256" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_options_that_a_graph_cannot_honour_are_errors(graph: Path, model: Path) -> None:

@@ -39,7 +39,7 @@ def test_every_run_of_a_sweep_is_one_that_train_takes(name: str) -> None:
 
 
 def test_only_what_lies_outside_its_interval_is_called_different() -> None:
-    assert sentence({"better": [], "worse": []}, 2) == "Every other difference lies within its interval."
+    assert sentence({"better": [], "worse": []}, 2) == "Every interval of a difference holds 0."
     told = sentence({"better": ["K=512 on *swaps* (.05 [.01, .09])"], "worse": []}, 2)
     assert told.startswith("Better than the first run: K=512 on *swaps* (.05 [.01, .09]). Every")
 

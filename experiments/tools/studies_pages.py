@@ -140,7 +140,8 @@ def sentence(told: dict[str, list[str]], runs: int) -> str:
     if runs < 2:
         return ""
     parts = [f"{word.capitalize()} than the first run: {'; '.join(those)}." for word, those in told.items() if those]
-    return " ".join([*parts, "Every other difference lies within its interval."])
+    rest = "Every other interval of a difference holds 0." if parts else "Every interval of a difference holds 0."
+    return " ".join([*parts, rest])
 
 
 def supervised(tree: Tree) -> str:

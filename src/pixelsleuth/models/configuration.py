@@ -281,9 +281,7 @@ def load_config(folder: Path) -> ModelConfig:
         return config_from_text(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         if (folder / RUN_NOTE).is_file():
-            raise ModelError(
-                f"{folder}: its training is not finished; go on with it by the same command and --resume"
-            ) from error
+            raise ModelError(f"{folder}: its training is not finished; resume it") from error
         raise ModelError(f"{path} is missing; expected a model folder made by `pixelsleuth train`") from error
     except (UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
