@@ -126,9 +126,8 @@ def _elsewhere(finding: Finding, calibration: Calibration, say: Language) -> lis
     asked for; none where that is not known or was no more than promised, where p is made for such sources, or where
     the answer is `unsure`, of which those figures say nothing."""
     left_out = calibration.about.get("left_out")
-    if not left_out or finding.kind != "image" or finding.p_value == finding.p_value_new_source:
-        return []
-    if finding.verdict == "unsure":
+    for_new_sources = finding.p_value == finding.p_value_new_source
+    if not left_out or finding.kind != "image" or finding.verdict == "unsure" or for_new_sources:
         return []
     asked = finding.max_false_alarm
     promised = min(next(iter(left_out.values())), key=lambda name: abs(log(float(name)) - log(asked)))
