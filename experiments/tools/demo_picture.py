@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
+from pixelsleuth.language import language
 from pixelsleuth.reporting.figures import overlay, save_figure
 from pixelsleuth.sources.images import read_picture
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    detector = Detector.load("faces")
+    detector, say = Detector.load("faces"), language()
     with tempfile.TemporaryDirectory() as folder:
         paths = write_pictures(Path(folder))
         findings = [detector.detect(path) for path in paths]
@@ -35,7 +36,7 @@ def main() -> None:
         assert finding.excess is not None
         view = np.s_[max(0, square.y0 - 12) : square.y1 + 12, max(0, square.x0 - 12) : square.x1 + 12]
         axes[0, column].imshow(pixels[view])
-        axes[0, column].set_title(Path(finding.path).stem.replace("_s_", "'s ").replace("_", " "), fontsize=9)
+        axes[0, column].set_title(say(f"page.example.{Path(finding.path).stem}"), fontsize=9)
         axes[1, column].imshow(overlay(pixels, finding.excess)[view])
         axes[1, column].set_title(f"{finding.verdict}, p = {finding.p_value:.4f}", fontsize=9)
     for one in axes.flat:

@@ -50,9 +50,11 @@ def demo(out: Annotated[Path, typer.Option("--out", help="Folder for what is wri
 
 def _detect_to(detector: Any, paths: list[Path], out: Path, command: str) -> list[Any]:
     """Detect a few inputs and write records, heatmaps and the report."""
+    from pixelsleuth.language import language
     from pixelsleuth.reporting.report import Judge, Report
     from pixelsleuth.reporting.writing import RecordWriter, save_heatmap
 
+    say = language()
     writer = RecordWriter(out / "findings.jsonl", "jsonl", sys.stdout)
     report = Report(Judge.of(detector, "faces"), command)
     findings = []
@@ -60,7 +62,8 @@ def _detect_to(detector: Any, paths: list[Path], out: Path, command: str) -> lis
         finding = save_heatmap(finding, out, number)
         writer.write(finding.record())
         findings.append(finding)
-        report.add(finding, Path(finding.path).stem.replace("_", " "))
+        # As the page names its examples.
+        report.add(finding, say(f"page.example.{Path(finding.path).stem}"))
     writer.close()
     report.write(out / "report.html")
     return findings
