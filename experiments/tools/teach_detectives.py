@@ -2,6 +2,7 @@
 with.
 
     python experiments/tools/teach_detectives.py STORE OUT --minutes 8 --trunk imagenet.safetensors
+    python experiments/tools/teach_detectives.py STORE OUT --minutes 8 --begin OUT/main_256.safetensors
 
 Forging takes the processor's cores, teaching the GPU; so the comparison costs little beside the bundled one. The first
 two, at 256 and at 192 px, see every pair. The students see a sample each, all the same number of steps, at 192 px:
@@ -12,6 +13,10 @@ two, at 256 and at 192 px, see every pair. The students see a sample each, all t
     two_sources    DFDC and UTKFace alone
     no_landmarks   irregular patches alone, no shape that follows the face
     no_camera      pictures as they are: no tone, blur, noise, scaling or compression
+
+With `--begin`, two go on from a detective that was taught before, and no students are: `longer_256` as it was, and
+`detail_256`, which also sees each place's fine detail (`DetectiveConfig.detail`). Every step has as many pairs again
+that were seen before, mirrored, turned, moved, toned and grained anew on the GPU.
 
 Learning rates fall by the clock (half a cosine over `--minutes`), so that a slower machine ends as well, only earlier.
 `--trunk` is a file of pixelsleuth.models.backbone.imagenet_weights() (`--save-trunk` writes it). Written to OUT:
@@ -74,9 +79,15 @@ class Student:
     kinds: tuple[str, ...] = ()
     treated: bool = True
     pretrained: bool = True
+    detail: bool = False
+
+    @property
+    def config(self) -> DetectiveConfig:
+        return DetectiveConfig(kind="deep", size=self.size, pretrained=self.pretrained, detail=self.detail)
 
 
 MAIN = (Student("main_256", 256), Student("main_192"))
+CONTINUED = (Student("longer_256", 256), Student("detail_256", 256, detail=True))
 STUDENTS = (
     Student("reference"),
     *(Student(f"without_{name}", without=sources) for name, sources in ORIGINS.items()),
@@ -91,7 +102,7 @@ class Stream(IterableDataset):
     """Batches of pairs without end: pixels (2 B, S, S, 3) uint8, masks (B, h, w) float32, and of each pair the numbers
     of its source and kind, and whether it passed the camera's chain, (B, 3) int64."""
 
-    def __init__(self, path: Path, batch: int, size: int, seed: int) -> None:
+    def __init__(self, path: Path, batch: int, size: int, seed: int, untreated: bool) -> None:
         with Store(path) as store:
             rows = store.rows("train")
             rows = rows[[store.landmarks(int(row)) is not None for row in rows]]
@@ -103,6 +114,7 @@ class Stream(IterableDataset):
         self.treated = PairSource(path, rows, settings)
         self.plain = PairSource.__new__(PairSource)
         self.plain.__dict__ |= {**self.treated.__dict__, "settings": PairSettings(**{**vars(settings), "treat": False})}
+        self.untreated = untreated
         self.sampler = Sampler([""] * len(rows), Stage(batch=batch, balance=0.5), seed, origins)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -117,7 +129,7 @@ class Stream(IterableDataset):
         pairs, about = [], []
         for place, row in enumerate(rows):
             number = step * len(rows) + place
-            treated = number % UNTREATED_EVERY > 0
+            treated = number % UNTREATED_EVERY > 0 or not self.untreated
             pair = (self.treated if treated else self.plain).pair(int(row), number)
             pairs.append(pair)
             about.append((self.origin[row], self.kinds.index(pair.kind), treated))
@@ -125,15 +137,75 @@ class Stream(IterableDataset):
         return torch.from_numpy(pixels), torch.from_numpy(np.stack([p.mask for p in pairs])), torch.tensor(about)
 
 
+class Replay:
+    """Pairs that were seen before, kept on the GPU; a new one takes the place of the oldest."""
+
+    def __init__(self, most: int, size: int, device: str) -> None:
+        self.pixels = torch.empty(2, most, size, size, 3, dtype=torch.uint8, device=device)
+        self.mask = torch.empty(most, size // DEEP_STRIDE, size // DEEP_STRIDE, device=device)
+        self.chance = torch.Generator(device).manual_seed(1)
+        self.most, self.kept = most, 0
+
+    def joined(self, image: Tensor, altered: Tensor, pixels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """New pairs, (2 B, 3, S, S) float32 and (B, h, w), and as many from before; keeps the new ones, of which
+        `pixels` are (2 B, S, S, 3) uint8."""
+        count, device = len(mask), self.mask.device
+        rows = torch.randint(max(1, min(self.kept, self.most)), (count,), generator=self.chance, device=device)
+        self._add(pixels, mask)
+        again, masks = self._varied(to_float(self.pixels[:, rows].flatten(0, 1)), self.mask[rows])
+        parts = zip(image.chunk(2), again.chunk(2), strict=True)
+        return torch.cat([part for pair in parts for part in pair]), torch.cat([altered, masks])
+
+    def _add(self, pixels: Tensor, mask: Tensor) -> None:
+        rows = (torch.arange(len(mask), device=self.mask.device) + self.kept) % self.most
+        self.pixels[:, rows], self.mask[rows] = pixels.unflatten(0, (2, -1)), mask
+        self.kept += len(mask)
+
+    def _varied(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Half of the pairs mirrored, half turned, moved and scaled a little, tone and grain of all changed; both
+        pictures of a pair alike."""
+        count, device = len(mask), mask.device
+
+        def drawn(low: float, high: float, *shape: int) -> Tensor:
+            return low + (high - low) * torch.rand(count, *shape, generator=self.chance, device=device)
+
+        moved = (drawn(0, 1) < 0.5).float()
+        side = 1 - 2 * (drawn(0, 1) < 0.5).float()
+        angle, scale = moved * drawn(-0.07, 0.07), 1 + moved * drawn(-0.1, 0.05)
+        shift = moved[:, None] * drawn(-0.05, 0.05, 2)
+        cosine, sine = scale * angle.cos(), scale * angle.sin()
+        rows = [torch.stack([side * cosine, -sine, shift[:, 0]], 1), torch.stack([side * sine, cosine, shift[:, 1]], 1)]
+        turn = torch.stack(rows, 1)
+        image = _resampled(image, turn.repeat(2, 1, 1))
+        mask = _resampled(mask[:, None], turn)[:, 0].clamp(0, 1)
+        gamma, gain, lift = drawn(0.8, 1.25, 1, 1, 1), drawn(0.85, 1.15, 3, 1, 1), drawn(-0.05, 0.05, 1, 1, 1)
+        grain = drawn(0, 0.015, 1, 1, 1) * (drawn(0, 1, 1, 1, 1) < 0.3)
+        noise = torch.randn(image[:count].shape, generator=self.chance, device=device)
+        image = (image.clamp(0, 1) ** gamma.repeat(2, 1, 1, 1) - 0.5) * gain.repeat(2, 1, 1, 1) + 0.5
+        return (image + (lift + noise * grain).repeat(2, 1, 1, 1)).clamp(0, 1), mask
+
+
+def _resampled(values: Tensor, turn: Tensor) -> Tensor:
+    grid = F.affine_grid(turn, list(values.shape), align_corners=False)
+    return F.grid_sample(values, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
 class Pupil:
     """One detective that is being taught."""
 
-    def __init__(self, student: Student, trunk: dict[str, Tensor], rate: float, decay: float, device: str) -> None:
+    def __init__(
+        self, student: Student, begun: dict[str, Tensor], rate: float, decay: float, device: str, whole: bool = False
+    ) -> None:
+        """`begun` is of a trunk, or of a `whole` detective."""
         torch.manual_seed(0)
         self.student, self.rate, self.steps, self.pairs = student, rate, 0, 0
-        self.network = DeepDetective(DetectiveConfig(kind="deep", size=student.size, pretrained=student.pretrained))
-        if student.pretrained:
-            self.network.trunk.load_state_dict(trunk)
+        self.network = DeepDetective(student.config)
+        if whole:
+            missing = self.network.load_state_dict(begun, strict=False).missing_keys
+            if any(not name.startswith("detail.") for name in missing):
+                raise SystemExit(f"--begin: expected the weights of a deep detective; {missing[0]} is missing")
+        elif student.pretrained:
+            self.network.trunk.load_state_dict(begun)
         self.network.to(device, memory_format=torch.channels_last).train()
         self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
         self.averaged.requires_grad_(False)
@@ -152,13 +224,12 @@ class Pupil:
             good &= torch.tensor([k in student.kinds for k in kinds])[about[:, 1]]
         return good
 
-    def learn(self, pixels: Tensor, mask: Tensor, done: float) -> None:
-        """One step on (2 B, S, S, 3) uint8 and (B, h, w), `done` in [0, 1] of the time being over."""
+    def learn(self, image: Tensor, mask: Tensor, done: float) -> None:
+        """One step on (2 B, 3, S, S) float32 and (B, h, w), `done` in [0, 1] of the time being over."""
         warm = min(1.0, (self.steps + 1) / 50)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * warm * max(0.01, 0.5 + 0.5 * math.cos(math.pi * done))
         size = self.student.size
-        image = to_float(pixels)
         if image.shape[2] != size:
             image = F.interpolate(image, (size, size), mode="bilinear", antialias=True, align_corners=False)
             mask = F.adaptive_avg_pool2d(mask[:, None], size // DEEP_STRIDE)[:, 0]
@@ -201,6 +272,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96, help="pairs in a step of the first two")
     parser.add_argument("--trunk", type=Path, help="file of ImageNet's weights; default: the installed package's")
+    parser.add_argument("--begin", type=Path, help="weights of a detective to go on from")
+    parser.add_argument("--only", help="with --begin: the name of the one to teach")
+    parser.add_argument("--replays", type=int, default=60_000, help="pairs kept for that, 0.4 MB each on the GPU")
     parser.add_argument("--save-trunk", type=Path, help="only write that file")
     options = parser.parse_args()
     if options.save_trunk:
@@ -208,13 +282,22 @@ def main() -> None:
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(2)
-    trunk = load_file(options.trunk) if options.trunk else imagenet_weights()
-    mains = [Pupil(student, trunk, 8e-4, 0.999, device) for student in MAIN]
-    students = [Pupil(student, trunk, 6e-4, 0.99, device) for student in STUDENTS]
-    stream = Stream(options.store, options.batch, MAIN[0].size, 0)
+    if options.begin:
+        begun = {k: v.float() if v.is_floating_point() else v for k, v in load_file(options.begin).items()}
+        mains = [
+            Pupil(student, begun, 8e-4, 0.998, device, whole=True)
+            for student in CONTINUED
+            if options.only in (None, student.name)
+        ]
+        students = []
+    else:
+        trunk = load_file(options.trunk) if options.trunk else imagenet_weights()
+        mains = [Pupil(student, trunk, 8e-4, 0.999, device) for student in MAIN]
+        students = [Pupil(student, trunk, 6e-4, 0.99, device) for student in STUDENTS]
+    stream = Stream(options.store, options.batch, MAIN[0].size, 0 if students else 1, untreated=bool(students))
     loader = DataLoader(stream, batch_size=None, num_workers=options.workers, prefetch_factor=2, pin_memory=True)
-    figures = _teach(mains, students, stream, loader, options, device)
     options.out.mkdir(parents=True, exist_ok=True)
+    figures = _teach(mains, students, stream, loader, options, device)
     for pupil in (*mains, *students):
         pupil.save(options.out)
     write_text(options.out / "figures.json", json.dumps(figures, indent=1))
@@ -227,7 +310,8 @@ def _teach(
     """Teaches until the minutes are over; gives counts, speed and the curve of losses."""
     kept: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=len(students))
     chance = torch.Generator().manual_seed(0)
-    together = options.batch - math.ceil(options.batch / UNTREATED_EVERY)
+    together = options.batch - (math.ceil(options.batch / UNTREATED_EVERY) if students else 0)
+    replay = None if students else Replay(options.replays, MAIN[0].size, device)
     curve, steps, start, told = [], 0, 0.0, 0.0
     for batch in loader:
         start = start or time.perf_counter()
@@ -239,18 +323,25 @@ def _teach(
         # Always as many: on a GPU every new shape costs seconds of choosing kernels.
         treated = about[:, 2].nonzero()[:together, 0]
         both = torch.cat([treated, treated + len(about)]).to(device, non_blocking=True)
+        image, altered = to_float(pixels[both]), mask[both[: len(treated)]]
+        if replay:
+            image, altered = replay.joined(image, altered, pixels, mask)
         for pupil in mains:
-            pupil.learn(pixels[both], mask[both[: len(treated)]], done)
+            pupil.learn(image, altered, done)
         kept.append((pixels, mask, about))
         # Each student's turn comes once in as many steps as there are students, and it picks from all pairs since.
-        if len(kept) == kept.maxlen:
+        if students and len(kept) == kept.maxlen:
             pupil = students[steps % len(students)]
-            pupil.learn(*_picked(pupil, kept, stream, together, chance), done)
+            picked, where = _picked(pupil, kept, stream, together, chance)
+            pupil.learn(to_float(picked), where, done)
         steps += 1
         if time.perf_counter() - told > 15:
             told = time.perf_counter()
             curve.append({"seconds": round(told - start), "steps": steps} | {p.student.name: p.recent() for p in mains})
             print(curve[-1], flush=True)
+            # A lent machine may be taken back.
+            for pupil in mains:
+                pupil.save(options.out)
     seconds = time.perf_counter() - start
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",

@@ -84,12 +84,12 @@ def _coded(pixels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Nothing, JPEG of 40 to 100 once or twice, WebP, or a frame of H.264."""
     choice = generator.random()
     qualities = [int(100 - 60 * generator.beta(1.2, 1.8)) for _ in range(2)]
-    if choice < 0.15:
+    if choice < 0.12:
         return pixels
-    if choice < 0.62:
+    if choice < 0.57:
         return jpeg_round_trip(pixels, qualities[0])
-    if choice < 0.85:
+    if choice < 0.77:
         return jpeg_round_trip(jpeg_round_trip(pixels, qualities[0]), qualities[1])
-    if choice < 0.95:
+    if choice < 0.85:
         return webp_round_trip(pixels, float(generator.uniform(40, 95)))
-    return h264_round_trip(pixels, float(generator.uniform(18, 30)))
+    return h264_round_trip(pixels, float(generator.uniform(18, 33)))
