@@ -22,7 +22,7 @@ SOURCE = Path(pixelsleuth.__file__).parent
 ROOT = SOURCE.parent.parent
 #: Rooms and files that may import an extra's libraries at their top; elsewhere a function does.
 EXTRA_ROOMS = {
-    "training/loop.py": "train", "training/progress.py": "train", "training/ranks.py": "train",
+    "training/loop.py": "train", "training/progress.py": "train", "training/processes.py": "train",
     "training/held_out.py": "train", "training/stages.py": "train", "web": "web",
 }  # fmt: skip
 #: Declared though no line imports them: Lightning's logger needs the one, FastAPI's forms the next; last, weights.

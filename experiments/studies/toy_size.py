@@ -18,7 +18,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.samples import ScoredSample
 from pixelsleuth.evaluation.volumes import EDGES, evaluate_volumes
-from pixelsleuth.scoring.settings import TEXT_SCORE
+from pixelsleuth.scoring.settings import TAIL_SUM
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
             drawn(len(well), size, options.draws, generator),
         )
         labels = np.array([c.anomalous for c in sick + well])
-        for name in (result.metrics["default_score"], TEXT_SCORE):
+        for name in (result.metrics["default_score"], TAIL_SUM):
             scores = np.array([c.finding.scores[name] for c in sick + well], float)
             counts = metrics.image_counts(scores, labels, np.hstack([ours, theirs]))
             told(f"n = {size}, samples, {name}", AUROC=metrics.auroc(counts), AP=metrics.average_precision(counts))

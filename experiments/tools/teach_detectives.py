@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -118,6 +119,8 @@ class Stream(IterableDataset):
         self.sampler = Sampler([""] * len(rows), Stage(batch=batch, balance=0.5), seed, origins)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        # One thread a worker: there are as many workers as cores.
+        cv2.setNumThreads(1)
         worker = get_worker_info()
         step, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         while True:

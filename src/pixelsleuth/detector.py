@@ -323,7 +323,7 @@ class Detector:
         for sample, part, limit in zip(samples, scores, limits, strict=True):
             p = p_values(self.calibration, sample, part)
             found.append(judgement(p, rule.rate, limit, rule.promise))
-        near = [number for number, judged in enumerate(found) if judged.near and rule.doubt]
+        near = [number for number, judged in enumerate(found) if judged.could_turn and rule.doubt]
         # A calibration of volumes may be older than their re-encodings.
         names = SCAN_REENCODINGS if self.takes == "volumes" else REENCODINGS
         for encoding in [name for name in names if near and name in self.calibration.scores]:

@@ -16,7 +16,7 @@ from pixelsleuth.baselines.baseline import Compared, ComparedCrop, squares_of
 from pixelsleuth.baselines.teaching import image_of
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.scoring.measurements import surprise_map, surprise_scores
-from pixelsleuth.scoring.settings import judge_of, settings_from_tree
+from pixelsleuth.scoring.settings import scoring_prior, settings_from_tree
 
 
 @dataclass
@@ -28,7 +28,7 @@ class OtherModel:
     def __post_init__(self) -> None:
         self.model = load_model(self.folder)
         self.settings = settings_from_tree(self.model.config.scoring)
-        self.kind = judge_of(self.model.priors)
+        self.kind = scoring_prior(self.model.priors)
 
     def fit(self, crops: Sequence[ComparedCrop]) -> None:
         """Do nothing: the folder's networks are trained already."""

@@ -64,7 +64,7 @@ def train(
     from pixelsleuth.training.presets import resolve
 
     with needs_extra("train", "train"):
-        from pixelsleuth.training.ranks import Ranks
+        from pixelsleuth.training.processes import Processes
         from pixelsleuth.training.run import train as run
 
     if precision is not None:
@@ -80,17 +80,17 @@ def train(
         # Better told now than after an hour of training.
         calibration_units(opened)
         volumes, images = opened.holds_volumes, len(opened.rows("train"))
-    ranks = Ranks.launched(devices, nodes)
-    tell = say if ranks.first else (lambda text: None)
+    processes = Processes.launched(devices, nodes)
+    tell = say if processes.first else (lambda text: None)
     if images < MIN_ADVISED_IMAGES and not volumes:
         tell(
             f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
         )
     try:
-        run(store, folder, settings, resume=resume, progress=progress, say=tell, ranks=ranks)
-        ranks.part()
-        if not ranks.first:
+        run(store, folder, settings, resume=resume, progress=progress, say=tell, processes=processes)
+        processes.part()
+        if not processes.first:
             return
         _calibrated(folder, store, "float32")
     except (KeyboardInterrupt, SystemExit):

@@ -23,7 +23,7 @@ from pixelsleuth.evaluation.shortcuts import probe
 from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.scoring.settings import TEXT_SCORE
+from pixelsleuth.scoring.settings import TAIL_SUM
 from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
@@ -287,7 +287,7 @@ def _score_figures(
     """Every score's figures, and how far the default score's lie above its rivals', on the same resamples."""
     counts = {name: metrics.image_counts(values, labels, weights) for name, values in scores.items()}
     areas = {"auroc": metrics.auroc, "ap": metrics.average_precision}
-    rivals = [name for name in counts if name.startswith("baseline_") or name == TEXT_SCORE]
+    rivals = [name for name in counts if name.startswith("baseline_") or name == TAIL_SUM]
     return {
         "scores": {name: metrics.score_metrics(c) for name, c in counts.items()},
         "differences": {

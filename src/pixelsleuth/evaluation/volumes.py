@@ -19,7 +19,7 @@ from pixelsleuth.evaluation.samples import Evaluation, ScoredSample, ScoredSlice
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import within
 from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores
-from pixelsleuth.scoring.settings import TEXT_SCORE
+from pixelsleuth.scoring.settings import TAIL_SUM
 from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.volume_preparation import mask_of
@@ -245,7 +245,7 @@ def pixel_metrics(
     rivals = [
         name
         for name in names
-        if name.startswith("baseline_") or name in ("text_restoration", "surprise_x_brightness", TEXT_SCORE)
+        if name.startswith("baseline_") or name in ("text_restoration", "surprise_x_brightness", TAIL_SUM)
     ]
     weights = metrics.resample_weights([c.unit for c in masked], None)
     return {

@@ -13,7 +13,7 @@ from pixelsleuth.scoring.settings import (
     DETECTIVE,
     DETECTIVE_NEAR,
     DETECTIVE_VIEWS,
-    TEXT_SCORE,
+    TAIL_SUM,
     ScoreSettings,
 )
 
@@ -54,5 +54,5 @@ def volume_scores(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     for name, values in scores.items():
         count = max(1, round(TOP_SLICES * len(values)))
         top = float(np.sort(values)[-count:].mean())
-        found[name] = float(values.sum()) if name == TEXT_SCORE else top
+        found[name] = float(values.sum()) if name == TAIL_SUM else top
     return found

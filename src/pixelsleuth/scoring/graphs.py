@@ -15,7 +15,7 @@ from pixelsleuth.scoring.calibration import Calibration, calibration_from_text
 from pixelsleuth.scoring.draws import uniforms
 from pixelsleuth.scoring.scorer import Crops, Scores, Wanted
 from pixelsleuth.scoring.sessions import Session, opened
-from pixelsleuth.scoring.settings import CENTRE_AND_RIM, TEXT_SCORE, judge_of, settings_from_tree
+from pixelsleuth.scoring.settings import CENTRE_AND_RIM, TAIL_SUM, scoring_prior, settings_from_tree
 
 #: The scoring graph of a model folder.
 FILE = "scores.onnx"
@@ -127,8 +127,8 @@ class GraphNetworks:
             return False
         if name == CENTRE_AND_RIM:
             return wanted.rim
-        if name == TEXT_SCORE:
-            return judge_of(self.settings.lambda_s) in wanted.kinds
+        if name == TAIL_SUM:
+            return scoring_prior(self.settings.lambda_s) in wanted.kinds
         of = [prior.kind for prior in self.model.config.priors if name.startswith(f"{prior.kind}_")]
         return not of or of[0] in wanted.kinds
 

@@ -78,7 +78,7 @@ class Judgement:
         return min(self.counted, key=lambda number: self.p_tracks[number])
 
     @property
-    def near(self) -> bool:
+    def could_turn(self) -> bool:
         """Whether any verdict could turn over under a mild re-encoding."""
         return self.verdict != "not_applicable" and any(_near(p, self.rate) for p in (self.p_value, *self.p_tracks))
 

@@ -29,10 +29,10 @@ from pixelsleuth.scoring.settings import (
     CENTRE_SMOOTHNESS,
     DETECTIVE,
     DETECTIVE_NEAR,
-    TEXT_SCORE,
+    TAIL_SUM,
     TWO_WAY,
     ScoreSettings,
-    judge_of,
+    scoring_prior,
 )
 
 
@@ -67,7 +67,7 @@ class Measurements:
     def judging(self) -> Surprise:
         """The surprise of the prior that scores, averaged over the mirror image where that was asked for; also what a
         detective sees."""
-        return self.two_way or self.surprise[judge_of(self.surprise)]
+        return self.two_way or self.surprise[scoring_prior(self.surprise)]
 
 
 def tail_sum(nll: Tensor, lambda_s: float) -> Tensor:
@@ -119,7 +119,7 @@ def raw_tensors(seen: Measurements, settings: ScoreSettings) -> dict[str, Tensor
     for kind, surprise in seen.surprise.items():
         found = surprise_scores(surprise, settings.lambda_s[kind], settings.mean_nll[kind])
         for name, values in found.items():
-            full = TEXT_SCORE if name == "tail_sum" and kind == judge_of(settings.lambda_s) else f"{kind}_{name}"
+            full = TAIL_SUM if name == "tail_sum" and kind == scoring_prior(settings.lambda_s) else f"{kind}_{name}"
             scores[full] = values
     if seen.two_way is not None:
         found = surprise_scores(seen.two_way, 0.0, 0.0)
@@ -183,11 +183,11 @@ def slice_scores(seen: Measurements, settings: ScoreSettings) -> dict[str, np.nd
 
 def slice_tensors(seen: Measurements, settings: ScoreSettings) -> dict[str, Tensor]:
     """`slice_scores` on the networks' device, (B,) each, in the type in which they are computed."""
-    kind = judge_of(seen.surprise)
+    kind = scoring_prior(seen.surprise)
     found = surprise_scores(seen.surprise[kind], settings.lambda_s[kind], 0.0)
     judging = seen.judging
     scores = {
-        TEXT_SCORE: found["tail_sum"],
+        TAIL_SUM: found["tail_sum"],
         "mean_nll": judging.nll.mean((1, 2)),
         "nll_minus_entropy": (judging.nll - judging.entropy).mean((1, 2)),
     }

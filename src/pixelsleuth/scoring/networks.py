@@ -30,7 +30,7 @@ from pixelsleuth.scoring.measurements import (
 )
 from pixelsleuth.scoring.restoration import Restored, pooled, restore
 from pixelsleuth.scoring.scorer import Crops, Scorer, Scores, Wanted
-from pixelsleuth.scoring.settings import DETECTIVE_MAP, ScoreSettings, judge_of
+from pixelsleuth.scoring.settings import DETECTIVE_MAP, ScoreSettings, scoring_prior
 
 #: S of the map of Marimont & Tarroni 2021, which only `evaluate` makes.
 REFERENCE_RESTORATIONS = 15
@@ -156,7 +156,7 @@ class TorchNetworks:
     @torch.no_grad()
     def reference_restored(self, encoded: Encoded, keys: Sequence[str]) -> Restored:
         """Restore as Marimont & Tarroni 2021 do: resample codes above lambda_p given the restored prefix, S = 15."""
-        kind = judge_of(self.model.priors)
+        kind = scoring_prior(self.model.priors)
         return restore(
             encoded.image, encoded.codes, self.model.vqvae, self.model.priors[kind], keys,
             restorations=REFERENCE_RESTORATIONS, above=self.settings.lambda_p[kind], scalars=encoded.scalars,
@@ -299,7 +299,7 @@ def both_surprises(model: Model, encoded: Encoded) -> tuple[Surprise, Surprise]:
 def judging_surprise(model: Model, encoded: Encoded) -> Surprise:
     """Surprise of the prior that scores, as a detective sees it: PixelSNAIL's over image and mirror image where the
     model has one, else the default prior's."""
-    kind = judge_of(model.priors)
+    kind = scoring_prior(model.priors)
     if kind != "pixelsnail":
         return model.surprise(kind, encoded.codes, encoded.scalars)
     return both_surprises(model, encoded)[1]

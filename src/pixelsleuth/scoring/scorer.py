@@ -23,9 +23,9 @@ from pixelsleuth.scoring.settings import (
     DETECTIVE_NEAR,
     DETECTIVE_VIEWS,
     MAP_SCORE,
-    TEXT_SCORE,
+    TAIL_SUM,
     ScoreSettings,
-    judge_of,
+    scoring_prior,
 )
 from pixelsleuth.sources.faces import Sizes, Views
 
@@ -177,10 +177,10 @@ class Scorer:
         self.kinds = [prior.kind for prior in config.priors]
         self.resting = _resting_on(self.settings)
         self.judging = {kind for kind in self.kinds if any(name.startswith(f"{kind}_") for name in self.resting)}
-        if TEXT_SCORE in self.resting:
-            self.judging.add(judge_of(self.settings.lambda_s or self.kinds))
+        if TAIL_SUM in self.resting:
+            self.judging.add(scoring_prior(self.settings.lambda_s or self.kinds))
         if detective is not None and detective.kind == "light":
-            self.judging.add(judge_of(self.kinds))
+            self.judging.add(scoring_prior(self.kinds))
 
     def score(self, batches: Iterable[Crops], options: ScoreOptions = EVERYTHING) -> Scores:
         """Scores crops batch by batch. Slices must be those of one volume, in order: maps are pooled within it."""
@@ -213,7 +213,7 @@ class Scorer:
             options.maps and (options.restorations or needed), options.baselines, options.reference,
         )  # fmt: skip
         # Of slices the default map is always made, and with it every score.
-        both = frozenset({self.kinds[0], judge_of(self.kinds)})
+        both = frozenset({self.kinds[0], scoring_prior(self.kinds)})
         return of_images, of_images._replace(kinds=both, restored=of_images.restored or needed)
 
     def _volume(self, scores: Scores, crops: Sequence[Crops], options: ScoreOptions) -> Scores:

@@ -14,7 +14,7 @@ LAMBDA_S_QUANTILE = 0.98
 LAMBDA_P_QUANTILE = 0.90
 
 #: Marimont & Tarroni's score, named so by contract; its prior is PixelSNAIL where the model has one.
-TEXT_SCORE = "text_tail_sum"
+TAIL_SUM = "text_tail_sum"
 #: Mean NLL - entropy when the whole centre is hidden and predicted from the rim, and the reverse: does the face fit
 #: what surrounds it? Neighbouring codes, which a blend makes agree, cannot help here.
 CENTRE_AND_RIM = "masked_centre_and_rim"
@@ -85,7 +85,7 @@ def settings_from_tree(tree: dict[str, Any]) -> ScoreSettings:
         raise ModelError(f"config.json: key 'scoring' does not fit this program ({error})") from error
 
 
-def judge_of(kinds: Collection[str]) -> str:
+def scoring_prior(kinds: Collection[str]) -> str:
     """Kind of the prior that scores: PixelSNAIL where the model has one, else the first. A masked prior is conditioned
     on an edit's own codes too, and so under-scores the edit."""
     return "pixelsnail" if "pixelsnail" in kinds else next(iter(kinds))

@@ -15,7 +15,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.sources.dicompixels import INSTALL, inflates_too_far
-from pixelsleuth.sources.formats import DICOM, head_of, sniffed
+from pixelsleuth.sources.formats import DICOM, first_bytes, sniffed
 from pixelsleuth.sources.scanfiles import MAX_BYTES
 
 #: Characters kept of an element's text; the longest that are used, identifiers, have 64.
@@ -40,14 +40,14 @@ def quiet() -> Iterator[None]:
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its first bytes, with its preamble or without."""
     try:
-        return path.is_file() and sniffed(path) is DICOM and bool(head_of(path))
+        return path.is_file() and sniffed(path) is DICOM and bool(first_bytes(path))
     except OSError:
         return False
 
 
 def is_index(path: Path) -> bool:
     """Whether a DICOM file is the index of a disc (DICOMDIR), by the kind of object that its first bytes name."""
-    return bool(re.search(_INDEX.replace(".", r"\.").encode() + rb"(?![\d.])", head_of(path)[:1024]))
+    return bool(re.search(_INDEX.replace(".", r"\.").encode() + rb"(?![\d.])", first_bytes(path)[:1024]))
 
 
 @dataclass(frozen=True)

@@ -350,7 +350,7 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def head_of(path: str | os.PathLike[str]) -> bytes:
+def first_bytes(path: str | os.PathLike[str]) -> bytes:
     """The first `HEAD` bytes of a regular file, b"" of anything else. Never waits, as for a pipe's writer.
 
     Raises:
@@ -369,7 +369,7 @@ def head_of(path: str | os.PathLike[str]) -> bytes:
 def sniffed(path: str | os.PathLike[str]) -> Format:
     """The format of a file; where it cannot be read, what its name claims."""
     try:
-        head = head_of(path)
+        head = first_bytes(path)
     except OSError:
         head = b""
     return format_of(head, Path(path).name)

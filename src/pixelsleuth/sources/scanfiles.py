@@ -75,10 +75,10 @@ def open_file(path: Path) -> Opened:
     sha256 = _hash_of(path)
     try:
         header = path
-        head = head_of(path)
+        head = unpacked_start(path)
         if path.name.lower().endswith(_IMAGES) and not _stands_alone(head):
             header = _partner(path, _HEADERS)
-            head = head_of(header)
+            head = unpacked_start(header)
         if head.startswith(b"NRRD"):
             from pixelsleuth.sources.nrrdfiles import open_nrrd
 
@@ -93,7 +93,7 @@ def open_file(path: Path) -> Opened:
         raise InputError("unreadable", f"the file cannot be read ({first_line(error)}); check it", sha256) from None
 
 
-def head_of(path: Path) -> bytes:
+def unpacked_start(path: Path) -> bytes:
     """The first bytes of what a file holds, unpacked where it is gzipped, whatever its name."""
     with open(path, "rb") as file:
         head = file.read(1 << 16)

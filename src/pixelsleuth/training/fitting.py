@@ -34,7 +34,7 @@ from pixelsleuth.scoring.settings import (
     MAP_SCORE,
     TWO_WAY,
     ScoreSettings,
-    judge_of,
+    scoring_prior,
     settings_from_tree,
 )
 from pixelsleuth.sources.duplicates import perceptual_hash
@@ -78,7 +78,7 @@ def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[
     assert features is not None, "images have complexity"
     if isinstance(model.detective, DeepDetective):
         scores[DETECTIVE_NEAR] = near_scores(whole).double().cpu().numpy()
-    kind = judge_of(model.priors)
+    kind = scoring_prior(model.priors)
     # Mirror images mean something only to networks that were taught with them.
     if kind == "pixelsnail" and model.config.training["settings"]["prior_stage"]["augment"] != "none":
         kind = TWO_WAY

@@ -27,14 +27,14 @@ from pixelsleuth.training.data import Sampler, Steps
 from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
+from pixelsleuth.training.processes import TIMEOUT, Processes, quiet
 from pixelsleuth.training.progress import StepBar
-from pixelsleuth.training.ranks import TIMEOUT, Ranks, quiet
 from pixelsleuth.training.stages import DeepDetectiveStage, DetectiveStage, log_every
 
 #: Most steps between checkpoints, those of the first one, and about how many seconds they may take: what a kill costs.
 CHECKPOINT_EVERY, FIRST_CHECKPOINT, CHECKPOINT_SECONDS = 200, 20, 60.0
 #: One process, which trains by itself.
-ALONE = Ranks()
+ALONE = Processes()
 
 
 def steps_of(sampler: Sampler | Numbered, stage: Stage) -> int:
@@ -44,33 +44,35 @@ def steps_of(sampler: Sampler | Numbered, stage: Stage) -> int:
 
 def fit(
     module: Any, source: Any, sampler: Any, steps: int, work: Path, progress: bool, workers: int = 0,
-    ranks: Ranks = ALONE,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:  # fmt: skip
     """Run Lightning to `steps`, from the last checkpoint if there is one; return the speed of all processes together.
 
     Args:
         sampler: a `Sampler`, or what has its `rows` and `batch`.
         workers: processes that make batches ahead; 0: they are made in between.
-        ranks: the processes that share each batch. A checkpoint may be gone on with by another number of them.
+        processes: the processes that share each batch. A checkpoint may be gone on with by another number of them.
 
     Raises:
         PixelsleuthError: batches smaller than the number of processes.
     """
-    if sampler.batch < ranks.world:
-        raise PixelsleuthError(f"a batch of {sampler.batch} cannot be shared by {ranks.world} processes; take fewer")
+    if sampler.batch < processes.world:
+        raise PixelsleuthError(
+            f"a batch of {sampler.batch} cannot be shared by {processes.world} processes; take fewer"
+        )
     work.mkdir(parents=True, exist_ok=True)
     # One Lightning epoch is one checkpoint's worth of steps, so that it never stops within one.
     last = work / "last.ckpt"
     quiet()
-    progress = progress and ranks.first
-    shared = torch.cuda.is_available() and ranks.world > 1
+    progress = progress and processes.first
+    shared = torch.cuda.is_available() and processes.world > 1
     module.sampler = sampler
     trainer = L.Trainer(
         accelerator="auto",
-        devices=ranks.devices,
-        num_nodes=ranks.nodes,
+        devices=processes.devices,
+        num_nodes=processes.nodes,
         # What is kept beside the weights is kept equal by what computes it (models.share).
-        strategy="auto" if ranks.world == 1 else DDPStrategy(broadcast_buffers=False, timeout=TIMEOUT),
+        strategy="auto" if processes.world == 1 else DDPStrategy(broadcast_buffers=False, timeout=TIMEOUT),
         # Torch has it on GPUs alone: on CPUs each process norms its own part.
         sync_batchnorm=shared,
         # Each process takes its part of a batch by itself.
@@ -88,7 +90,7 @@ def fit(
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
     )
-    loader = _Chunks(Steps(source, sampler, 0, steps, ranks.rank, ranks.world), trainer, workers)
+    loader = _Chunks(Steps(source, sampler, 0, steps, processes.rank, processes.world), trainer, workers)
     began, started_at = time.perf_counter(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -98,7 +100,7 @@ def fit(
             trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
         else:
             module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
-    ranks.compared(module.model)
+    processes.compared(module.model)
     module.cpu()
     seconds = time.perf_counter() - began
     done = max(1, steps - started_at)
@@ -113,20 +115,20 @@ def _name_of(module: L.LightningModule) -> str:
 
 def fit_detective(
     network: Detective, dataset: PairDataset, stage: Stage, work: Path, seed: int, progress: bool = False,
-    ranks: Ranks = ALONE,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:  # fmt: skip
     """Train a detective, from its last checkpoint in `work` if there is one; give the speed, in images."""
     sampler = Sampler([""] * len(dataset), stage, seed)
     steps = steps_of(sampler, stage)
     module = DetectiveStage(network, dataset, stage, steps, seed)
-    speed = fit(module, lambda rows: rows, sampler, steps, work, progress, ranks=ranks)
+    speed = fit(module, lambda rows: rows, sampler, steps, work, progress, processes=processes)
     # A pair is two images.
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 
 
 def fit_deep_detective(
     network: DeepDetective, store: Store, rows: np.ndarray, stage: Stage, shares: Mapping[str, float], work: Path,
-    seed: int, progress: bool = False, ranks: Ranks = ALONE,
+    seed: int, progress: bool = False, processes: Processes = ALONE,
 ) -> dict[str, float]:  # fmt: skip
     """Train a deep detective on pairs forged as they are needed, an epoch being as many pairs as there are `rows`,
     from its last checkpoint in `work` if there is one; the network gets the averaged weights.
@@ -140,8 +142,8 @@ def fit_deep_detective(
     steps = steps_of(sampler, stage)
     module = DeepDetectiveStage(network, stage, steps, seed)
     # Beside a GPU every core forges; without one the network needs the others.
-    workers = max(1, ((os.cpu_count() or 1) - 1) // ranks.devices) if torch.cuda.is_available() else 1
-    speed = fit(module, source, sampler, steps, work, progress, workers, ranks)
+    workers = max(1, ((os.cpu_count() or 1) - 1) // processes.devices) if torch.cuda.is_available() else 1
+    speed = fit(module, source, sampler, steps, work, progress, workers, processes)
     network.load_state_dict(module.averaged.module.state_dict())
     return speed | {"images_per_second": 2 * speed["images_per_second"]}
 

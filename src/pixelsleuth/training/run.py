@@ -49,7 +49,7 @@ from pixelsleuth.training.held_out import held_out_rows, prior_nll, reconstructi
 from pixelsleuth.training.loop import ALONE, fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.presets import Settings, as_tree
-from pixelsleuth.training.ranks import Ranks
+from pixelsleuth.training.processes import Processes
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
@@ -66,7 +66,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
-    ranks: Ranks = ALONE,
+    processes: Processes = ALONE,
 ) -> None:
     """Train on the normal pictures of split `train` and write a model folder, not yet calibrated.
 
@@ -74,7 +74,7 @@ def train(
         places: of the store (see sources.store.Store).
         resume: go on where a run of the same settings stopped, with as many processes as there are now; without it a
             folder in use is an error.
-        ranks: the processes that train together. All of them call this, and see the store and the folder; the first
+        processes: the processes that train together. All of them call this, and see the store and the folder; the first
             writes.
 
     Raises:
@@ -82,14 +82,14 @@ def train(
     """
     with Store(places) as store, ExitStack() as held:
         check_settings(store, settings)
-        run = _Run(store, folder, settings, progress, say if ranks.first else _unsaid, ranks)
+        run = _Run(store, folder, settings, progress, say if processes.first else _unsaid, processes)
 
         def claim() -> None:
             # The first process holds the folder for all of them.
             held.enter_context(claimed(folder))
             claim_folder(folder, run.work, settings, store, resume)
 
-        ranks.once(claim)
+        processes.once(claim)
         vqvae = run.vqvae()
         if settings.vae_stage.epochs:
             run.vae()
@@ -97,7 +97,7 @@ def train(
         atlas = run.described()
         if settings.detective_stage.epochs:
             run.detective(atlas)
-        ranks.once(run.fitted)
+        processes.once(run.fitted)
 
 
 def _unsaid(text: str) -> None:
@@ -117,7 +117,7 @@ class _Run:
     settings: Settings
     progress: bool
     say: Callable[[str], None]
-    ranks: Ranks
+    processes: Processes
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -165,7 +165,7 @@ class _Run:
                 self._note("vqvae", speed | reconstruction_of(vqvae, self.store, self.work / "vqvae"))
                 save_network(vqvae, path)
 
-            self.ranks.once(measured)
+            self.processes.once(measured)
         self._tell("vqvae", "VQ-VAE")
         return vqvae
 
@@ -184,13 +184,13 @@ class _Run:
                 self._note("vae", speed)
                 save_network(vae, path)
 
-            self.ranks.once(measured)
+            self.processes.once(measured)
         self._tell("vae", "VAE")
 
     def priors(self, vqvae: VQVAE) -> None:
         """The priors, on codes that are computed once."""
         settings, learned, cached = self.settings, self.learned, self.work / "codes.npy"
-        self.ranks.once(lambda: cache_codes(vqvae, self.store, learned, settings.prior_stage, cached, self.say))
+        self.processes.once(lambda: cache_codes(vqvae, self.store, learned, settings.prior_stage, cached, self.say))
         held_out = held_out_rows(self.store)
         for number, config in enumerate(settings.priors):
             path = self.folder / prior_file(number, config.kind)
@@ -207,7 +207,7 @@ class _Run:
                     self._note(kind, speed | {"held_out_nll": prior_nll(prior, vqvae, self.store, held_out)})
                     save_network(prior, path)
 
-                self.ranks.once(measured)
+                self.processes.once(measured)
             self._tell(config.kind, config.kind)
 
     def _fit_prior(self, prior: nn.Module, codes: np.ndarray, number: int) -> dict[str, float]:
@@ -227,7 +227,7 @@ class _Run:
     def described(self) -> Atlas | None:
         """Write the configuration of what is trained so far; for volumes also fit the atlas, which a detective may
         see, and its scores."""
-        self.ranks.once(lambda: save_config(self.folder, self._config()))
+        self.processes.once(lambda: save_config(self.folder, self._config()))
         if not self.store.holds_volumes:
             return None
 
@@ -237,7 +237,7 @@ class _Run:
             save_atlas(self.folder, atlas)
             save_scores(self.folder, fitted)
 
-        self.ranks.once(fit_atlas)
+        self.processes.once(fit_atlas)
         return load_atlas(self.folder)
 
     def _config(self) -> ModelConfig:
@@ -276,18 +276,18 @@ class _Run:
                 self._note("detective", speed)
                 save_network(detective, path)
 
-            self.ranks.once(measured)
+            self.processes.once(measured)
         self._tell("detective", "detective")
 
     def _taught_light(self, detective: Detective, atlas: Atlas | None) -> dict[str, float]:
         settings, place = self.settings, self.work / "dataset"
         if not self._made(place / "mask.npy"):
-            self.ranks.once(lambda: self._forged(atlas).save(place))
+            self.processes.once(lambda: self._forged(atlas).save(place))
         dataset = PairDataset.load(place)
         self.say(f"detective: {_count(detective):,} parameters, {len(dataset):,} pairs")
         return fit_detective(
             detective, dataset, settings.detective_stage, self.work / "detective", settings.seed, self.progress,
-            self.ranks,
+            self.processes,
         )  # fmt: skip
 
     def _forged(self, atlas: Atlas | None) -> PairDataset:
@@ -325,7 +325,7 @@ class _Run:
         )
         shares = {kind: SHARES[kind] for kind in settings.forgeries}
         return fit_deep_detective(
-            detective, store, rows, stage, shares, self.work / "detective", settings.seed, self.progress, self.ranks
+            detective, store, rows, stage, shares, self.work / "detective", settings.seed, self.progress, self.processes
         )
 
     def fitted(self) -> None:
@@ -347,7 +347,7 @@ class _Run:
     def fit(self, module: Any, source: Any, sampler: Any, steps: int, name: str = "") -> dict[str, float]:
         """Train in all processes, from the last checkpoint in the folder of this part."""
         name = name or type(module).__name__.removesuffix("Stage").lower()
-        return fit(module, source, sampler, steps, self.work / name, self.progress, ranks=self.ranks)
+        return fit(module, source, sampler, steps, self.work / name, self.progress, processes=self.processes)
 
     def _pixels(self, rows: np.ndarray, scalars: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Give pictures, and as many scalars of their context, by their place among `rows`."""
@@ -357,7 +357,7 @@ class _Run:
 
     def _made(self, path: Path) -> bool:
         """Whether an earlier run made this file."""
-        return self.ranks.agreed(path.exists())
+        return self.processes.agreed(path.exists())
 
     def _note(self, name: str, figures: dict[str, float]) -> None:
         """Write down the figures of a part, for a run that goes on."""

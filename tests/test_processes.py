@@ -101,7 +101,7 @@ def test_what_is_drawn_hangs_on_the_batch_not_on_the_part(kind: str) -> None:
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_one_goes_on(store: Path, tmp_path: Path) -> None:
     sys.path.insert(0, str(ROOT))
-    from experiments.benchmarks.training_ranks import LOSSES, compare
+    from experiments.benchmarks.training_processes import LOSSES, compare
 
     found = compare(store, tmp_path, epochs=25)
     for name in ("one_and_two", "one_and_two_then_one"):

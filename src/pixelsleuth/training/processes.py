@@ -23,8 +23,8 @@ TIMEOUT = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """What a process knows of the others. Made by `Ranks.launched`; a single process unless made otherwise.
+class Processes:
+    """What a process knows of the others. Made by `Processes.launched`; a single process unless made otherwise.
 
     Attributes:
         devices: processes on each machine, one a GPU, or one a CPU process where there is no GPU.
@@ -37,7 +37,7 @@ class Ranks:
     rank: int = 0
 
     @classmethod
-    def launched(cls, devices: int = 1, nodes: int = 1) -> Ranks:
+    def launched(cls, devices: int = 1, nodes: int = 1) -> Processes:
         """Start the other processes of this machine, which run the same command, and join all of them.
 
         Lightning does it: within `torchrun`, Slurm and other launchers that it knows it joins what they started. On

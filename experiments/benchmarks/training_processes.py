@@ -1,7 +1,7 @@
 """Does training shared by two processes give what one gives? Trains tiny networks on the CPU: by one process, by two
 (gloo), and by two that are stopped and gone on with by one.
 
-python experiments/benchmarks/training_ranks.py photos.h5 runs/ranks --json results/ranks.json
+python experiments/benchmarks/training_processes.py photos.h5 runs/processes --json results/processes.json
 """
 
 from __future__ import annotations
