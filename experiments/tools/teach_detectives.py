@@ -14,9 +14,10 @@ two, at 256 and at 192 px, see every pair. The students see a sample each, all t
     no_landmarks   irregular patches alone, no shape that follows the face
     no_camera      pictures as they are: no tone, blur, noise, scaling or compression
 
-With `--begin`, two go on from a detective that was taught before, and no students are: `longer_256` as it was, and
-`detail_256`, which also sees each place's fine detail (`DetectiveConfig.detail`). Every step has as many pairs again
-that were seen before, mirrored, turned, moved, toned and grained anew on the GPU.
+With `--begin`, `longer_256` goes on from a detective that was taught before, and no students are taught. Every step has
+as many pairs again that were seen before, mirrored, turned, moved, toned and grained anew on the GPU. Written beside it
+is `midway_256`, the mean of its weights and of those it began from: that often keeps what the longer one learned and
+what the first was calm about (Wortsman et al. 2022).
 
 Learning rates fall by the clock (half a cosine over `--minutes`), so that a slower machine ends as well, only earlier.
 `--trunk` is a file of pixelsleuth.models.backbone.imagenet_weights() (`--save-trunk` writes it). Written to OUT:
@@ -80,15 +81,10 @@ class Student:
     kinds: tuple[str, ...] = ()
     treated: bool = True
     pretrained: bool = True
-    detail: bool = False
-
-    @property
-    def config(self) -> DetectiveConfig:
-        return DetectiveConfig(kind="deep", size=self.size, pretrained=self.pretrained, detail=self.detail)
 
 
 MAIN = (Student("main_256", 256), Student("main_192"))
-CONTINUED = (Student("longer_256", 256), Student("detail_256", 256, detail=True))
+LONGER, MIDWAY = Student("longer_256", 256), Student("midway_256", 256)
 STUDENTS = (
     Student("reference"),
     *(Student(f"without_{name}", without=sources) for name, sources in ORIGINS.items()),
@@ -202,11 +198,9 @@ class Pupil:
         """`begun` is of a trunk, or of a `whole` detective."""
         torch.manual_seed(0)
         self.student, self.rate, self.steps, self.pairs = student, rate, 0, 0
-        self.network = DeepDetective(student.config)
+        self.network = DeepDetective(DetectiveConfig(kind="deep", size=student.size, pretrained=student.pretrained))
         if whole:
-            missing = self.network.load_state_dict(begun, strict=False).missing_keys
-            if any(not name.startswith("detail.") for name in missing):
-                raise SystemExit(f"--begin: expected the weights of a deep detective; {missing[0]} is missing")
+            self.network.load_state_dict(begun)
         elif student.pretrained:
             self.network.trunk.load_state_dict(begun)
         self.network.to(device, memory_format=torch.channels_last).train()
@@ -275,8 +269,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--batch", type=int, default=96, help="pairs in a step of the first two")
     parser.add_argument("--trunk", type=Path, help="file of ImageNet's weights; default: the installed package's")
-    parser.add_argument("--begin", type=Path, help="weights of a detective to go on from")
-    parser.add_argument("--only", help="with --begin: the name of the one to teach")
+    parser.add_argument("--begin", type=Path, help="weights of a detective to go on from, figures.json beside it")
     parser.add_argument("--replays", type=int, default=60_000, help="pairs kept for that, 0.4 MB each on the GPU")
     parser.add_argument("--save-trunk", type=Path, help="only write that file")
     options = parser.parse_args()
@@ -287,11 +280,7 @@ def main() -> None:
     torch.set_num_threads(2)
     if options.begin:
         begun = {k: v.float() if v.is_floating_point() else v for k, v in load_file(options.begin).items()}
-        mains = [
-            Pupil(student, begun, 8e-4, 0.998, device, whole=True)
-            for student in CONTINUED
-            if options.only in (None, student.name)
-        ]
+        mains = [Pupil(LONGER, begun, 8e-4, 0.998, device, whole=True)]
         students = []
     else:
         trunk = load_file(options.trunk) if options.trunk else imagenet_weights()
@@ -303,6 +292,14 @@ def main() -> None:
     figures = _teach(mains, students, stream, loader, options, device)
     for pupil in (*mains, *students):
         pupil.save(options.out)
+    if options.begin:
+        longer = mains[0].averaged.module.state_dict()
+        midway = {k: (begun[k] + v.cpu()) / 2 if v.is_floating_point() else v for k, v in longer.items()}
+        _save_half(midway, options.out / f"{MIDWAY.name}.safetensors")
+        # Half of what it saw were pairs seen before.
+        earlier = json.loads(options.begin.with_name("figures.json").read_text())["pairs"][options.begin.stem]
+        pairs = earlier + mains[0].pairs // 2
+        figures["pairs"] = {LONGER.name: pairs, MIDWAY.name: pairs}
     write_text(options.out / "figures.json", json.dumps(figures, indent=1))
     print(json.dumps({k: v for k, v in figures.items() if k != "curve"}))
 

@@ -3,8 +3,8 @@
     python experiments/tools/with_detective.py MODEL DETECTIVE.safetensors STORE.h5 OUT
 
 MODEL is a folder or the name of a bundled model whose networks stay; the detective is one that
-experiments/tools/teach_detectives.py wrote, with its figures.json beside it. Whether it sees fine detail is told by its
-weights. STORE is the one that the model was trained on. OUT is written whole.
+experiments/tools/teach_detectives.py wrote, with its figures.json beside it. STORE is the one that the model was
+trained on. OUT is written whole.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from safetensors.torch import load_file
 
 from pixelsleuth.models.checkpoint import DETECTIVE_FILE, load_model
 from pixelsleuth.models.configuration import ModelConfig, find_model, load_config, save_config
@@ -51,18 +49,13 @@ def main() -> None:
 
 
 def _configured(config: ModelConfig, path: Path) -> ModelConfig:
-    """The model's configuration with the other detective, and what its teaching counted."""
-    assert config.detective is not None, "expected a model with a detective"
+    """The model's configuration, with what the other detective's teaching counted."""
     told = json.loads(path.with_name("figures.json").read_text(encoding="utf-8"))
     pairs = told["pairs"][path.stem]
     figures = {"pairs": pairs, "seconds": told["seconds"], "images_per_second": round(2 * pairs / told["seconds"], 1)}
     training: dict[str, Any] = {**config.training, "figures": {**config.training["figures"], "detective": figures}}
-    detective = replace(config.detective, detail="detail.weight" in load_file(path))
-    training["settings"] = {
-        **training["settings"], "detective": {**training["settings"]["detective"], "detail": detective.detail},
-        "pairs": pairs,
-    }  # fmt: skip
-    return replace(config, detective=detective, training=training)
+    training["settings"] = {**training["settings"], "pairs": pairs}
+    return replace(config, training=training)
 
 
 if __name__ == "__main__":

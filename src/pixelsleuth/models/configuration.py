@@ -105,7 +105,7 @@ class DetectiveConfig:
     """Architecture of a detective.
 
     Attributes:
-        kind: `light`, or `deep` (EfficientNet-lite0; of what follows it has `size`, `pretrained` and `detail` alone).
+        kind: `light`, or `deep` (EfficientNet-lite0; of what follows it has `size` and `pretrained` alone).
         size: of a deep one, side of the square it sees in pixels.
         pretrained: of a deep one, whether its training begins with the weights learnt on ImageNet.
         width: channels at half the image's resolution; twice and three times as many below.

@@ -2,8 +2,8 @@
 image, was altered. Training follows Face X-ray (Li et al. 2020) and self-blended images (Shiohara & Yamasaki 2022).
 
 The light one sees the image, what the VQ-VAE could not reconstruct of it, the prior's surprise, and how much fine
-detail each place holds; it is learnt from nothing, on scans or faces. The deep one sees the image through a trunk that
-has learnt from photographs before, and, if so configured, the same fine detail.
+detail each place holds; it is learnt from nothing, on scans or faces. The deep one sees the image alone, through a
+trunk that has learnt from photographs before.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class Detective(nn.Module):
             # Residuals are small; in the image's own range they would begin unseen.
             seen.append(F.pixel_unshuffle((image - made) * 8, 2))
         if self.config.detail:
-            seen.append(_local_details(close, self.config.cell))
+            # Picture by picture: its planes stay in the processor's cache, seven times as fast as a batch at once.
+            # A graph holds no loop over a batch.
+            parts = [close] if torch.compiler.is_exporting() else close.split(1)
+            seen.append(torch.cat([local_detail(one, self.config.cell) for one in parts]))
         if self.config.mirror:
             seen.append(F.pixel_unshuffle((image - image.flip(3)) * 2, 2))
         if self.config.atlas:
@@ -112,11 +115,6 @@ class DeepDetective(nn.Module):
         self.near = nn.Conv2d(CHANNELS[0], width, 1)
         self.middle = nn.Conv2d(CHANNELS[1], width, 1)
         self.deep = nn.Conv2d(CHANNELS[2], width, 1)
-        self.detail = nn.Conv2d(9, width, 1) if config.detail else None
-        if self.detail is not None:
-            # Zero, so that one that was taught without goes on from where it was.
-            nn.init.zeros_(self.detail.weight)
-            nn.init.zeros_(self.detail.bias)
         self.join = Residual(width)
         self.place = nn.Conv2d(width, 1, 1)
         self.dropout = nn.Dropout(0.2)
@@ -179,8 +177,6 @@ class DeepDetective(nn.Module):
         joined = self.near(near)
         for layer, features in ((self.middle, middle), (self.deep, deep)):
             joined = joined + F.interpolate(layer(features), size, mode="bilinear", align_corners=False)
-        if self.detail is not None:
-            joined = joined + self.detail(_local_details(image, DEEP_STRIDE))
         return self.place(self.join(joined))[:, 0].float(), deep.float(), (near, middle)
 
     def _verdict(self, places: Tensor, mean: Tensor) -> Tensor:
@@ -193,13 +189,6 @@ class DeepDetective(nn.Module):
 def build_detective(config: DetectiveConfig) -> Detective | DeepDetective:
     """A new detective with random weights."""
     return DeepDetective(config) if config.kind == "deep" else Detective(config)
-
-
-def _local_details(image: Tensor, cell: int) -> Tensor:
-    """`local_detail`, on a CPU picture by picture: its planes stay in the processor's cache, seven times as fast as a
-    batch at once. A graph holds no loop over a batch, and a GPU wants the whole."""
-    whole = image.is_cuda or torch.compiler.is_exporting()
-    return local_detail(image, cell) if whole else torch.cat([local_detail(one, cell) for one in image.split(1)])
 
 
 def local_detail(image: Tensor, cell: int) -> Tensor:
