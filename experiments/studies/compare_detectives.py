@@ -7,7 +7,7 @@ its logit as it is: no codes, no view from near, no adjustment, so that nothing 
 quantiles of the calibration pictures, at most 500 a source. Prints two tables and with `--out` writes their figures,
 each with its 95% interval: false alarms on sources that none was taught or calibrated on, and AUROC on CIPLAB's and
 DFDC's validation pictures; and for each student that was taught without a source, false alarms on that source,
-calibrated on the others.
+calibrated on the others. What the file says of detectives that are not in TAUGHT stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from teach_detectives import MAIN, ORIGINS, STUDENTS, Student
+from teach_detectives import LONGER, MAIN, MIDWAY, ORIGINS, STUDENTS, Student
 
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import DetectiveConfig
@@ -49,7 +49,7 @@ def main() -> None:
     with Store(options.training) as training, Store(options.held_out) as held_out:
         print("| detective | left out: .01, .05, .10 | CIPLAB easy, mid, hard | all | DFDC |\n|---|---|---|---|---|")
         figures: dict[str, list[dict[str, Any]]] = {"taught": [], "without": []}
-        for student in (*MAIN, *STUDENTS):
+        for student in (MIDWAY, LONGER, *MAIN, *STUDENTS):
             path = options.taught / f"{student.name}.safetensors"
             if path.exists() and not student.without:
                 row = _row(student, _network(path, student), held_out)
@@ -66,7 +66,16 @@ def main() -> None:
                 figures["without"].append(row)
                 print(f"| {name} | {_shown_alarms(row)} | {row['n']} |", flush=True)
     if options.out:
-        write_text(options.out, json.dumps(figures, indent=1) + "\n")
+        write_text(options.out, json.dumps(_with_earlier(figures, options.out), indent=1) + "\n")
+
+
+def _with_earlier(figures: dict[str, list[dict[str, Any]]], path: Path) -> dict[str, list[dict[str, Any]]]:
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    measured = {key: {row["name"] for row in rows} for key, rows in figures.items()}
+    return {
+        key: rows + [row for row in earlier.get(key, []) if row["name"] not in measured[key]]
+        for key, rows in figures.items()
+    }
 
 
 def _network(path: Path, student: Student) -> DeepDetective:

@@ -134,8 +134,10 @@ LOCAL = {
     "copy_move": "copy-move within the face",
 }
 DETECTIVES = {
-    "main_256": "the bundled one: 256 px, 205,884 pairs",
-    "main_192": "the same pairs at 192 px",
+    "midway_256": "**the bundled one**: the mean of the weights of the next two",
+    "longer_256": "256 px, 515,676 pairs: gone on from the next",
+    "main_256": "256 px, 205,884 pairs",
+    "main_192": "192 px, the same 205,884 pairs",
     "reference": "reference of the rest: 192 px, about 18,600 pairs",
     "no_pretrained": "reference, from random weights",
     "two_sources": "reference, on DFDC and UTKFace alone",
