@@ -52,7 +52,7 @@ def _configured(config: ModelConfig, path: Path) -> ModelConfig:
     """The model's configuration, with what the other detective's teaching counted."""
     told = json.loads(path.with_name("figures.json").read_text(encoding="utf-8"))
     pairs = told["pairs"][path.stem]
-    figures = {"pairs": pairs, "seconds": told["seconds"], "images_per_second": round(2 * pairs / told["seconds"], 1)}
+    figures = {"pairs": pairs, "seconds": told["seconds"], "images_per_second": round(2 * told["pairs_per_second"], 1)}
     training: dict[str, Any] = {**config.training, "figures": {**config.training["figures"], "detective": figures}}
     training["settings"] = {**training["settings"], "pairs": pairs}
     return replace(config, training=training)
