@@ -58,7 +58,7 @@ class Attack:
         self.model, self.sizes, self.detective = model, detector.scorer.sizes, model.detective
         self.framing = Framing.of(model.config.preprocessing)
         self.spread = {name: one.spread for name, one in settings.adjusted.items()}
-        self.views_spread = settings.views_spread
+        self.views_spread, self.weights = settings.views_spread, settings.track_weights or (1.0, 1.0)
         rows: tuple[Any, Any] = _Rows(prior.embed), _Rows(prior.beside)
         prior.embed, prior.beside = rows
         self.prior = prior
@@ -103,7 +103,8 @@ class Attack:
         if views.near is not None:
             _, windows = self.detective.windows(self._seen(picture, box, views.near))
             detective = (detective + windows.max() / self.spread[DETECTIVE_NEAR]) / self.views_spread
-        return (self._codes(square) + detective) / 2**0.5
+        codes, weight = self.weights
+        return (codes * self._codes(square) + weight * detective) / (codes**2 + weight**2) ** 0.5
 
     def _codes(self, square: Tensor) -> Tensor:
         """The part of the score that rests on the codes."""

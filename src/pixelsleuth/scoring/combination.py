@@ -41,9 +41,13 @@ def with_combined(
         for name in (DETECTIVE_NEAR, both[1]):
             stand_in = scores[name.replace(DETECTIVE_NEAR, DETECTIVE)]
             scores[name] = np.where(np.isnan(scores[name]), stand_in, scores[name])
-    for whole, parts in ((COMBINED, settings.combined), (BOTH_TRACKS, settings.tracks)):
+    for whole, parts, weights in (
+        (COMBINED, settings.combined, ()), (BOTH_TRACKS, settings.tracks, settings.track_weights)
+    ):  # fmt: skip
         if parts and all(name in scores for name in parts):
-            scores[whole] = np.sum([scores[name] for name in parts], axis=0) / len(parts) ** 0.5
+            weight = np.array(weights or [1.0] * len(parts))
+            scores[whole] = np.sum([w * scores[n] for w, n in zip(weight, parts, strict=True)], axis=0)
+            scores[whole] /= (weight**2).sum() ** 0.5
     return scores
 
 

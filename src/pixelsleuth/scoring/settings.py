@@ -54,6 +54,7 @@ class ScoreSettings:
         restorations: S of the default prior in `detect`.
         sign: of volumes: 1 where anomalies are brighter in this sequence, -1 darker, 0 either.
         views_spread: standard deviation of the sum of the detective's two adjusted views; 0: there is one view alone.
+        track_weights: of `tracks` in their sum, whose spread is brought to one again; none: all alike.
     """
 
     default: str = "masked_nll_minus_entropy_adjusted"
@@ -67,6 +68,7 @@ class ScoreSettings:
     restorations: int = 4
     sign: int = 0
     views_spread: float = 0.0
+    track_weights: tuple[float, ...] = ()
 
     def as_tree(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +81,7 @@ def settings_from_tree(tree: dict[str, Any]) -> ScoreSettings:
             name: Adjustment(tuple(item["mean"]), tuple(item["scale"]), tuple(item["weights"]), float(item["spread"]))
             for name, item in tree["adjusted"].items()
         }
-        several = {key: tuple(tree.get(key, ())) for key in ("combined", "tracks")}
+        several = {key: tuple(tree.get(key, ())) for key in ("combined", "tracks", "track_weights")}
         return ScoreSettings(**{**tree, "adjusted": adjusted, **several})
     except (KeyError, TypeError) as error:
         raise ModelError(f"config.json: key 'scoring' does not fit this program ({error})") from error
