@@ -765,6 +765,11 @@ def load(results: Path) -> dict[str, Tree]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
 
 
+def earlier_model(name: str, tree: Tree) -> list[str]:
+    """SHA-256 of the models that a measurement is of, but for the bundled one."""
+    return sorted(set(_found(tree, "model_sha256")) - {sha256_of(name)}) if sha256_of(name) else []
+
+
 def filled(text: str, results: dict[str, Tree]) -> str:
     """A page with its blocks written anew; the command that made each stands below it."""
 
@@ -777,6 +782,10 @@ def filled(text: str, results: dict[str, Tree]) -> str:
             body = make(results)
             if len(needs) == 1:
                 body += f"\n\nCommand: {made_by(needs[0])}"
+            if earlier := [sha256 for name in needs for sha256 in earlier_model(name, results[name])]:
+                body += (
+                    f"\n\n**Measured with an earlier model** (SHA-256 {earlier[0][:12]}), not yet with the present one."
+                )
         return f"{match[1]}\n{body}\n\n{match[3]}"
 
     return BLOCK.sub(block, text)
