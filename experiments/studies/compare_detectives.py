@@ -49,7 +49,7 @@ def main() -> None:
     with Store(options.training) as training, Store(options.held_out) as held_out:
         print("| detective | left out: .01, .05, .10 | CIPLAB easy, mid, hard | all | DFDC |\n|---|---|---|---|---|")
         figures: dict[str, list[dict[str, Any]]] = {"taught": [], "without": []}
-        for student in (MIDWAY, LONGER, *MAIN, *STUDENTS):
+        for student in (LONGER, MIDWAY, *MAIN, *STUDENTS):
             path = options.taught / f"{student.name}.safetensors"
             if path.exists() and not student.without:
                 row = _row(student, _network(path, student), held_out)
