@@ -122,11 +122,6 @@ def test_the_promised_rate_holds_on_real_faces(
     assert len(p) >= 450
     low, high = promised_band(rate, faces_detector.calibration.count, len(p))
     share = (p <= rate).mean()
-    if folder == RECURRING and share > high:
-        # Not explained: people recur among these pictures, unnamed, so that alarms may come in clusters.
-        pytest.xfail(
-            f"known: {share:.3f} on DFDC's validation pictures is above its band [{low:.3f}, {high:.3f}] (LOG.md)"
-        )
     assert low <= share <= high
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
-from teach_detectives import LONGER, MAIN, MIDWAY, ORIGINS, STUDENTS, Student
+from teach_detectives import LONGER, MAIN, ORIGINS, STUDENTS, Student
 
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import DetectiveConfig
@@ -49,7 +49,7 @@ def main() -> None:
     with Store(options.training) as training, Store(options.held_out) as held_out:
         print("| detective | left out: .01, .05, .10 | CIPLAB easy, mid, hard | all | DFDC |\n|---|---|---|---|---|")
         figures: dict[str, list[dict[str, Any]]] = {"taught": [], "without": []}
-        for student in (LONGER, MIDWAY, *MAIN, *STUDENTS):
+        for student in (LONGER, *MAIN, *STUDENTS):
             path = options.taught / f"{student.name}.safetensors"
             if path.exists() and not student.without:
                 row = _row(student, _network(path, student), held_out)

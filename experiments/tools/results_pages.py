@@ -152,7 +152,6 @@ UNTAUGHT = {
 }
 DETECTIVES = {
     "longer_256": "**the bundled one**: 256 px, 515,676 pairs, gone on from the next",
-    "midway_256": "the mean of the weights of both",
     "main_256": "256 px, 205,884 pairs",
     "main_192": "192 px, the same 205,884 pairs",
     "reference": "reference of the rest: 192 px, about 18,600 pairs",

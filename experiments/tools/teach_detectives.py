@@ -15,9 +15,7 @@ two, at 256 and at 192 px, see every pair. The students see a sample each, all t
     no_camera      pictures as they are: no tone, blur, noise, scaling or compression
 
 With `--begin`, `longer_256` goes on from a detective that was taught before, and no students are taught. Every step has
-as many pairs again that were seen before, mirrored, turned, moved, toned and grained anew on the GPU. Written beside it
-is `midway_256`, the mean of its weights and of those it began from: that often keeps what the longer one learned and
-what the first was calm about (Wortsman et al. 2022).
+as many pairs again that were seen before, mirrored, turned, moved, toned and grained anew on the GPU.
 
 Learning rates fall by the clock (half a cosine over `--minutes`), so that a slower machine ends as well, only earlier.
 `--trunk` is a file of pixelsleuth.models.backbone.imagenet_weights() (`--save-trunk` writes it). Written to OUT:
@@ -84,7 +82,7 @@ class Student:
 
 
 MAIN = (Student("main_256", 256), Student("main_192"))
-LONGER, MIDWAY = Student("longer_256", 256), Student("midway_256", 256)
+LONGER = Student("longer_256", 256)
 STUDENTS = (
     Student("reference"),
     *(Student(f"without_{name}", without=sources) for name, sources in ORIGINS.items()),
@@ -279,6 +277,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(2)
     if options.begin:
+        earlier = json.loads(options.begin.with_name("figures.json").read_text())["pairs"][options.begin.stem]
         begun = {k: v.float() if v.is_floating_point() else v for k, v in load_file(options.begin).items()}
         mains = [Pupil(LONGER, begun, 8e-4, 0.998, device, whole=True)]
         students = []
@@ -293,13 +292,8 @@ def main() -> None:
     for pupil in (*mains, *students):
         pupil.save(options.out)
     if options.begin:
-        longer = mains[0].averaged.module.state_dict()
-        midway = {k: (begun[k] + v.cpu()) / 2 if v.is_floating_point() else v for k, v in longer.items()}
-        _save_half(midway, options.out / f"{MIDWAY.name}.safetensors")
         # Half of what it saw were pairs seen before.
-        earlier = json.loads(options.begin.with_name("figures.json").read_text())["pairs"][options.begin.stem]
-        pairs = earlier + mains[0].pairs // 2
-        figures["pairs"] = {LONGER.name: pairs, MIDWAY.name: pairs}
+        figures["pairs"] = {LONGER.name: earlier + mains[0].pairs // 2}
     write_text(options.out / "figures.json", json.dumps(figures, indent=1))
     print(json.dumps({k: v for k, v in figures.items() if k != "curve"}))
 

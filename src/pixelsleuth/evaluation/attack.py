@@ -58,7 +58,7 @@ class Attack:
         self.model, self.sizes, self.detective = model, detector.scorer.sizes, model.detective
         self.framing = Framing.of(model.config.preprocessing)
         self.spread = {name: one.spread for name, one in settings.adjusted.items()}
-        self.views_spread, self.weights = settings.views_spread, settings.track_weights or (1.0, 1.0)
+        self.views_spread, self.weights = settings.views_spread, settings.track_weights
         rows: tuple[Any, Any] = _Rows(prior.embed), _Rows(prior.beside)
         prior.embed, prior.beside = rows
         self.prior = prior

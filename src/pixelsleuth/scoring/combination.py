@@ -41,13 +41,14 @@ def with_combined(
         for name in (DETECTIVE_NEAR, both[1]):
             stand_in = scores[name.replace(DETECTIVE_NEAR, DETECTIVE)]
             scores[name] = np.where(np.isnan(scores[name]), stand_in, scores[name])
+    alike = (1.0,) * len(settings.combined)
     for whole, parts, weights in (
-        (COMBINED, settings.combined, ()), (BOTH_TRACKS, settings.tracks, settings.track_weights)
-    ):  # fmt: skip
+        (COMBINED, settings.combined, alike),
+        (BOTH_TRACKS, settings.tracks, settings.track_weights),
+    ):
         if parts and all(name in scores for name in parts):
-            weight = np.array(weights or [1.0] * len(parts))
-            scores[whole] = np.sum([w * scores[n] for w, n in zip(weight, parts, strict=True)], axis=0)
-            scores[whole] /= (weight**2).sum() ** 0.5
+            weighted = [weight * scores[name] for weight, name in zip(weights, parts, strict=True)]
+            scores[whole] = np.sum(weighted, axis=0) / np.linalg.norm(weights)
     return scores
 
 

@@ -70,6 +70,10 @@ class ScoreSettings:
     views_spread: float = 0.0
     track_weights: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.track_weights:
+            object.__setattr__(self, "track_weights", (1.0,) * len(self.tracks))
+
     def as_tree(self) -> dict[str, Any]:
         return asdict(self)
 
