@@ -28,7 +28,8 @@ pixelsleuth train "$out/faces.h5" "$out/faces" --preset faces --set init="$out/t
   prior_stage.epochs="$(share 6)" --set detective_stage.epochs="$(share .95)"
 pixelsleuth calibrate "$out/faces" "$out/faces.h5"
 # With a GPU thirty times as many in minutes: first from ImageNet's weights, beside the students of docs/results/faces.md (one H200,
-# 7.6 minutes, 205,884 pairs), then on from there (one H100, 11.3 minutes, 309,792 pairs, each seen about twice). Where the store has to travel to the GPU, experiments/tools/pack_store.py makes it small.
+# 7.6 minutes, 205,884 pairs), then on from there (one H100, 11.3 minutes, 309,792 pairs, each seen about twice). Where the
+# store has to travel to the GPU, experiments/tools/pack_store.py makes it small.
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   python experiments/tools/teach_detectives.py "$out/faces.h5" "$out/taught" --minutes "$(share 7.6)"
   python experiments/tools/teach_detectives.py "$out/faces.h5" "$out/taught_on" --minutes "$(share 11.3)" \

@@ -33,6 +33,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     folder, out = find_model(options.model)[0], options.out
+    if out.exists():
+        parser.error(f"{out}: there is something already; expected a new folder")
     making = out.with_name(f"{out.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
