@@ -29,7 +29,7 @@ PAGES = (
     "README.md", "docs/results/faces.md", "docs/results/field.md", "docs/results/volumes.md", "docs/limits.md",
     "docs/protocols.md",
     "docs/results/evasion.md", "docs/results/reliability.md",
-    "docs/own-pictures.md",
+    "docs/own-pictures.md", "docs/folders.md",
 )  # fmt: skip
 BLOCK = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.S)
 
@@ -81,6 +81,7 @@ COMMANDS = {
     "own_calibration": (
         "own_calibration.json", "python experiments/studies/own_calibration.py SCORES.npz --out RUNS"
     ),
+    "folders": ("folders_real.json", "python experiments/studies/folders.py real SCORES.npz --out RUNS"),
     "volumes": ("", "see docs/results/volumes.md"),
     "foreign_scans": (
         "foreign_scans.json", "python experiments/studies/foreign_scans.py brain_t1 DATA RUNS"
@@ -117,6 +118,8 @@ SOURCES = {
     "hard_stylegan2_unsplash": "Unsplash portraits",
     "lfw_gray": "LFW in grey",
 }
+#: What the drift alarm bets on.
+BETS = {"less": "less unusual", "more": "more unusual"}
 EDITS = {
     "eyes_enlarged": "eyes enlarged",
     "face_slimmed": "face slimmed",
@@ -731,6 +734,32 @@ def own_table(results: dict[str, Tree]) -> str:
     return table(["source", "calibrate, judged", "at 1%", "at 5%", "at 10%", "at 5%, by name"], rows)
 
 
+def folders_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for name, row in results["folders"].items():
+        if name.startswith("mixed, "):
+            _, which, altered = name.split(", ")
+            found = percent(row["bh_found"][0]) if "bh_found" in row else ""
+            right = f"{row['bound'][0]:.1f}, {row['alarms_right'][0]:.1f} of {row['alarms'][0]:.1f}"
+            listed, broken = number(row["bh_false"][0]), percent(row["bound_broken"][0])
+            rows.append([which, altered.removesuffix(" altered"), listed, found, broken, right])
+    head = ["", "altered", "false on the list, of 1", "found", "bound too high (5% allowed)"]
+    return table([*head, "of the alarms right at least, in truth"], rows)
+
+
+def drift_table(results: dict[str, Tree]) -> str:
+    rows = []
+    for name, row in results["folders"].items():
+        if isinstance(row, dict) and "p<=.05 after" in row:
+            first, second = name.split(", then ")
+            second = "portraits altered by experts (CIPLAB)" if second == "altered" else SOURCES.get(
+                second.removeprefix("faces_") if second == "faces_ciplab" else second, second
+            )  # fmt: skip
+            bets = ", ".join(BETS[bet] for bet in row.get("bets", {}))
+            rows.append([SOURCES.get(first, first), second, percent(row["p<=.05 after"]), percent(row["alarms"]), bets])
+    return table(["first", "then", "of these p at most .05", "folders that alarm", "because these are"], rows)
+
+
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sees": ((), sees),
     "alarms": (("away_alarms",), alarms_table),
@@ -752,6 +781,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "kills": (("kills",), kills_table),
     "detectives": (("detectives",), detectives_table),
     "own-calibration": (("own_calibration",), own_table),
+    "folders": (("folders",), folders_table),
+    "drift": (("folders",), drift_table),
     "foreign": (("foreign_scans",), foreign_table),
     "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
@@ -762,11 +793,6 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
 def load(results: Path) -> dict[str, Tree]:
     """Measurement -> its figures, of those that stand in results/."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
-
-
-def earlier_model(name: str, tree: Tree) -> list[str]:
-    """SHA-256 of the models that a measurement is of, but for the bundled one."""
-    return sorted(set(_found(tree, "model_sha256")) - {sha256_of(name)}) if sha256_of(name) else []
 
 
 def filled(text: str, results: dict[str, Tree]) -> str:
@@ -781,10 +807,6 @@ def filled(text: str, results: dict[str, Tree]) -> str:
             body = make(results)
             if len(needs) == 1:
                 body += f"\n\nCommand: {made_by(needs[0])}"
-            if earlier := [sha256 for name in needs for sha256 in earlier_model(name, results[name])]:
-                body += (
-                    f"\n\n**Measured with an earlier model** (SHA-256 {earlier[0][:12]}), not yet with the present one."
-                )
         return f"{match[1]}\n{body}\n\n{match[3]}"
 
     return BLOCK.sub(block, text)
