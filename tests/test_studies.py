@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from experiments.studies.restorations import tempered
 from experiments.studies.sweep import EDITS, collected, done, merged, rows_of, scaled
 from experiments.tools.results_pages import load
-from experiments.tools.studies_pages import BLOCK, BLOCKS, KINDS, PAGES, SWEEPS, filled, sentence, sweeps
+from experiments.tools.studies_pages import BLOCK, BLOCKS, KINDS, PAGES, SWEEPS, filled, restorations, sentence, sweeps
 from sklearn.metrics import roc_auc_score
 
+from pixelsleuth.models.configuration import PriorConfig
+from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.training.presets import resolve
 from tests.conftest import shape_picture
 
@@ -82,3 +89,28 @@ def test_a_run_is_kept_with_its_scores_by_kind_and_its_cost(store: Path, tmp_pat
     assert about["auroc"]["swapped"]["text_tail_sum"]["auroc"][0] == 0.5
     assert "drawn" in about["auroc"]
     assert tree["not_run"] == []
+
+
+def test_a_way_to_restore_is_called_better_only_beyond_its_interval() -> None:
+    def row(difference: list[float]) -> dict[str, object]:
+        return {"ap": [0.2, 0.1, 0.3], "auroc": [0.7, 0.6, 0.8], "difference": difference, "cpu_seconds_per_image": 0.1}
+
+    runs = {"S = 4": row([0, 0, 0]), "S = 8": row([0.02, 0.01, 0.03]), "T = 2": row([-0.01, -0.03, 0.01])}
+    told = restorations({"runs": runs})
+    assert "Better than the first row: S = 8 (.020 [.010, .030]). Every other interval of a difference holds 0." in told
+
+
+def test_a_temperature_divides_what_the_prior_says() -> None:
+    prior = MaskedPrior(PriorConfig(kind="masked", codes=8, grid=(4, 4), width=16, blocks=1)).eval()
+    codes, hidden = torch.zeros(1, 4, 4, dtype=torch.int64), torch.ones(1, 4, 4, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.allclose(tempered(prior, 2.0)(codes, hidden) * 2, prior(codes, hidden), atol=1e-6)
+    assert tempered(prior, 1.0) is prior
+
+
+def test_experiments_run_as_their_texts_call_them() -> None:
+    """Some import others: the command must find them from a checkout without further ado."""
+    call = [sys.executable, "experiments/tools/studies_pages.py", "--check"]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(call, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -188,6 +188,21 @@ def tables(tree: Tree) -> str:
     return "\n".join([*lines, "", "Command: `python experiments/studies/jpeg_tables.py`"])
 
 
+def restorations(tree: Tree) -> str:
+    """A row a way to restore; the first is the model's."""
+    lines = ["| | pixel AP | pixel AUROC | AP minus the first row's | CPU s an image |", "| --- " * 5 + "|"]
+    told: dict[str, list[str]] = {"better": [], "worse": []}
+    for number, (name, row) in enumerate(tree["runs"].items()):
+        low, high = row["difference"][1:]
+        if low > 0 or high < 0:
+            told["better" if low > 0 else "worse"].append(f"{name} ({interval(row['difference'])})")
+        less = interval(row["difference"]) if number else ""
+        cells = [interval(row["ap"]), interval(row["auroc"]), less, f"{row['cpu_seconds_per_image']:.3f}"]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    found = sentence(told, len(tree["runs"])).replace("the first run", "the first row")
+    return "\n".join([*lines, "", found, "", "Command: `python experiments/studies/restorations.py`"])
+
+
 #: A block's name -> the study it needs, and what writes it.
 BLOCKS: dict[str, tuple[str, Callable[[Tree], str]]] = {
     "compare-dfdc": ("compare", lambda tree: comparison(tree, "dfdc_test")),
@@ -196,6 +211,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Tree], str]]] = {
     "jpeg-tables": ("jpeg_tables", tables),
     "nll": ("nll_floor", nll),
     "supervised": ("supervised", supervised),
+    "restorations": ("restorations", restorations),
 }
 
 
