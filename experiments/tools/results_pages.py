@@ -82,7 +82,11 @@ COMMANDS = {
         "own_calibration.json", "python experiments/studies/own_calibration.py SCORES.npz --out RUNS"
     ),
     "folders": ("folders_real.json", "python experiments/studies/folders.py real SCORES.npz --out RUNS"),
-    "volumes": ("", "see docs/results/volumes.md"),
+    "flair": (
+        "protocols/flair/metrics.json",
+        "pixelsleuth evaluate --protocol flair --model flair --data DATA --out RUNS/protocols/flair",
+    ),
+    "t1": ("protocols/t1/metrics.json", "pixelsleuth evaluate --protocol t1 --data DATA --out RUNS/protocols/t1"),
     "foreign_scans": (
         "foreign_scans.json", "python experiments/studies/foreign_scans.py brain_t1 DATA RUNS"
     ),
@@ -90,8 +94,9 @@ COMMANDS = {
         "flair_test.json", "python experiments/studies/flair_thresholds.py DATA/brain_lgg_flair RUNS --split test"
     ),
 }  # fmt: skip
-#: Measurements of another model than `faces`; "": of none.
-MODELS = {"foreign_scans": "brain_t1", "flair_thresholds": "", "volumes": ""}
+BUNDLED = ("faces", "brain_t1")
+#: Measurements of another model than `faces`; "": of none that is bundled.
+MODELS = {"foreign_scans": "brain_t1", "t1": "brain_t1", "flair_thresholds": "", "flair": ""}
 
 #: AUROC from which edits are said to stand out mostly, and in part; below they hardly do, or not at all.
 MOSTLY_FROM, PARTLY_FROM = 0.85, 0.65
@@ -117,6 +122,28 @@ SOURCES = {
     "fairface": "FairFace",
     "hard_stylegan2_unsplash": "Unsplash portraits",
     "lfw_gray": "LFW in grey",
+}
+#: Measurement of scans -> what it is, the strongest rival's map, the rival's name, and what follows.
+SCANS = {
+    "flair": ("brain tumours on FLAIR (low-grade glioma, 23 patients), trained on tumour-free slices",
+              "baseline_brightness", "brightness alone", "outlined in good part"),
+    "t1": ("anomalies pasted into T1 scans (15 subjects, 90 volumes), `brain_t1`", "baseline_atlas",
+           "atlas of healthy slices", "most kinds outlined; foreign tissue hardly"),
+}  # fmt: skip
+#: Maps of scans, as the tables call them.
+MAPS = {
+    "detective_x_brightness": "detective x brightness",
+    "detective": "detective",
+    "restoration": "restoration of the codes that the detective names",
+    "baseline_atlas": "atlas of healthy slices",
+    "baseline_equalised": "brightness, histogram equalised",
+    "baseline_brightness": "brightness",
+    "baseline_asymmetry": "left-right asymmetry",
+    "baseline_vae": "plain VAE residual",
+    "baseline_centre": "centre, no model",
+    "baseline_position": "position alone",
+    "surprise_x_brightness": "masked surprise x brightness",
+    "text_restoration": "Marimont & Tarroni's restoration",
 }
 #: What the drift alarm bets on.
 BETS = {"less": "less unusual", "more": "more unusual"}
@@ -191,7 +218,7 @@ def collect(runs: Path, results: Path) -> None:
             trees[name] = json.loads((runs / file).read_text(encoding="utf-8"))
     for name, tree in trees.items():
         known, sha256 = set(_found(tree, "model_sha256")), sha256_of(name)
-        if known - {sha256}:
+        if sha256 and known - {sha256}:
             sys.exit(f"{runs / COMMANDS[name][0]}: expected figures of the bundled model {sha256[:12]}, got {known}")
         kept = ({"model_sha256": sha256} if sha256 else {}) | REDUCERS.get(name, lambda whole: whole)(tree)
         results.mkdir(exist_ok=True)
@@ -223,6 +250,8 @@ def collect_protocols(runs: Path, results: Path) -> None:
         about = json.loads(file.read_text(encoding="utf-8"))["protocol"]
         if about["published_data"] is False:
             sys.exit(f"{file}: measured on other data than the protocol's; see docs/protocols.md")
+        if about["model"] in BUNDLED and about["model_sha256"] != calibration_of(about["model"])["model_sha256"]:
+            sys.exit(f"{file}: measured with another model than the bundled {about['model']}")
         # The second run stands beside the first, in NAME.again.
         again = file.parent.with_name(f"{file.parent.name}.again") / file.name
         about["runs_equal"] = again.read_bytes() == file.read_bytes() if again.is_file() else None
@@ -261,6 +290,16 @@ def _evaluation(metrics: Tree) -> Tree:
     return kept
 
 
+def _scans(metrics: Tree) -> Tree:
+    """What the pages say of one run of `evaluate` on volumes."""
+    default = metrics["default_map"]
+    maps = {name: {k: row[k] for k in ("ap", "auroc", "dsc", "dsc_best") if k in row}
+            for name, row in metrics["pixel"].items()}  # fmt: skip
+    found = {"default_map": default, "prevalence": metrics["pixel_prevalence"], "pixel": maps}
+    found |= {name: metrics[name] for name in ("differences", "lesions", "slices", "n_masked", "by_kind")}
+    return found | {"scores": metrics["scores"]}
+
+
 def _alarms(rows: Tree) -> Tree:
     return {
         name: {k: v for k, v in row.items() if k != "mean_scores"}
@@ -275,6 +314,8 @@ REDUCERS: dict[str, Callable[[Tree], Tree]] = {
     "ciplab": _evaluation,
     "local_edits": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
     "kinds": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
+    "flair": _scans,
+    "t1": _scans,
     "left_out": lambda calibration: {k: calibration["about"][k] for k in ("images", "sources", "left_out")},
 }
 
@@ -341,9 +382,10 @@ def sees(results: dict[str, Tree]) -> str:
     lines: list[list[str]] = []
     for need, make in (
         ("away_alarms", _sees_alarms), ("local_edits", _sees_local), ("away_edits", _sees_edits),
-        ("ciplab", _sees_ciplab), ("dfdc", _sees_dfdc), ("volumes", _sees_volumes),
+        ("ciplab", _sees_ciplab), ("dfdc", _sees_dfdc),
     ):  # fmt: skip
         lines += make(results[need]) if need in results else [[need, "not measured with this model yet", "", ""]]
+    lines += [_sees_scans(results[name], *row) for name, row in SCANS.items() if name in results]
     return table(["what", "result [95% interval]", "to compare with", "found at 5% false alarms"], lines)
 
 
@@ -391,12 +433,31 @@ def _sees_dfdc(metrics: Tree) -> list[list[str]]:
     return [[name, f"AUROC {interval(default['auroc'])}", f"blur alone: {interval(blur['auroc'])}", found]]
 
 
-def _sees_volumes(volumes: Tree) -> list[list[str]]:
+def _sees_scans(found: Tree, what: str, rival: str, words: str, so: str) -> list[str]:
+    ours, theirs = (found["pixel"][name] for name in (found["default_map"], rival))
     return [
-        [row["what"], f"pixel AP {interval(row['ap'])}, overlap (DSC) {interval(row['dsc'])}",
-         f"{row['baseline']}: {number(row['baseline_ap'])}, {number(row['baseline_dsc'])}", row["so"]]
-        for row in (volumes["flair"], volumes["t1"])
+        what, f"pixel AP {interval(ours['ap'])}, overlap (DSC) {interval(ours['dsc'])}",
+        f"{words}: {number(theirs['ap'][0])}, {number(theirs['dsc'][0])}", so,
     ]  # fmt: skip
+
+
+def scans_table(name: str) -> Callable[[dict[str, Tree]], str]:
+    """Maps by AP, the default in bold, and what the default has more than the other methods."""
+
+    def made(results: dict[str, Tree]) -> str:
+        found = results[name]
+        maps, less = found["pixel"], found["differences"]
+        rows = []
+        for one in sorted(set(maps) & set(MAPS), key=lambda key: -maps[key]["ap"][0]):
+            row, mark = maps[one], "**" if one == found["default_map"] else ""
+            best = f"{interval(row['dsc'])} (best {number(row['dsc_best'][0])})" if "dsc" in row else ""
+            gain = [interval(less[one][key]) if key in less.get(one, {}) else "" for key in ("ap", "dsc")]
+            cells = [interval(row["ap"]), number(row["auroc"][0]), best or number(row["dsc_best"][0]) + " (best)"]
+            rows.append([f"{mark}{MAPS[one]}{mark}", *cells, *gain])
+        head = ["", "pixel AP", "pixel AUROC", "DSC", "default minus it, AP", "DSC"]
+        return table(head, rows)
+
+    return made
 
 
 def foreign_table(results: dict[str, Tree]) -> str:
@@ -539,15 +600,19 @@ def kinds_table(results: dict[str, Tree]) -> str:
 
 def field_table(results: dict[str, Tree]) -> str:
     """Our figures that docs/results/field.md sets beside others', and Marimont & Tarroni's score on the same images."""
-    dfdc, ciplab, volumes = (results[name] for name in ("dfdc", "ciplab", "volumes"))
+    dfdc, ciplab = results["dfdc"], results["ciplab"]
     text = [interval(tree["scores"]["text_tail_sum"]["auroc"]) for tree in (ciplab, dfdc)]
     levels = ", ".join(interval(ciplab["levels"][level]["auroc"]) for level in LEVELS)
     rows = [
         ["CIPLAB's portraits, validation half, 30 a level, equal JPEG tables: easy, mid, hard", f"AUROC {levels}",
          f"{text[0]} over all levels"],
         ["DFDC, one frame a video, 1,000 pairs", f"AUROC {interval(dfdc['scores'][DEFAULT]['auroc'])}", text[1]],
-    ] + [[row["what"], f"pixel AP {interval(row['ap'])}, DSC {interval(row['dsc'])}",
-          "[brain scans](volumes.md)"] for row in (volumes["flair"], volumes["t1"])]  # fmt: skip
+    ]  # fmt: skip
+    for name, (what, *_) in SCANS.items():
+        ours = results[name]["pixel"][results[name]["default_map"]]
+        rows.append(
+            [what, f"pixel AP {interval(ours['ap'])}, DSC {interval(ours['dsc'])}", "[brain scans](volumes.md)"]
+        )
     return table(["images", "this program, default", "Marimont & Tarroni's score, our networks: AUROC"], rows)
 
 
@@ -772,7 +837,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sharp": (("dfdc_sharp",), sharp_table),
     "kinds": (("kinds",), kinds_table),
     "home": (("dfdc",), home_table),
-    "field-ours": (("ciplab", "dfdc", "volumes"), field_table),
+    "field-ours": (("ciplab", "dfdc", "flair", "t1"), field_table),
     "benign": (("away_benign",), benign_table),
     "levelling": (("levelling",), levelling_table),
     "protocols": (("protocols",), protocols_table),
@@ -784,6 +849,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "folders": (("folders",), folders_table),
     "drift": (("folders",), drift_table),
     "foreign": (("foreign_scans",), foreign_table),
+    "flair": (("flair",), scans_table("flair")),
+    "t1": (("t1",), scans_table("t1")),
     "flair-thresholds": (("flair_thresholds",), flair_table),
     "limits": (("local_edits", "away_edits", "ciplab", "dfdc"), limits_table),
     "limits-rates": (("away_alarms", "left_out", "dfdc"), limits_rates),

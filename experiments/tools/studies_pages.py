@@ -17,7 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.tools.results_pages import Tree, interval, load, refilled
+from experiments.tools.results_pages import Tree, interval, load, number, refilled
 from pixelsleuth.reporting.figures import save_figure
 
 ROOT = Path(__file__).parents[2]
@@ -192,15 +192,35 @@ def restorations(tree: Tree) -> str:
     """A row a way to restore; the first is the model's."""
     lines = ["| | pixel AP | pixel AUROC | AP minus the first row's | CPU s an image |", "| --- " * 5 + "|"]
     told: dict[str, list[str]] = {"better": [], "worse": []}
-    for number, (name, row) in enumerate(tree["runs"].items()):
+    for name, row in tree["runs"].items():
         low, high = row["difference"][1:]
         if low > 0 or high < 0:
             told["better" if low > 0 else "worse"].append(f"{name} ({interval(row['difference'])})")
-        less = interval(row["difference"]) if number else ""
+        less = interval(row["difference"]) if len(lines) > 2 else ""
         cells = [interval(row["ap"]), interval(row["auroc"]), less, f"{row['cpu_seconds_per_image']:.3f}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     found = sentence(told, len(tree["runs"])).replace("the first run", "the first row")
     return "\n".join([*lines, "", found, "", "Command: `python experiments/studies/restorations.py`"])
+
+
+def views(tree: Tree) -> str:
+    """A row a way to score, AUROC by set and alarms on sources left out; what differs from today's is marked."""
+    sets = {
+        "ciplab": "CIPLAB", "hard": "of it hard", "dfdc": "DFDC's swaps", "swap_matched": "feature pasted, matched",
+        "edits_large": "edits, large faces", "edits_small": "small faces",
+    }  # fmt: skip
+    head = ["", *sets.values(), "mean of kinds never taught", "left out: at 1%, 5%, 10%"]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for way, row in tree["ways"].items():
+        cells = []
+        for name in sets:
+            low, high = row[name].get("difference", [0, -1, 1])[1:]
+            mark = "**" if low > 0 or high < 0 else ""
+            cells.append(f"{mark}{interval(row[name]['auroc'])}{mark}")
+        alarms = ", ".join(f"{100 * share[0]:.1f}%" for share in row["alarms"].values())
+        lines.append(f"| {way} | " + " | ".join([*cells, number(row["never_taught"]), alarms]) + " |")
+    lines += ["", "In bold what differs from today's by a paired interval."]
+    return "\n".join([*lines, "", "Command: `python experiments/studies/views.py --calibrate 150`"])
 
 
 #: A block's name -> the study it needs, and what writes it.
@@ -212,6 +232,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Tree], str]]] = {
     "nll": ("nll_floor", nll),
     "supervised": ("supervised", supervised),
     "restorations": ("restorations", restorations),
+    "views": ("views", views),
 }
 
 
