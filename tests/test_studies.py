@@ -13,7 +13,7 @@ import torch
 import yaml
 from experiments.studies.restorations import tempered
 from experiments.studies.sweep import EDITS, collected, done, merged, rows_of, scaled
-from experiments.tools.results_pages import load
+from experiments.tools.results_pages import calibration_of, load
 from experiments.tools.studies_pages import BLOCK, BLOCKS, KINDS, PAGES, SWEEPS, filled, restorations, sentence, sweeps
 from sklearn.metrics import roc_auc_score
 
@@ -29,6 +29,12 @@ ROOT = Path(__file__).parents[1]
 def test_a_page_says_what_was_measured(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert filled(text, load(ROOT / "results/studies")) == text, "run python experiments/tools/studies_pages.py"
+
+
+def test_studies_of_the_bundled_model_are_of_the_present_one() -> None:
+    known = [tree["model_sha256"] for tree in load(ROOT / "results/studies").values() if "model_sha256" in tree]
+    assert known
+    assert set(known) == {calibration_of("faces")["model_sha256"]}
 
 
 def test_every_block_stands_on_a_page() -> None:
@@ -93,7 +99,7 @@ def test_a_run_is_kept_with_its_scores_by_kind_and_its_cost(store: Path, tmp_pat
 
 def test_a_way_to_restore_is_called_better_only_beyond_its_interval() -> None:
     def row(difference: list[float]) -> dict[str, object]:
-        return {"ap": [0.2, 0.1, 0.3], "auroc": [0.7, 0.6, 0.8], "difference": difference, "cpu_seconds_per_image": 0.1}
+        return {"ap": [0.2, 0.1, 0.3], "auroc": [0.7, 0.6, 0.8], "difference": difference}
 
     runs = {"S = 4": row([0, 0, 0]), "S = 8": row([0.02, 0.01, 0.03]), "T = 2": row([-0.01, -0.03, 0.01])}
     told = restorations({"runs": runs})

@@ -20,7 +20,6 @@ import argparse
 import copy
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,9 @@ from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.models.masked import MaskedPrior
-from pixelsleuth.scoring import draws
+from pixelsleuth.models.prior import Prior
 from pixelsleuth.scoring.networks import REFERENCE_RESTORATIONS, torch_of
-from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restoration_weights, restore
+from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restore
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.faces import cut
 from pixelsleuth.sources.images import jpeg_round_trip
@@ -54,9 +53,10 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Way:
-    """One way to restore; `above` in nats, None: the model's own lambda_p."""
+    """One way to restore, by the prior of this kind; `above` in nats, None: the model's own lambda_p."""
 
     count: int
+    kind: str = "masked"
     temperature: float = 1.0
     k: float = TEMPERATURE
     above: float | None = None
@@ -77,13 +77,9 @@ def main() -> None:
     runs: dict[str, Any] = {}
     first: dict[str, np.ndarray] = {}
     for name, way in ways.items():
-        began = time.process_time()
-        maps = reference(model, settings, squares) if name == REFERENCE else mapped(model, settings, squares, way)
-        # Of all maps the same bins, so that differences are of the maps alone.
-        found = metrics.map_metrics(maps, masks, weights).rows
+        found = metrics.map_metrics(mapped(model, settings, squares, way), masks, weights).rows
         first = first or found
         runs[name] = {
-            "cpu_seconds_per_image": round((time.process_time() - began) / len(squares), 4),
             **{figure: metrics.interval(found[figure]) for figure in ("ap", "auroc")},
             "difference": metrics.interval(found["ap"] - first["ap"]),
         }
@@ -96,10 +92,6 @@ def main() -> None:
     write_text(options.out, json.dumps(tree, indent=1) + "\n")
 
 
-#: The row of Marimont & Tarroni's own restorations.
-REFERENCE = f"PixelSNAIL, S = {REFERENCE_RESTORATIONS}"
-
-
 def ways_of(settings: ScoreSettings, surprise: np.ndarray) -> dict[str, Way]:
     """What the model does, first; then one thing changed a row. `surprise` in nats, of untouched pictures' codes."""
     usual = settings.restorations
@@ -109,7 +101,8 @@ def ways_of(settings: ScoreSettings, surprise: np.ndarray) -> dict[str, Way]:
     ways |= {f"k = {value:g}": Way(usual, k=value) for value in WEIGHINGS}
     for share in QUANTILES:
         ways[f"lambda_p at {share:.0%}"] = Way(usual, above=float(np.quantile(surprise, share)))
-    return ways | {REFERENCE: Way(REFERENCE_RESTORATIONS)}
+    usual = REFERENCE_RESTORATIONS
+    return ways | {f"PixelSNAIL, S = {usual}": Way(usual, "pixelsnail")}
 
 
 def edited(sources: list[Portrait], size: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
@@ -159,32 +152,21 @@ def tempered(prior: MaskedPrior, temperature: float) -> MaskedPrior:
 @torch.no_grad()
 def mapped(model: Model, settings: ScoreSettings, squares: np.ndarray, way: Way) -> list[np.ndarray]:
     """Maps (H, W) float32 of the residual, as the model pools it."""
-    prior = model.priors["masked"]
-    assert isinstance(prior, MaskedPrior)
-    drawing = tempered(prior, way.temperature)
-    above = settings.lambda_p["masked"] if way.above is None else way.above
+    prior = model.priors[way.kind]
+    flags: dict[str, Any]
+    drawing: Prior
+    above = settings.lambda_p[way.kind] if way.above is None else way.above
     found = []
     for image, keys in batches(squares):
         codes = model.encode(image)
-        # Which codes are unlikely is the prior's own word, at temperature 1.
-        where = prior.log_prob(codes).nll > above
-        uniforms = torch.from_numpy(draws.uniforms(keys, max(COUNTS), (int(codes.shape[1]), int(codes.shape[2]))))
-        drawn = drawing.resample(codes, uniforms[:, : way.count], where=where)
-        decoded = model.vqvae.decode(drawn.flatten(0, 1)).view(len(image), way.count, *image.shape[1:])
-        distance = (decoded - image[:, None]).abs()
-        weights = restoration_weights(distance.mean((2, 3, 4)) * 2, way.k)
-        found += list(pooled((distance * weights[:, :, None, None, None]).sum(1).mean(1)).numpy())
-    return found
-
-
-@torch.no_grad()
-def reference(model: Model, settings: ScoreSettings, squares: np.ndarray) -> list[np.ndarray]:
-    """The same by PixelSNAIL, each code judged given the restored prefix."""
-    found = []
-    for image, keys in batches(squares):
+        if isinstance(prior, MaskedPrior):
+            # Which codes are unlikely is the prior's own word, at temperature 1.
+            drawing, flags = tempered(prior, way.temperature), {"where": prior.log_prob(codes).nll > above}
+        else:
+            # Each code is judged given the restored prefix.
+            drawing, flags = prior, {"above": above}
         restored = restore(
-            image, model.encode(image), model.vqvae, model.priors["pixelsnail"], keys,
-            restorations=REFERENCE_RESTORATIONS, above=settings.lambda_p["pixelsnail"],
+            image, codes, model.vqvae, drawing, keys, restorations=way.count, k=way.k, **flags,
         )  # fmt: skip
         found += list(pooled(restored.residual).numpy())
     return found

@@ -47,7 +47,6 @@ from pixelsleuth.scoring.settings import (
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import find_images, jpeg_round_trip
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.training.fitting import TRACK_WEIGHTS
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 BATCH = 32
@@ -162,8 +161,8 @@ def measured(detector: Detector, pictures: Sequence[Path | np.ndarray], called: 
             looks.append(found.appearance[0])
             rows[TODAY].append(float(found.scores[BOTH_TRACKS][0]))
             codes = float(found.scores[COMBINED][0])
-            rows[NOT_NEAR].append(codes + TRACK_WEIGHTS[1] * float(found.scores[f"{DETECTIVE}_adjusted"][0]))
-            rows[ALL_ADJUSTED].append(codes + TRACK_WEIGHTS[1] * averaged(settings, found, logits, number))
+            rows[NOT_NEAR].append(codes + settings.track_weights[1] * float(found.scores[f"{DETECTIVE}_adjusted"][0]))
+            rows[ALL_ADJUSTED].append(codes + settings.track_weights[1] * averaged(settings, found, logits, number))
             for way, (views, weight) in WAYS.items():
                 rows[way].append(weight * codes + float(np.mean([logits[view][number] for view in views])))
     return Measured(names, {name: np.array(values) for name, values in rows.items()}, np.stack(looks))

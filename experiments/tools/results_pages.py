@@ -16,6 +16,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -126,7 +127,7 @@ SOURCES = {
 #: Measurement of scans -> what it is, the strongest rival's map, the rival's name, and what follows.
 SCANS = {
     "flair": ("brain tumours on FLAIR (low-grade glioma, 23 patients), trained on tumour-free slices",
-              "baseline_brightness", "brightness alone", "outlined in good part"),
+              "baseline_equalised", "brightness, equalised", "outlined in good part"),
     "t1": ("anomalies pasted into T1 scans (15 subjects, 90 volumes), `brain_t1`", "baseline_atlas",
            "atlas of healthy slices", "most kinds outlined; foreign tissue hardly"),
 }  # fmt: skip
@@ -380,12 +381,12 @@ def kinds_of(edits: Tree) -> dict[str, Tree]:
 def sees(results: dict[str, Tree]) -> str:
     """README's table: each row [what, result, to compare with, so]."""
     lines: list[list[str]] = []
-    for need, make in (
-        ("away_alarms", _sees_alarms), ("local_edits", _sees_local), ("away_edits", _sees_edits),
-        ("ciplab", _sees_ciplab), ("dfdc", _sees_dfdc),
-    ):  # fmt: skip
+    makers: dict[str, Callable[[Tree], list[list[str]]]] = {
+        "away_alarms": _sees_alarms, "local_edits": _sees_local, "away_edits": _sees_edits, "ciplab": _sees_ciplab,
+        "dfdc": _sees_dfdc, **{name: partial(_sees_scans, *row) for name, row in SCANS.items()},
+    }  # fmt: skip
+    for need, make in makers.items():
         lines += make(results[need]) if need in results else [[need, "not measured with this model yet", "", ""]]
-    lines += [_sees_scans(results[name], *row) for name, row in SCANS.items() if name in results]
     return table(["what", "result [95% interval]", "to compare with", "found at 5% false alarms"], lines)
 
 
@@ -433,12 +434,12 @@ def _sees_dfdc(metrics: Tree) -> list[list[str]]:
     return [[name, f"AUROC {interval(default['auroc'])}", f"blur alone: {interval(blur['auroc'])}", found]]
 
 
-def _sees_scans(found: Tree, what: str, rival: str, words: str, so: str) -> list[str]:
+def _sees_scans(what: str, rival: str, words: str, so: str, found: Tree) -> list[list[str]]:
     ours, theirs = (found["pixel"][name] for name in (found["default_map"], rival))
-    return [
+    return [[
         what, f"pixel AP {interval(ours['ap'])}, overlap (DSC) {interval(ours['dsc'])}",
         f"{words}: {number(theirs['ap'][0])}, {number(theirs['dsc'][0])}", so,
-    ]  # fmt: skip
+    ]]  # fmt: skip
 
 
 def scans_table(name: str) -> Callable[[dict[str, Tree]], str]:
@@ -813,15 +814,13 @@ def folders_table(results: dict[str, Tree]) -> str:
 
 
 def drift_table(results: dict[str, Tree]) -> str:
+    names = SOURCES | {"faces_ciplab": SOURCES["ciplab"], "altered": "portraits altered by experts (CIPLAB)"}
     rows = []
     for name, row in results["folders"].items():
-        if isinstance(row, dict) and "p<=.05 after" in row:
-            first, second = name.split(", then ")
-            second = "portraits altered by experts (CIPLAB)" if second == "altered" else SOURCES.get(
-                second.removeprefix("faces_") if second == "faces_ciplab" else second, second
-            )  # fmt: skip
+        if ", then " in name:
+            both = [names.get(one, one) for one in name.split(", then ")]
             bets = ", ".join(BETS[bet] for bet in row.get("bets", {}))
-            rows.append([SOURCES.get(first, first), second, percent(row["p<=.05 after"]), percent(row["alarms"]), bets])
+            rows.append([*both, percent(row["p<=.05 after"]), percent(row["alarms"]), bets])
     return table(["first", "then", "of these p at most .05", "folders that alarm", "because these are"], rows)
 
 

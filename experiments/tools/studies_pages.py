@@ -190,14 +190,14 @@ def tables(tree: Tree) -> str:
 
 def restorations(tree: Tree) -> str:
     """A row a way to restore; the first is the model's."""
-    lines = ["| | pixel AP | pixel AUROC | AP minus the first row's | CPU s an image |", "| --- " * 5 + "|"]
+    lines = ["| | pixel AP | pixel AUROC | AP minus the first row's |", "| --- " * 4 + "|"]
     told: dict[str, list[str]] = {"better": [], "worse": []}
     for name, row in tree["runs"].items():
         low, high = row["difference"][1:]
         if low > 0 or high < 0:
             told["better" if low > 0 else "worse"].append(f"{name} ({interval(row['difference'])})")
         less = interval(row["difference"]) if len(lines) > 2 else ""
-        cells = [interval(row["ap"]), interval(row["auroc"]), less, f"{row['cpu_seconds_per_image']:.3f}"]
+        cells = [interval(row["ap"]), interval(row["auroc"]), less]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     found = sentence(told, len(tree["runs"])).replace("the first run", "the first row")
     return "\n".join([*lines, "", found, "", "Command: `python experiments/studies/restorations.py`"])
