@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
+from pixelsleuth.memory import keep_freed_memory
 from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
@@ -21,6 +22,7 @@ from pixelsleuth.training.run import train
 from tests.shapes import check_shapes
 from tests.volumefiles import head, write
 
+keep_freed_memory()
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 

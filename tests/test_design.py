@@ -15,6 +15,7 @@ ROOT = Path(pixelsleuth.__file__).parent
 #: A room may import from those before it.
 ORDER = (
     "language",
+    "memory",
     "records",
     "progress",
     "errors",

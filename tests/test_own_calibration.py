@@ -70,6 +70,21 @@ def test_a_folder_gives_what_a_store_of_the_same_pictures_gives(
     assert sorted(one.pictures) == sorted(other.pictures)
 
 
+def test_a_source_that_is_left_out_is_not_ranked(model_folder: Path, photos: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(photos.iterdir())):
+        to = tmp_path / ("one" if number % 3 else "other") / "calib/real" / path.name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, to)
+    trees = [tmp_path / "one/calib", tmp_path / "other/calib"]
+    prepare_images(trees, tmp_path / "s.h5", size=64, crop="none", workers=1)
+    folder = copied(model_folder, tmp_path / "model")
+    both = calibrate(folder, tmp_path / "s.h5")
+    without = calibrate(folder, tmp_path / "s.h5", without=("other",))
+    assert both.about["sources"] == {"one": 40, "other": 20}
+    assert without.about["sources"] == {"one": 40}
+    assert set(without.pictures) < set(both.pictures)
+
+
 def test_the_new_model_judges_by_the_new_pictures_alone(model_folder: Path, at_home: Path) -> None:
     before, after = Detector.load(model_folder), Detector.load(at_home)
     assert before.model.sha256 == after.model.sha256

@@ -58,7 +58,7 @@ def alarms(share: float) -> dict[str, Any]:
         **rates,
         "judged": 40,
         "of": 41,
-        "unsure": 0.1,
+        "verdicts": {verdict: rates for verdict in ("anomalous", "unsure")},
         "coloured": [0.0, 0.0, 0.0],
         "mean_scores": {"combined": 1.0},
     }

@@ -3,6 +3,7 @@
     python experiments/studies/away.py alarms --model faces     # share of untouched pictures below each rate, by source
     python experiments/studies/away.py edits --model faces      # edits as people make them, by kind and face size
     python experiments/studies/away.py benign --model faces     # whole-picture treatment that is no forgery
+    python experiments/studies/away.py folds --store STORE.h5      # three sources, each left out of calibration
 
 `benign --before OLD` judges the same photographs by an earlier model too, such as the one bundled before it knew twelve
 origins: `git archive 30131d6^ src/pixelsleuth/assets/faces | tar -x -C OLD_FOLDER`.
@@ -10,6 +11,10 @@ origins: `git archive 30131d6^ src/pixelsleuth/assets/faces | tar -x -C OLD_FOLD
 Sources are `faces_world/val` and the reals of `faces_ciplab/val`. The edits are written apart from those that train,
 with shapes from five points alone; each edited picture stands beside its own control, both saved as JPEG 90, and
 against the untouched pictures of other people. Intervals are 95% bootstrap over people. Results go to OUT/away_*.json.
+
+`folds` takes the calibration sources that no network learned from: the model is calibrated anew without each, and its
+pictures are judged whole, `unsure` ones and all, as of a source that no part of the model knows. STORE.h5 is
+`pixelsleuth prepare images DATA/faces_dfdc/calib DATA/faces_utk/calib DATA/faces_world/calib/real/* STORE.h5`.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -29,11 +36,13 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.evaluation.alarms import false_alarms, share_by_picture
 from pixelsleuth.files import write_text
+from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import Face
 from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
 from pixelsleuth.sources.corruptions import webp_round_trip
 from pixelsleuth.sources.faces import Framing, judged_faces
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
+from pixelsleuth.training.fitting import calibrate
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 Photo = tuple[np.ndarray, Face]
@@ -47,9 +56,26 @@ def sources() -> dict[str, Path]:
 
 def alarms(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
     pictures = {name: list(find_images(folder)) for name, folder in sources().items()}
-    return false_alarms(
+    rows = false_alarms(
         detector, pictures, maps=options.maps, progress=lambda name, row: print(f"{name:20s} {row}", flush=True)
     )
+    # What `unsure` costs: it takes altered pictures out of the alarms too.
+    altered = {"ciplab": list(find_images(DATA / "faces_ciplab/val/fake"))}
+    return rows | {"altered": false_alarms(detector, altered)["ciplab"]}
+
+
+def folds(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
+    rows: dict[str, object] = {}
+    for folder in sorted((DATA / "faces_world/calib/real").iterdir()):
+        with TemporaryDirectory() as made:
+            copy = Path(made) / "model"
+            shutil.copytree(find_model(options.model)[0], copy)
+            calibration = calibrate(copy, options.store, without=(folder.name,))
+            without = Detector.load(copy)
+            row = false_alarms(without, {folder.name: list(find_images(folder))})[folder.name]
+        rows[folder.name] = row | {"calibrated_on": calibration.about["sources"]}
+        print(f"{folder.name:24s} {rows[folder.name]}", flush=True)
+    return rows
 
 
 # --- edits as people make them; not those of pixelsleuth.sources.face_edits ---
@@ -332,14 +358,17 @@ def benign(detector: Detector, options: argparse.Namespace) -> dict[str, object]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("alarms", "edits", "benign"))
+    parser.add_argument("what", choices=("alarms", "edits", "benign", "folds"))
     parser.add_argument("--model", default="faces")
     parser.add_argument("--count", type=int, default=120, help="photographs that are edited or treated")
     parser.add_argument("--before", help="benign: an earlier model's folder, judged on the same photographs")
     parser.add_argument("--maps", action="store_true", help="alarms: also count pictures with a coloured region")
+    parser.add_argument("--store", type=Path, help="folds: the calibration pictures of all sources")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    run = {"alarms": alarms, "edits": edits, "benign": benign}[options.what]
+    if (options.what == "folds") != (options.store is not None):
+        parser.error("--store: expected with `folds`, and with `folds` alone")
+    run = {"alarms": alarms, "edits": edits, "benign": benign, "folds": folds}[options.what]
     detector = Detector.load(options.model)
     rows = run(detector, options) | {"model_sha256": detector.model.sha256}
     options.out.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--normals", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/compare"))
-    parser.add_argument("--only", nargs="+", default=["ours", "trivial", *BASELINES], help="some of the methods")
+    parser.add_argument(
+        "--only", nargs="+", default=["ours", "trivial", *BASELINES], help="some of the methods, or a model's folder"
+    )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--images", type=int, default=600, help="normal crops that baselines are fitted on")
     parser.add_argument("--steps", type=int, default=0, help="training steps of methods that train; 0: their own")
@@ -66,7 +68,7 @@ def main() -> None:
         if not path.exists():
             kept(path, name, options)
     for method in options.only:
-        missing = [name for name in options.sets if not (options.work / f"{name}_{method}.npz").exists()]
+        missing = [name for name in options.sets if not scores_of(options.work, name, method).exists()]
         if missing:
             measure(method, missing, Detector.load("faces"), options)
     tree = {name: tabled(name, options.work) for name in options.sets}
@@ -167,8 +169,13 @@ def measure(method: str, sets: list[str], detector: Detector, options: argparse.
             parts = [made.compare(crops[i : i + BATCH]).scores for i in range(0, len(crops), BATCH)]
             scorers[name] = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     for name, scores in scorers.items():
-        np.savez(options.work / f"{name}_{method}.npz", **scores)
+        np.savez(scores_of(options.work, name, method), **scores)
     print(f"{method}: {time.process_time() - began:.0f} CPU s", flush=True)
+
+
+def scores_of(work: Path, name: str, method: str) -> Path:
+    """Where a method's scores of a set are kept; a method may be the folder of a model."""
+    return work / f"{name}_{Path(method).name}.npz"
 
 
 def ours(detector: Detector, path: Path) -> dict[str, np.ndarray]:

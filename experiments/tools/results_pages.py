@@ -38,6 +38,7 @@ Tree = dict[str, Any]
 #: A measurement's name -> the file below RUNS, and the command that writes it. DATA: the folder of the data sets.
 COMMANDS = {
     "away_alarms": ("away_alarms.json", "python experiments/studies/away.py alarms --maps --out RUNS"),
+    "away_folds": ("away_folds.json", "python experiments/studies/away.py folds --store STORE.h5 --out RUNS"),
     "away_edits": ("away_edits.json", "python experiments/studies/away.py edits --count 40 --out RUNS"),
     "away_benign": (
         "away_benign.json",
@@ -489,10 +490,42 @@ def alarms_table(results: dict[str, Tree]) -> str:
     for name, row in alarms.items():
         if name in SOURCES:
             cells = [percents(widened(row[key], row["judged"])) for key in (*RATES, "coloured")]
-            rows.append([f"{SOURCES[name]}, {row['judged']} of {row['of']}", *cells, percent(row["unsure"])])
+            rows.append(
+                [
+                    f"{SOURCES[name]}, {row['judged']} of {row['of']}",
+                    *cells,
+                    percent(row["verdicts"]["unsure"]["0.05"][0]),
+                ]
+            )
     rows.append(["**all four**", *(f"**{percents(alarms['pooled'][rate])}**" for rate in RATES), "", ""])
     head = ["source, photographs with a face", "at 1% promised", "at 5%", "at 10%", "colour shows", "`unsure`"]
     return table(head, rows)
+
+
+def verdicts_table(results: dict[str, Tree]) -> str:
+    """Every source that no network learned from and no calibration knew, by the verdicts that it got."""
+    every = {**results["away_alarms"], **results["away_folds"]}
+    rows = {name: row for name, row in every.items() if name in SOURCES}
+    counts = [row["judged"] for row in rows.values()]
+
+    def pooled(triples: list[list[float]]) -> str:
+        called = sum(triple[0] * count for triple, count in zip(triples, counts, strict=True))
+        return percents(share_interval(called / sum(counts), sum(counts)))
+
+    lines, cells = [], [[row["0.05"] for row in rows.values()]]
+    cells += [[row["verdicts"]["anomalous"][rate] for row in rows.values()] for rate in RATES]
+    cells += [[row["verdicts"]["unsure"]["0.05"] for row in rows.values()]]
+    for place, (name, row) in enumerate(rows.items()):
+        told = [percents(widened(column[place], row["judged"])) for column in cells]
+        lines.append([f"{SOURCES[name]}, {row['judged']}", *told])
+    lines.append([f"**all {len(rows)}, {sum(counts)}**", *(f"**{pooled(column)}**" for column in cells)])
+    altered = results["away_alarms"]["altered"]
+    called = [altered["verdicts"]["anomalous"][rate] for rate in RATES]
+    found = [altered["0.05"], *called, altered["verdicts"]["unsure"]["0.05"]]
+    told = [percents(widened(triple, altered["judged"])) for triple in found]
+    lines.append([f"*altered* portraits (CIPLAB), {altered['judged']}: found", *told])
+    head = ["source, photographs with a face", "p at or below 5%", "verdict `anomalous` at 1%", "at 5%", "at 10%"]
+    return table([*head, "`unsure` at 5%"], lines)
 
 
 def left_out_table(results: dict[str, Tree]) -> str:
@@ -827,6 +860,7 @@ def drift_table(results: dict[str, Tree]) -> str:
 BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "sees": ((), sees),
     "alarms": (("away_alarms",), alarms_table),
+    "verdicts": (("away_alarms", "away_folds"), verdicts_table),
     "left-out": (("left_out",), left_out_table),
     "local-edits": (("local_edits",), local_table),
     "local-maps": (("local_edits",), local_maps_table),

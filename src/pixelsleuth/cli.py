@@ -30,6 +30,7 @@ from pixelsleuth.commands import (
 from pixelsleuth.commands.terminal import console, example_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import disk_is_full
+from pixelsleuth.memory import keep_freed_memory
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,6 +63,7 @@ def main() -> None:
     """Run the command line; an expected error is one line and exit code 2."""
     # Asked to end, a run ends as by Ctrl-C: what is done is kept, and the report written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    keep_freed_memory()
     try:
         app()
     except PixelsleuthError as error:

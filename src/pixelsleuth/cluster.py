@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.files import write_text
+from pixelsleuth.memory import keep_freed_memory
 from pixelsleuth.records import Finding
 from pixelsleuth.sources import formats
 from pixelsleuth.sources.images import MAX_BYTES
@@ -241,6 +242,7 @@ class Worker:
 
         from pixelsleuth.detector import Detector
 
+        keep_freed_memory()
         torch.set_num_threads(task.threads)
         cv2.setNumThreads(1)
         self.task, self.detector = task, Detector.load(task.model)

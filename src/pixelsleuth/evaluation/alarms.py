@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
 
 RATES = (0.01, 0.05, 0.1)
+#: The rate at which colour is counted.
+MAPPED = 0.05
 
 
 def false_alarms(
@@ -22,40 +24,63 @@ def false_alarms(
     maps: bool = False,
     progress: Callable[[str, dict[str, Any]], None] = lambda source, row: None,
 ) -> dict[str, Any]:
-    """Measure the share of p <= rate among untouched images, by source and `pooled`.
+    """Measure how often untouched images are called anomalous, by source and `pooled`.
 
     Args:
         sources: a source's name -> its pictures.
         maps: also count pictures on which colour shows.
 
     Returns:
-        Source -> {each of `RATES`: [share, low, high], `judged`, `of` (those without a face are not judged), `unsure`
-        (share at 5%), `coloured` where maps were made}; intervals by picture.
+        Source -> {each of `RATES`: [share, low, high] of p <= rate, whatever the verdict; `verdicts`: verdict -> the
+        same for each rate, asked for in turn; `judged`, `of` (those without a face are not judged); `coloured` at 5%
+        where maps were made}; intervals by picture.
 
     Raises:
         PixelsleuthError: a source of which no picture can be judged.
     """
     rows: dict[str, Any] = {}
-    pooled: list[np.ndarray] = []
+    judged: dict[str, list[Alarms]] = {}
     for name, paths in sources.items():
-        found = list(detector.detect_many(paths, max_false_alarm=0.05, heatmap=maps, restore=False))
-        judged = [finding for finding in found if finding.p_value is not None]
-        if not judged:
+        found = [_judged(detector, paths, rate, maps and rate == MAPPED) for rate in RATES]
+        if not len(found[0].p):
             raise PixelsleuthError(f"{name}: none of its {len(paths)} pictures can be judged")
-        p = np.array([finding.p_value for finding in judged], float)
-        pooled.append(p)
-        row = _shares(p) | {"judged": len(p), "of": len(paths)}
-        row["unsure"] = round(float(np.mean([finding.verdict == "unsure" for finding in judged])), 4)
+        judged[name] = found
+        rows[name] = _shares(found) | {"judged": len(found[0].p), "of": len(paths)}
         if maps:
-            row["coloured"] = share_by_picture(np.array([bool(finding.regions) for finding in judged]))
-        rows[name] = row
-        progress(name, row)
-    rows["pooled"] = _shares(np.concatenate(pooled))
+            rows[name]["coloured"] = share_by_picture(found[RATES.index(MAPPED)].coloured)
+        progress(name, rows[name])
+    rows["pooled"] = _shares([_joined(several) for several in zip(*judged.values(), strict=True)])
     return rows
 
 
-def _shares(p: np.ndarray) -> dict[str, Any]:
-    return {f"{rate:g}": share_by_picture(p <= rate) for rate in RATES}
+class Alarms(NamedTuple):
+    """Of n images judged at one rate: `p` (n,) float64, `verdicts` (n,) of str, `coloured` (n,) bool."""
+
+    p: np.ndarray
+    verdicts: np.ndarray
+    coloured: np.ndarray
+
+
+def _judged(detector: Detector, paths: list[Path], rate: float, maps: bool) -> Alarms:
+    found = list(detector.detect_many(paths, max_false_alarm=rate, heatmap=maps, restore=False))
+    rows = [(f.p_value, f.verdict, bool(f.regions)) for f in found if f.p_value is not None]
+    p, verdicts, coloured = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0),) * 3
+    return Alarms(p, verdicts, coloured)
+
+
+def _joined(several: Sequence[Alarms]) -> Alarms:
+    return Alarms(*(np.concatenate(parts) for parts in zip(*several, strict=True)))
+
+
+def _shares(by_rate: Sequence[Alarms]) -> dict[str, Any]:
+    """Of what was judged at each of `RATES` in turn."""
+    of_rates = dict(zip((f"{rate:g}" for rate in RATES), by_rate, strict=True))
+    below = {rate: share_by_picture(one.p <= float(rate)) for rate, one in of_rates.items()}
+    verdicts = {
+        verdict: {rate: share_by_picture(one.verdicts == verdict) for rate, one in of_rates.items()}
+        for verdict in ("anomalous", "unsure")
+    }
+    return {**below, "verdicts": verdicts}
 
 
 def share_by_picture(hits: np.ndarray) -> metrics.Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,9 +251,13 @@ def calibrate(
     places: Places,
     *,
     dtype: str = "float32",
+    without: Collection[str] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
     """Rank the images or volumes of split `calib` and write `calibration.json` into the model folder.
+
+    Args:
+        without: sources of images that are not ranked, to see what a source gets that the calibration does not know.
 
     Raises:
         PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training.
@@ -278,7 +282,9 @@ def calibrate(
         if store.holds_volumes:
             calibration = ranked_volumes(scorer, store, units, progress)
         else:
-            rows = np.random.default_rng(0).permutation(evened_out(store, np.concatenate(units)))
+            rows = evened_out(store, np.concatenate(units))
+            rows = rows[~np.isin(store.sources(rows), list(without))]
+            rows = np.random.default_rng(0).permutation(rows)
             calibration = ranked(scorer, _batches(store, rows, scorer, progress))
         save_calibration(folder / "calibration.json", calibration)
     return calibration
