@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("normals", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/supervised"))
     parser.add_argument("--val", type=Path, default=Path("runs/sweeps/val.npz"))
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--only", nargs=2, default=None, metavar=("NETWORK", "KIND"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "results/studies/supervised.json")
     options = parser.parse_args()

@@ -60,8 +60,6 @@ METHODS = {
     "vae_elbo": "plain VAE, bound on the likelihood",
     "monai_tail_sum": "MONAI's VQ-VAE and transformer, tail sum",
     "monai_mean_nll": "MONAI's VQ-VAE and transformer, mean NLL",
-    "paper_recipe_tail_sum": "Marimont & Tarroni's score, the paper's recipe cut short",
-    "paper_recipe_mean_nll": "mean NLL, the paper's recipe cut short",
     "spectrum_power": "power spectrum",
     "spectrum_phase": "phase spectrum",
     "noise_residual": "noise residual",
