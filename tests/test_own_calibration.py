@@ -15,7 +15,7 @@ from skimage import data
 from pixelsleuth.commands.train import _calibration_of, _known
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
-from pixelsleuth.errors import ModelError
+from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, load_hashes, near, of_file, perceptual_hash, save_hashes
@@ -83,6 +83,10 @@ def test_a_source_that_is_left_out_is_not_ranked(model_folder: Path, photos: Pat
     assert both.about["sources"] == {"one": 40, "other": 20}
     assert without.about["sources"] == {"one": 40}
     assert set(without.pictures) < set(both.pictures)
+    with pytest.raises(PixelsleuthError, match="got another"):
+        calibrate(folder, tmp_path / "s.h5", without=("another",))
+    with pytest.raises(CalibrationError, match="has 0 images without these sources"):
+        calibrate(folder, tmp_path / "s.h5", without=("one", "other"))
 
 
 def test_the_new_model_judges_by_the_new_pictures_alone(model_folder: Path, at_home: Path) -> None:

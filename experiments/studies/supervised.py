@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("normals", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/supervised"))
     parser.add_argument("--val", type=Path, default=Path("runs/sweeps/val.npz"))
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", nargs=2, default=None, metavar=("NETWORK", "KIND"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "results/studies/supervised.json")
     options = parser.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
     tried["DFDC swaps"] = np.stack([scaled(val["real"], SIDE), scaled(val["swapped"], SIDE)], 1)
     for network in NETWORKS:
         for kind in (*KINDS, "all"):
-            path = options.work / f"{network}_{kind}.json"
+            path = options.work / f"{network}_{kind}_{options.steps}.json"
             if path.exists() or (options.only and options.only != [network, kind]):
                 continue
             began = time.process_time()
@@ -60,12 +60,14 @@ def main() -> None:
         network: {
             kind: json.loads(path.read_text())
             for kind in (*KINDS, "all")
-            if (path := options.work / f"{network}_{kind}.json").exists()
+            if (path := options.work / f"{network}_{kind}_{options.steps}.json").exists()
         }
         for network in NETWORKS
     }
     write_text(
-        options.out, json.dumps({"taught_pairs": TAUGHT, "tried_pairs": TRIED, "networks": tree}, indent=1) + "\n"
+        options.out,
+        json.dumps({"steps": options.steps, "taught_pairs": TAUGHT, "tried_pairs": TRIED, "networks": tree}, indent=1)
+        + "\n",
     )
 
 

@@ -503,7 +503,7 @@ def alarms_table(results: dict[str, Tree]) -> str:
 
 
 def verdicts_table(results: dict[str, Tree]) -> str:
-    """Every source that no network learned from and no calibration knew, by the verdicts that it got."""
+    """Sources that no network learned from and that the calibration did not know, by p and by verdict."""
     every = {**results["away_alarms"], **results["away_folds"]}
     rows = {name: row for name, row in every.items() if name in SOURCES}
     counts = [row["judged"] for row in rows.values()]
@@ -512,19 +512,28 @@ def verdicts_table(results: dict[str, Tree]) -> str:
         called = sum(triple[0] * count for triple, count in zip(triples, counts, strict=True))
         return percents(share_interval(called / sum(counts), sum(counts)))
 
-    lines, cells = [], [[row["0.05"] for row in rows.values()]]
-    cells += [[row["verdicts"]["anomalous"][rate] for row in rows.values()] for rate in RATES]
-    cells += [[row["verdicts"]["unsure"]["0.05"] for row in rows.values()]]
-    for place, (name, row) in enumerate(rows.items()):
-        told = [percents(widened(column[place], row["judged"])) for column in cells]
-        lines.append([f"{SOURCES[name]}, {row['judged']}", *told])
-    lines.append([f"**all {len(rows)}, {sum(counts)}**", *(f"**{pooled(column)}**" for column in cells)])
-    altered = results["away_alarms"]["altered"]
-    called = [altered["verdicts"]["anomalous"][rate] for rate in RATES]
-    found = [altered["0.05"], *called, altered["verdicts"]["unsure"]["0.05"]]
-    told = [percents(widened(triple, altered["judged"])) for triple in found]
-    lines.append([f"*altered* portraits (CIPLAB), {altered['judged']}: found", *told])
-    head = ["source, photographs with a face", "p at or below 5%", "verdict `anomalous` at 1%", "at 5%", "at 10%"]
+    def shares(row: Tree) -> list[list[float]]:
+        called = [row["verdicts"]["anomalous"][rate] for rate in RATES]
+        return [*(row[rate] for rate in RATES), *called, row["verdicts"]["unsure"]["0.05"]]
+
+    def line(label: str, row: Tree) -> list[str]:
+        p, verdicts = shares(row)[:3], shares(row)[3:]
+        return [
+            f"{label}, {row['judged']}", ", ".join(percent(triple[0]) for triple in p),
+            *(percents(widened(triple, row["judged"])) for triple in verdicts),
+        ]  # fmt: skip
+
+    whole = [pooled([shares(row)[place] for row in rows.values()]) for place in range(7)]
+    lines = [line(SOURCES[name], row) for name, row in rows.items()]
+    lines.append([f"**all {len(rows)}, {sum(counts)}**", ", ".join(whole[:3]), *(f"**{told}**" for told in whole[3:])])
+    lines.append(line("*altered* portraits (CIPLAB), where high is good", results["away_alarms"]["altered"]))
+    head = [
+        "source, photographs with a face",
+        "p at or below 1%, 5%, 10%",
+        "verdict `anomalous` at 1%",
+        "at 5%",
+        "at 10%",
+    ]
     return table([*head, "`unsure` at 5%"], lines)
 
 

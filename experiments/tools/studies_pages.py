@@ -161,7 +161,9 @@ def supervised(tree: Tree) -> str:
             cells = [("**{}**" if name == kind else "{}").format(interval(about["auroc"][name])) for name in tried]
             lines.append(f"| {kind.replace('_', ' ')} | " + " | ".join(cells) + f" | {about['cpu_seconds']:.0f} |")
         blocks.append("\n".join(lines))
-    return "\n\n".join([*blocks, "Command: `python experiments/studies/supervised.py NORMALS.h5`"])
+    return "\n\n".join(
+        [*blocks, f"Command: `python experiments/studies/supervised.py NORMALS.h5 --steps {tree['steps']}`"]
+    )
 
 
 def nll(tree: Tree) -> str:

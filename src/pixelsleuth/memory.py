@@ -19,7 +19,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep up to `KEPT` bytes of freed memory; for the whole process, so it is left to programs.
 
     Returns:
-        Whether it took effect: not where another C library runs.
+        Whether it took effect: not with another C library, nor with an older glibc, which allows 32 MB at most.
     """
     if sys.platform != "linux":
         return False

@@ -260,13 +260,16 @@ def calibrate(
         without: sources of images that are not ranked, to see what a source gets that the calibration does not know.
 
     Raises:
-        PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training.
+        PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training; a
+            source of `without` has no image there, or the store holds volumes.
         CalibrationError: too few images or volumes of split `calib`.
     """
     if dtype not in ("float32", "bfloat16"):
         raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
     model = load_model(folder)
     with claimed(folder), Store(places) as store:
+        if store.holds_volumes and without:
+            raise PixelsleuthError("sources are left out of images alone", "without")
         if store.holds_volumes and dtype != "float32":
             raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
         wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
@@ -283,11 +286,24 @@ def calibrate(
             calibration = ranked_volumes(scorer, store, units, progress)
         else:
             rows = evened_out(store, np.concatenate(units))
-            rows = rows[~np.isin(store.sources(rows), list(without))]
+            rows = _without(store, rows, without)
             rows = np.random.default_rng(0).permutation(rows)
             calibration = ranked(scorer, _batches(store, rows, scorer, progress))
         save_calibration(folder / "calibration.json", calibration)
     return calibration
+
+
+def _without(store: Store, rows: np.ndarray, names: Collection[str]) -> np.ndarray:
+    """The rows of other sources. A name that is not there would leave its source in, unseen."""
+    sources = np.array(store.sources(rows))
+    if unknown := set(names) - set(sources.tolist()):
+        raise PixelsleuthError(f"expected sources of {store.path}, got {', '.join(sorted(unknown))}", "without")
+    kept = rows[~np.isin(sources, list(names))]
+    if len(kept) < MIN_CALIBRATION:
+        raise CalibrationError(
+            f"{store.path} has {len(kept)} images without these sources, {MIN_CALIBRATION} are needed"
+        )
+    return kept
 
 
 def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[Ranked]:
