@@ -1,6 +1,6 @@
 """How fast can the likelihood at the paper's size be beside MONAI's? Operations, rates and the ratio, alternated.
 
-    python experiments/benchmarks/nll_floor.py [--rounds 3] [--images 16] [--bf16]
+    python experiments/benchmarks/nll_floor.py [--rounds 3] [--images 16] [--bf16] [--keep-memory]
 
 Images in, nats out, on both sides: encoding and the autoregressive prior of about equal parameters (benchmark.peer).
 Time is CPU time of this process, which other processes disturb least. `at equal rate` is the ratio if
@@ -23,6 +23,7 @@ from pixelsleuth.benchmark.machine import describe
 from pixelsleuth.benchmark.measuring import gflops_of
 from pixelsleuth.benchmark.monai_baseline import peer_likelihood
 from pixelsleuth.files import write_text
+from pixelsleuth.memory import keep_freed_memory
 from pixelsleuth.models.checkpoint import bake, build_prior
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.training.presets import PRESETS
@@ -33,9 +34,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--bf16", action="store_true", help="both networks in bf16")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as the commands do")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "results/studies/nll_floor.json")
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.keep_memory and not keep_freed_memory():
+        parser.error("--keep-memory: the C library here does not take it")
     settings = PRESETS["paper-ffhq"]
     vqvae, prior = ready(VQVAE(settings.vqvae)), ready(build_prior(settings.priors[0]))
     theirs, *_ = peer_likelihood(settings.priors[0], settings.vqvae.size, settings.vqvae.dimensions)
@@ -58,7 +62,7 @@ def main() -> None:
     seconds = {name: statistics.median(times) for name, times in taken.items()}
     ours, peer = seconds["encode"] + seconds["prior"], seconds["monai"]
     tree = {
-        "precision": "bf16" if options.bf16 else "float32",
+        "precision": ("bf16" if options.bf16 else "float32") + (", memory kept" if options.keep_memory else ""),
         "machine": describe(torch.device("cpu")),
         "rounds": options.rounds,
         "images": options.images,

@@ -490,13 +490,8 @@ def alarms_table(results: dict[str, Tree]) -> str:
     for name, row in alarms.items():
         if name in SOURCES:
             cells = [percents(widened(row[key], row["judged"])) for key in (*RATES, "coloured")]
-            rows.append(
-                [
-                    f"{SOURCES[name]}, {row['judged']} of {row['of']}",
-                    *cells,
-                    percent(row["verdicts"]["unsure"]["0.05"][0]),
-                ]
-            )
+            unsure = percent(row["verdicts"]["unsure"]["0.05"][0])
+            rows.append([f"{SOURCES[name]}, {row['judged']} of {row['of']}", *cells, unsure])
     rows.append(["**all four**", *(f"**{percents(alarms['pooled'][rate])}**" for rate in RATES), "", ""])
     head = ["source, photographs with a face", "at 1% promised", "at 5%", "at 10%", "colour shows", "`unsure`"]
     return table(head, rows)
