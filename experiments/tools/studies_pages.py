@@ -13,8 +13,8 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.tools.results_pages import Tree, interval, load, number, refilled
@@ -205,17 +205,20 @@ def restorations(tree: Tree) -> str:
     return "\n".join([*lines, "", found, "", "Command: `python experiments/studies/restorations.py`"])
 
 
+#: Sets of the study of views.
+VIEWS = {
+    "ciplab": "CIPLAB", "hard": "of it hard", "dfdc": "DFDC's swaps", "swap_matched": "feature pasted, matched",
+    "edits_large": "edits, large faces", "edits_small": "small faces",
+}  # fmt: skip
+
+
 def views(tree: Tree) -> str:
     """A row a way to score, AUROC by set and alarms on sources left out; what differs from today's is marked."""
-    sets = {
-        "ciplab": "CIPLAB", "hard": "of it hard", "dfdc": "DFDC's swaps", "swap_matched": "feature pasted, matched",
-        "edits_large": "edits, large faces", "edits_small": "small faces",
-    }  # fmt: skip
-    head = ["", *sets.values(), "mean of kinds never taught", "left out: at 1%, 5%, 10%"]
+    head = ["", *VIEWS.values(), "mean of kinds never taught", "left out: at 1%, 5%, 10%"]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for way, row in tree["ways"].items():
         cells = []
-        for name in sets:
+        for name in VIEWS:
             low, high = row[name].get("difference", [0, -1, 1])[1:]
             mark = "**" if low > 0 or high < 0 else ""
             cells.append(f"{mark}{interval(row[name]['auroc'])}{mark}")
@@ -248,23 +251,56 @@ def filled(text: str, results: dict[str, Tree]) -> str:
     return BLOCK.sub(block, text)
 
 
-def drawn(name: str, tree: Tree) -> Figure:
-    """AUROC with its interval by run, one panel a kind of forgery."""
-    figure = Figure(figsize=(9, 0.5 + 0.32 * len(tree["runs"])), layout="constrained")
-    panels = figure.subplots(1, len(KINDS), sharey=True)
-    runs = list(tree["runs"])
-    for axes, (kind, words) in zip(panels, KINDS.items(), strict=True):
-        for place, run in enumerate(runs):
-            found: dict[str, Any] = tree["runs"][run]["auroc"][kind].get(TABLE_SCORE, {})
-            if found:
-                value, low, high = found["auroc"]
-                axes.plot([low, high], [place, place], color="0.6", linewidth=2)
-                axes.plot([value], [place], "o", color="tab:blue", markersize=4)
-        axes.axvline(0.5, color="0.3", linewidth=0.7, linestyle=":")
+#: A panel's title -> the figure [value, low, high] of each run.
+Panels = dict[str, dict[str, list[float]]]
+
+
+def sweep_panels(tree: Tree) -> Panels:
+    """AUROC by run, one panel a kind of forgery."""
+    found = {words: {run: row["auroc"][kind].get(TABLE_SCORE) for run, row in tree["runs"].items()}
+             for kind, words in KINDS.items()}  # fmt: skip
+    return {words: {run: score["auroc"] for run, score in rows.items() if score} for words, rows in found.items()}
+
+
+def supervised_panels(tree: Tree) -> Panels:
+    """AUROC by the kind taught, one panel a kind tried."""
+    panels: Panels = {}
+    for network, rows in tree["networks"].items():
+        for kind, about in rows.items():
+            run = f"{network.removeprefix('supervised_')}: {kind.replace('_', ' ')}"
+            for tried, triple in about["auroc"].items():
+                panels.setdefault(tried.replace("_", " "), {})[run] = triple
+    return panels
+
+
+#: A study -> what its drawing shows.
+DRAWINGS: dict[str, Callable[[Tree], Panels]] = {
+    **dict.fromkeys(SWEEPS, sweep_panels),
+    "supervised": supervised_panels,
+    "restorations": lambda tree: {
+        f"pixel {key.upper()}": {run: row[key] for run, row in tree["runs"].items()} for key in ("ap", "auroc")
+    },
+    "views": lambda tree: {
+        words: {way: row[name]["auroc"] for way, row in tree["ways"].items()} for name, words in VIEWS.items()
+    },
+}
+
+
+def drawn(panels: Panels) -> Figure:
+    """Each run's figure with its interval; a dotted line at .5."""
+    runs = list(dict.fromkeys(run for rows in panels.values() for run in rows))
+    figure = Figure(figsize=(9, 0.5 + 0.32 * len(runs)), layout="constrained")
+    several = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for axes, (words, rows) in zip(several, panels.items(), strict=True):
+        for run, (value, low, high) in rows.items():
+            axes.plot([low, high], [runs.index(run)] * 2, color="0.6", linewidth=2)
+            axes.plot([value], [runs.index(run)], "o", color="tab:blue", markersize=4)
+        if "AP" not in words:
+            axes.axvline(0.5, color="0.3", linewidth=0.7, linestyle=":")
         axes.set_title(words, fontsize=7)
         axes.set_yticks(range(len(runs)), runs, fontsize=7)
         axes.tick_params(axis="x", labelsize=7)
-        axes.invert_yaxis() if axes is panels[0] else None
+    several[0].invert_yaxis()
     return figure
 
 
@@ -276,9 +312,9 @@ def main() -> None:
     stale = refilled(PAGES, lambda text: filled(text, results), options.check)
     if options.check:
         sys.exit(f"{', '.join(stale)}: not as results/studies says; run this without --check" if stale else 0)
-    for name in SWEEPS:
-        if name in results and len(results[name]["runs"]) > 1:
-            save_figure(drawn(name, results[name]), ROOT / DRAWN / f"{name}.svg")
+    for name, panels in DRAWINGS.items():
+        if name in results and len(results[name].get("runs", "of another form")) > 1:
+            save_figure(drawn(panels(results[name])), ROOT / DRAWN / f"{name}.svg")
     print("written: " + ", ".join(stale) if stale else "all pages match")
 
 
