@@ -2,9 +2,11 @@
 
     python experiments/studies/local_edits.py --count 300 --out runs/local_edits
     python experiments/studies/local_edits.py --count 100 --kinds copy_move patch_shifted patch_sharpen patch_warp
+    python experiments/studies/local_edits.py --real SOURCE SOURCE... --count 30 --kinds ...
 
 Pictures of `faces_dfdc/test/real`, edited as `pixelsleuth.evaluation.edited` does it; every row is measured by
-`pixelsleuth evaluate`, by pairs. The second line has the kinds that the bundled detective was never taught. The figures
+`pixelsleuth evaluate`, by pairs. The second line has the kinds that the bundled detective was never taught, the third
+takes as many pictures of each of several sources. The figures
 of the documentation are those of `pixelsleuth evaluate --protocol local-edits`, which is this on fewer pictures.
 """
 
@@ -25,14 +27,18 @@ SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--real", type=Path, default=SHARED / "data/faces_dfdc/test/real")
+    parser.add_argument("--real", type=Path, nargs="+", default=[SHARED / "data/faces_dfdc/test/real"])
     parser.add_argument("--model", default="faces")
     parser.add_argument("--kinds", nargs="+", choices=LOCAL_EDITS, default=LOCAL_EDITS[:3])
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=300, help="pictures of each folder")
     parser.add_argument("--text-pairs", type=int, default=50, help="pairs that Marimont & Tarroni's map is compared on")
     parser.add_argument("--out", type=Path, default=Path("runs/local_edits"))
     options = parser.parse_args()
-    sources = portraits(options.real, options.count)
+    sources = [
+        # Pictures of two sources may have one name.
+        one._replace(path=Path(f"{number}_{one.path.name}")) if len(options.real) > 1 else one
+        for number, folder in enumerate(options.real) for one in portraits(folder, options.count)
+    ]  # fmt: skip
     detector = Detector.load(options.model)
     results = {}
     for kind in options.kinds:

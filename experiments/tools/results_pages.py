@@ -62,6 +62,12 @@ COMMANDS = {
         "python experiments/studies/local_edits.py --real DATA/faces_dfdc/val/real --count 80 "
         "--kinds copy_move patch_shifted patch_sharpen patch_warp --text-pairs 0 --out RUNS/kinds",
     ),
+    "kinds_left": (
+        "kinds_left/metrics.json",
+        "python experiments/studies/local_edits.py --real DATA/faces_world/val/real/caltech1999 "
+        "DATA/faces_world/val/real/openforensics256 DATA/faces_world/val/real/small_mix DATA/faces_ciplab/val/real "
+        "--count 30 --kinds copy_move patch_shifted patch_sharpen patch_warp --text-pairs 0 --out RUNS/kinds_left",
+    ),
     "ciplab": (
         "ciplab/metrics.json",
         "pixelsleuth evaluate --normal DATA/faces_ciplab/val/real --anomalous DATA/faces_ciplab/val/fake "
@@ -316,6 +322,7 @@ REDUCERS: dict[str, Callable[[Tree], Tree]] = {
     "ciplab": _evaluation,
     "local_edits": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
     "kinds": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
+    "kinds_left": lambda kinds: {kind: _evaluation(metrics) for kind, metrics in kinds.items()},
     "flair": _scans,
     "t1": _scans,
     "left_out": lambda calibration: {k: calibration["about"][k] for k in ("images", "sources", "left_out")},
@@ -625,15 +632,23 @@ def sharp_table(results: dict[str, Tree]) -> str:
 
 
 def kinds_table(results: dict[str, Tree]) -> str:
-    """Kinds of edit that the detective was never taught, and their mean."""
+    """Kinds of edit that the detective was never taught, on a source that it knows and on sources that it does not, and
+    their means."""
     shown = {DEFAULT: "levelled (default)", "both_tracks": "both tracks as they are", "detective_views": "detective"}
-    kinds = results["kinds"]
-    rows = [
-        [label, *(interval(kinds[kind]["scores"][name]["auroc"]) for name in shown)]
-        for kind, label in UNTAUGHT.items()
-    ]  # fmt: skip
-    means = [number(mean(kinds[kind]["scores"][name]["auroc"][0] for kind in UNTAUGHT)) for name in shown]
-    return table(["edit", *(f"AUROC, {label}" for label in shown.values())], [*rows, ["**mean of kinds**", *means]])
+    places = {"DFDC": results["kinds"], "sources left out": results["kinds_left"]}
+    columns = [(place, name) for place in places for name in shown]
+    rows = []
+    for kind, label in UNTAUGHT.items():
+        scores = [interval(places[place][kind]["scores"][name]["auroc"]) for place, name in columns]
+        rows.append([label, *scores, interval(places["sources left out"][kind]["paired_accuracy"])])
+    means = [
+        number(mean(places[place][kind]["scores"][name]["auroc"][0] for kind in UNTAUGHT)) for place, name in columns
+    ]
+    ranked = number(mean(places["sources left out"][kind]["paired_accuracy"][0] for kind in UNTAUGHT))
+    heads = [f"{place}: {shown[name]}" for place, name in columns]
+    return table(
+        ["edit", *heads, "sources left out: pairs ranked rightly"], [*rows, ["**mean of kinds**", *means, ranked]]
+    )
 
 
 def field_table(results: dict[str, Tree]) -> str:
@@ -872,7 +887,7 @@ BLOCKS: dict[str, tuple[tuple[str, ...], Callable[[dict[str, Tree]], str]]] = {
     "ciplab": (("ciplab",), ciplab_table),
     "dfdc": (("dfdc",), dfdc_table),
     "sharp": (("dfdc_sharp",), sharp_table),
-    "kinds": (("kinds",), kinds_table),
+    "kinds": (("kinds", "kinds_left"), kinds_table),
     "home": (("dfdc",), home_table),
     "field-ours": (("ciplab", "dfdc", "flair", "t1"), field_table),
     "benign": (("away_benign",), benign_table),
