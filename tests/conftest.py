@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from pixelsleuth.cli import app
+from pixelsleuth.datasets.preparation import prepare_images
 from pixelsleuth.detector import Detector
 from pixelsleuth.memory import keep_freed_memory
-from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.training.fitting import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from pixelsleuth.sources.layouts import drawn_split
-from pixelsleuth.sources.store import Store
+from pixelsleuth.datasets.layouts import drawn_split
+from pixelsleuth.datasets.store import Store
 from tests.conftest import TINY, shape_picture
 from tests.test_whole_run import run_cli
 from tests.videofiles import face_frames, write_video

@@ -21,6 +21,8 @@ ORDER = (
     "errors",
     "files",
     "sources",
+    "synthesis",
+    "datasets",
     "evidence",
     "models",
     "scoring",

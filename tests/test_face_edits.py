@@ -13,6 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from pixelsleuth.datasets.layouts import names_of_root, source_of
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.backbone import EfficientNetLite
 from pixelsleuth.models.configuration import DetectiveConfig, PriorConfig, VQVAEConfig
@@ -24,14 +27,11 @@ from pixelsleuth.scoring.networks import TorchNetworks, altered_map
 from pixelsleuth.scoring.scorer import Crops, Scorer
 from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.camera import treated
-from pixelsleuth.sources.face_edits import DONOR_EDITS, SHARES, Portrait, edited
 from pixelsleuth.sources.faces import Framing, Sizes, cut_views, main_face
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.landmarks import outlines
-from pixelsleuth.sources.layouts import names_of_root, source_of
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis.camera import treated
+from pixelsleuth.synthesis.face_edits import DONOR_EDITS, SHARES, Portrait, edited
+from pixelsleuth.synthesis.landmarks import outlines
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.fitting import fit_scores
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource

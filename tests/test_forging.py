@@ -12,6 +12,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import ModelError
 from pixelsleuth.models.checkpoint import load_model
@@ -20,11 +22,9 @@ from pixelsleuth.models.detective import MAP_STRIDE, Detective, local_detail
 from pixelsleuth.records import Surprise
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.scoring.scorer import Crops
-from pixelsleuth.sources import anomalies
-from pixelsleuth.sources.anomalies import KINDS
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis import anomalies
+from pixelsleuth.synthesis.anomalies import KINDS
 from pixelsleuth.training.forging import Forged, equally_sharp, forge
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.stages import detective_loss

@@ -26,16 +26,16 @@ import nibabel
 import numpy as np
 import pytest
 
+from pixelsleuth.datasets.preparation import prepare_images, prepare_videos
+from pixelsleuth.datasets.volume_preparation import prepare_volumes
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.volumes import evaluate_volumes
 from pixelsleuth.records import Finding
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.preparation import prepare_images, prepare_videos
-from pixelsleuth.sources.slices import SliceFraming
+from pixelsleuth.sources.scans.slices import SliceFraming
 from pixelsleuth.sources.tracks import Policy
-from pixelsleuth.sources.volume_preparation import prepare_volumes
 from tests.videofiles import face_frames, write_video
 from tests.volumefiles import head, write
 

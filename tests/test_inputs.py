@@ -24,6 +24,8 @@ from skimage import data
 from typer.testing import CliRunner
 
 from pixelsleuth.cli import app
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Face
@@ -31,8 +33,6 @@ from pixelsleuth.sources import faces
 from pixelsleuth.sources.formats import format_of
 from pixelsleuth.sources.images import Picture, decode
 from pixelsleuth.sources.inputs import find_inputs, kind_of
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.store import Store
 from tests.badfiles import BAD, ODD, write_everything
 from tests.conftest import SHARED
 from tests.picturefiles import (

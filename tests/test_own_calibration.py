@@ -13,6 +13,7 @@ from PIL import Image
 from skimage import data
 
 from pixelsleuth.commands.train import _calibration_of, _known
+from pixelsleuth.datasets.preparation import prepare_images
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError, PixelsleuthError
@@ -20,7 +21,6 @@ from pixelsleuth.models.configuration import find_model
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, load_hashes, near, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.faces import Framing, Sizes
-from pixelsleuth.sources.preparation import prepare_images
 from pixelsleuth.sources.samples import CropSettings
 from pixelsleuth.training import own
 from pixelsleuth.training.fitting import calibrate

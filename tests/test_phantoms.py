@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from pixelsleuth.cli import app
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.sources import phantoms
-from pixelsleuth.sources.phantoms import ANATOMIES, phantom, with_lesion, write_phantoms
-from pixelsleuth.sources.volumes import read_volume, voxel_sizes_of
+from pixelsleuth.sources.scans.volumes import read_volume, voxel_sizes_of
+from pixelsleuth.synthesis import phantoms
+from pixelsleuth.synthesis.phantoms import ANATOMIES, phantom, with_lesion, write_phantoms
 from tests.conftest import TINY_SCANS
 
 

@@ -25,7 +25,7 @@ KNOWN = {
     # Folders that a run holds; on Windows two runs into one folder are not told apart.
     "files.py": {"fcntl"},
     # A decoder of compressed DICOM is limited in time alone on Windows.
-    "sources/dicompixels.py": {"resource"},
+    "sources/scans/dicompixels.py": {"resource"},
     # Whether a CPU has bf16; elsewhere than on Linux training takes float32.
     "models/precision.py": {"/proc/"},
 }

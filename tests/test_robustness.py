@@ -18,8 +18,8 @@ from pixelsleuth.evaluation.attack import Attack
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.robustness import measure_robustness
 from pixelsleuth.reporting.curves import severity_figure
-from pixelsleuth.sources.corruptions import CORRUPTIONS, h264_round_trip
 from pixelsleuth.sources.images import jpeg_round_trip, read_picture
+from pixelsleuth.synthesis.corruptions import CORRUPTIONS, h264_round_trip
 from tests.conftest import write_shapes
 
 

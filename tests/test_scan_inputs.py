@@ -16,14 +16,14 @@ import nibabel
 import numpy as np
 import pytest
 
+from pixelsleuth.datasets.volume_preparation import find_volumes
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Finding
-from pixelsleuth.sources import dicompixels, scanfiles
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.volume_preparation import find_volumes
-from pixelsleuth.sources.volumes import Volume, is_volume, read_volume, stem_of
+from pixelsleuth.sources.scans import dicompixels, scanfiles
+from pixelsleuth.sources.scans.volumes import Volume, is_volume, read_volume, stem_of
 from tests.volumefiles import LPS, head, write
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (extra dicom)")

@@ -19,9 +19,9 @@ from pixelsleuth.reporting.answer import answer_of
 from pixelsleuth.scoring.calibration import load_calibration, save_calibration
 from pixelsleuth.scoring.scanlooks import SCAN_TRAITS
 from pixelsleuth.scoring.typicality import FAR, MIN_SCANS, Typicality, fit_scan_typicality
-from pixelsleuth.sources.scantraits import INPUT_TRAITS, scan_traits
-from pixelsleuth.sources.slices import SliceFraming, slices_of
-from pixelsleuth.sources.volumes import read_volume
+from pixelsleuth.sources.scans.scantraits import INPUT_TRAITS, scan_traits
+from pixelsleuth.sources.scans.slices import SliceFraming, slices_of
+from pixelsleuth.sources.scans.volumes import read_volume
 from tests.test_scoring import made_calibration
 from tests.volumefiles import head, write
 

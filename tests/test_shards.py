@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.shards import files_of
+from pixelsleuth.datasets.store import Store, near_duplicates
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.shards import files_of
-from pixelsleuth.sources.store import Store, near_duplicates
 from tests.conftest import write_shapes
 
 

@@ -15,14 +15,15 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from pixelsleuth.datasets import preparation
+from pixelsleuth.datasets.layouts import altered_parts, names_of_root, origin_of
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.store import Store, near_duplicates
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Face
-from pixelsleuth.sources import faces, images, preparation
-from pixelsleuth.sources.anomalies import copy_move, feature_swap, partner_mask
+from pixelsleuth.sources import faces, images
 from pixelsleuth.sources.images import decode, read_picture
-from pixelsleuth.sources.layouts import altered_parts, names_of_root, origin_of
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.store import Store, near_duplicates
+from pixelsleuth.synthesis.anomalies import copy_move, feature_swap, partner_mask
 from tests.badfiles import BAD, ODD, write_bad_files
 from tests.conftest import shape_picture, write_shapes
 
@@ -230,7 +231,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys, pixelsleuth.sources.store; sys.exit('torch' in sys.modules)"
+    code = "import sys, pixelsleuth.datasets.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 from skimage import data
 
+from pixelsleuth.datasets import preparation
+from pixelsleuth.datasets.preparation import prepare_videos
+from pixelsleuth.datasets.store import Store
+from pixelsleuth.datasets.video_layouts import origins_of
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.progress import Step
 from pixelsleuth.records import Box, Face
 from pixelsleuth.reporting.timeline import frames_per_video
 from pixelsleuth.scoring.scorer import ScoreOptions, stacked
-from pixelsleuth.sources import faces, preparation, videos
+from pixelsleuth.sources import faces, videos
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.inputs import kind_of
-from pixelsleuth.sources.preparation import prepare_videos
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.tracks import Policy, Sighting, Track, surrounded, tracks_of
-from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import frames_at, open_video
 from pixelsleuth.training.fitting import calibration_units
 from tests.conftest import shape_picture

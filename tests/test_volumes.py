@@ -8,16 +8,16 @@ import nibabel
 import numpy as np
 import pytest
 
+from pixelsleuth.datasets.store import Store
+from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of, prepare_volumes
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.volumes import _matched_auroc
 from pixelsleuth.scoring.atlas import BINS, Atlas, bin_of, fit_atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import smoothed, top_of
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
-from pixelsleuth.sources.slices import MAX_Z, MIN_Z, SliceFraming, slices_of
-from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.volume_preparation import find_volumes, mask_of, prepare_volumes
-from pixelsleuth.sources.volumes import in_file_order, read_mask, read_volume, save_volume, stem_of
+from pixelsleuth.sources.scans.slices import MAX_Z, MIN_Z, SliceFraming, slices_of
+from pixelsleuth.sources.scans.volumes import in_file_order, read_mask, read_volume, save_volume, stem_of
+from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
 from pixelsleuth.training.volume_forging import forge_slices
 from tests.volumefiles import LPS, bad_volumes, head, write
 

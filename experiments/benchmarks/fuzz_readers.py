@@ -167,7 +167,7 @@ def reader_of(name: str) -> Callable[[Path], Any]:
             return [frame.pixels.shape for frame in frames_at(video, wanted)]
 
         return some_frames
-    from pixelsleuth.sources.volumes import read_volume
+    from pixelsleuth.sources.scans.volumes import read_volume
 
     return read_volume
 

@@ -33,8 +33,8 @@ import yaml
 from safetensors import safe_open
 
 from pixelsleuth import cli
+from pixelsleuth.datasets import preparation, store_writer
 from pixelsleuth.files import write_text
-from pixelsleuth.sources import preparation, store_writer
 from pixelsleuth.training import loop, run
 
 COMMANDS = ("prepare", "train", "calibrate", "detect", "evaluate")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.sources.slices import SliceFraming, slices_of
-from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.volume_preparation import find_volumes
-from pixelsleuth.sources.volumes import read_volume
+from pixelsleuth.datasets.store import Store
+from pixelsleuth.datasets.volume_preparation import find_volumes
+from pixelsleuth.sources.scans.slices import SliceFraming, slices_of
+from pixelsleuth.sources.scans.volumes import read_volume
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.presets import Stage
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from pixelsleuth.benchmark.machine import peak_mb
-from pixelsleuth.sources.store import FORMAT, Store, near_duplicates
+from pixelsleuth.datasets.store import FORMAT, Store, near_duplicates
 from pixelsleuth.training.data import Sampler
 from pixelsleuth.training.presets import Stage
 

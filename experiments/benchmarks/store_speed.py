@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.sources.store import Store
+from pixelsleuth.datasets.store import Store
 
 
 def main() -> None:

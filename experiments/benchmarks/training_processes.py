@@ -20,7 +20,7 @@ import yaml
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pixelsleuth.sources.store import Store
+from pixelsleuth.datasets.store import Store
 
 #: What each part calls its loss.
 LOSSES = {"vqvae": "loss", "masked": "nll", "pixelsnail": "nll", "detective": "loss"}

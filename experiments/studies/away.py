@@ -38,10 +38,10 @@ from pixelsleuth.evaluation.alarms import false_alarms, share_by_picture
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import find_model
 from pixelsleuth.records import Face
-from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
-from pixelsleuth.sources.corruptions import webp_round_trip
 from pixelsleuth.sources.faces import Framing, judged_faces
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
+from pixelsleuth.synthesis.anomalies import FEATURES, feature_ellipse
+from pixelsleuth.synthesis.corruptions import webp_round_trip
 from pixelsleuth.training.fitting import calibrate
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
@@ -78,7 +78,7 @@ def folds(detector: Detector, options: argparse.Namespace) -> dict[str, object]:
     return rows
 
 
-# --- edits as people make them; not those of pixelsleuth.sources.face_edits ---
+# --- edits as people make them; not those of pixelsleuth.synthesis.face_edits ---
 
 
 def ellipse_mask(shape: tuple[int, ...], face: Face, feature: str, grow: float = 1.0) -> np.ndarray:

@@ -22,9 +22,9 @@ from pixelsleuth.scoring.measurements import fitted_scores, joined
 from pixelsleuth.scoring.networks import TorchNetworks
 from pixelsleuth.scoring.scorer import Scorer, stacked
 from pixelsleuth.scoring.settings import settings_from_tree
-from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.faces import cut_views, find_faces, whole_picture
 from pixelsleuth.sources.images import read_picture
+from pixelsleuth.synthesis.anomalies import blurred
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared"))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from detective_kinds import LANDMARK_KINDS, dfdc_pairs, edited_by_landmarks
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.evaluation.metrics import auroc, image_counts, interval, resample_weights
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.models.configuration import find_model
@@ -24,7 +25,6 @@ from pixelsleuth.scoring.measurements import fitted_scores, joined
 from pixelsleuth.scoring.networks import TorchNetworks
 from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, settings_from_tree
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, forge
 
 NEVER_TAUGHT = ("copy_move", "removal", "sharpen", "warp")

@@ -34,9 +34,9 @@ from pixelsleuth.records import Box
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
 from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.settings import TAIL_SUM
-from pixelsleuth.sources.anomalies import FEATURES, copy_move, feature_swap
 from pixelsleuth.sources.faces import Framing, find_faces, whole_picture
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
+from pixelsleuth.synthesis.anomalies import FEATURES, copy_move, feature_swap
 
 SHARED = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 EDITS = ("swap_unmatched", "swap_matched", "copy_move")

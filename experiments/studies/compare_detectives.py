@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 from teach_detectives import LONGER, MAIN, ORIGINS, STUDENTS, Student
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import DetectiveConfig
 from pixelsleuth.models.detective import DeepDetective
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import to_float
 
 RATES = (0.01, 0.05, 0.1)

@@ -22,13 +22,15 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.evaluation.localisation import centre_prior
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.configuration import DetectiveConfig
 from pixelsleuth.models.detective import Detective
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
-from pixelsleuth.sources.anomalies import (
+from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
+from pixelsleuth.synthesis.anomalies import (
     FACE_KINDS,
     FEATURES,
     KINDS,
@@ -40,8 +42,6 @@ from pixelsleuth.sources.anomalies import (
     partner_mask,
     poisson_blended,
 )
-from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.forging import Forged, equally_sharp, forge
 from pixelsleuth.training.loop import fit_detective
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of

@@ -28,6 +28,7 @@ import numpy as np
 from sklearn.decomposition import PCA, MiniBatchDictionaryLearning
 from sklearn.feature_extraction.image import extract_patches_2d
 
+from pixelsleuth.datasets.layouts import altered_parts
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.evaluation import metrics
@@ -38,7 +39,6 @@ from pixelsleuth.evaluation.samples import read_pairs
 from pixelsleuth.evaluation.scored import Scored
 from pixelsleuth.files import write_text
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
-from pixelsleuth.sources.layouts import altered_parts
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 RATES = (0.01, 0.05)

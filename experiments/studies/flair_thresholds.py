@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES
 from pixelsleuth.scoring.maps import equalised, smoothed, within
-from pixelsleuth.sources.slices import SliceFraming, slices_of
-from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
-from pixelsleuth.sources.volumes import read_mask, read_volume, stem_of
+from pixelsleuth.sources.scans.slices import SliceFraming, slices_of
+from pixelsleuth.sources.scans.volumes import read_mask, read_volume, stem_of
 
 
 def measured(folder: Path, size: int, levels: dict[str, float]) -> dict[str, Any]:

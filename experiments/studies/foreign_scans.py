@@ -25,15 +25,15 @@ import nibabel
 import numpy as np
 from scipy import ndimage, stats
 
+from pixelsleuth.datasets.volume_preparation import find_volumes
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.scanlooks import MODEL_TRAITS
 from pixelsleuth.scoring.scorer import PLAIN
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
-from pixelsleuth.sources.phantoms import phantom, with_lesion
-from pixelsleuth.sources.scantraits import scan_traits
-from pixelsleuth.sources.volume_preparation import find_volumes
-from pixelsleuth.sources.volumes import Volume, read_volume
+from pixelsleuth.sources.scans.scantraits import scan_traits
+from pixelsleuth.sources.scans.volumes import Volume, read_volume
+from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES
+from pixelsleuth.synthesis.phantoms import phantom, with_lesion
 
 #: Subjects that each change is made of.
 SUBJECTS = 2

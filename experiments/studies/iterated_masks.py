@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of
 from pixelsleuth.detector import SLICES, Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES
@@ -24,8 +25,7 @@ from pixelsleuth.scoring.maps import smoothed, within
 from pixelsleuth.scoring.networks import Encoded, TorchNetworks, signed, torch_of
 from pixelsleuth.scoring.restoration import restore
 from pixelsleuth.scoring.scorer import Crops
-from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
-from pixelsleuth.sources.volumes import read_mask
+from pixelsleuth.sources.scans.volumes import read_mask
 
 
 def main() -> None:

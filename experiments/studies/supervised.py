@@ -3,8 +3,9 @@
     python experiments/studies/supervised.py NORMALS.h5 --work runs/supervised [--only NETWORK KIND]
 
 After Chai et al. 2020 (patches) and Dang et al. 2020 (attention), both small, at 128 px: each network learns from pairs
-of one kind of `sources.face_edits` (or of `all` of them), made of half of the faces. It is tried on pairs of every kind
-made of the other half, both pictures of a pair treated alike, and on the validation swaps that `sweep.py` cut of DFDC.
+of one kind of `synthesis.face_edits` (or of `all` of them), made of half of the faces. It is tried on pairs of every
+kind made of the other half, both pictures of a pair treated alike, and on the validation swaps that `sweep.py` cut of
+DFDC.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import torch
 
 from experiments.studies.sweep import rows_of, scaled, validation
 from pixelsleuth.baselines.supervised import NETWORKS, Supervised
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.files import write_text
-from pixelsleuth.sources.face_edits import SHARES
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis.face_edits import SHARES
 from pixelsleuth.training.pairs import PairSettings, PairSource
 
 SIDE, STRIDE = 128, 4

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 import yaml
 
+from pixelsleuth.datasets.store import TEXT_COLUMNS, Store
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import Model, load_model
@@ -38,10 +39,9 @@ from pixelsleuth.scoring.measurements import raw_scores
 from pixelsleuth.scoring.networks import TorchNetworks
 from pixelsleuth.scoring.scorer import Crops
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
-from pixelsleuth.sources.anomalies import FEATURES, copy_move, feature_swap
 from pixelsleuth.sources.faces import cut, find_faces
 from pixelsleuth.sources.images import jpeg_round_trip, read_picture
-from pixelsleuth.sources.store import TEXT_COLUMNS, Store
+from pixelsleuth.synthesis.anomalies import FEATURES, copy_move, feature_swap
 from pixelsleuth.training.presets import resolve
 from pixelsleuth.training.run import train
 

@@ -19,7 +19,7 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.sources.faces import Sizes
 from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.samples import CropSettings, read_sample
-from pixelsleuth.sources.volumes import read_volume
+from pixelsleuth.sources.scans.volumes import read_volume
 
 HEAD = """# What bad and odd files get
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from pixelsleuth.sources.volumes import save_volume
+from pixelsleuth.sources.scans.volumes import save_volume
 
 #: Voxels along x and y, and axial slices, as the healthy scans have that the brain model learnt from.
 SHAPE = (176, 208, 25)

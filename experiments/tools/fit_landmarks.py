@@ -31,8 +31,8 @@ POINTS = {
 
 
 def crops(store_path: Path, out: Path) -> None:
+    from pixelsleuth.datasets.store import Store
     from pixelsleuth.sources.faces import find_faces
-    from pixelsleuth.sources.store import Store
 
     with Store(store_path) as store:
         rows = np.sort(np.random.default_rng(0).choice(store.rows("train"), COUNT, replace=False))
@@ -67,7 +67,7 @@ def fit(marks_path: Path, out: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from pixelsleuth.sources.landmarks import design, framed
+    from pixelsleuth.synthesis.landmarks import design, framed
 
     with np.load(marks_path) as file:
         marks, five = file["lm"], file["five"]

@@ -20,9 +20,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from pixelsleuth.datasets.store import TEXT_COLUMNS, Store
 from pixelsleuth.files import whole_file
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.store import TEXT_COLUMNS, Store
 
 
 def main() -> None:

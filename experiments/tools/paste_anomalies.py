@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from pixelsleuth.evaluation.pasted import paste_anomalies
-from pixelsleuth.sources.lesions import KINDS
+from pixelsleuth.synthesis.lesions import KINDS
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelsleuth.datasets.layouts import source_of
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import whole_file
 from pixelsleuth.scoring.scorer import PLAIN
 from pixelsleuth.sources.images import find_images
-from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.traits import traits_of
 

@@ -43,12 +43,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.files import whole_file, write_text
 from pixelsleuth.models.backbone import imagenet_weights
 from pixelsleuth.models.configuration import DetectiveConfig
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective
-from pixelsleuth.sources.face_edits import SHARES
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis.face_edits import SHARES
 from pixelsleuth.training.data import Sampler, to_float
 from pixelsleuth.training.pairs import PairSettings, PairSource
 from pixelsleuth.training.presets import Stage

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.checkpoint import DETECTIVE_FILE, load_model
 from pixelsleuth.models.configuration import ModelConfig, find_model, load_config, save_config
 from pixelsleuth.reporting.card import write_card
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.fitting import calibrate, fit_scores, save_scores
 
 KEPT = ("vqvae.safetensors", "prior.safetensors", "prior_pixelsnail.safetensors", "LICENSE-WEIGHTS", "trained_on.npy")

@@ -11,16 +11,16 @@ from skimage import data
 
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import Face
-from pixelsleuth.sources.anomalies import (
+from pixelsleuth.sources.duplicates import perceptual_hash
+from pixelsleuth.sources.faces import main_face
+from pixelsleuth.sources.images import encode_jpeg, jpeg_round_trip
+from pixelsleuth.synthesis.anomalies import (
     Edited,
     feature_ellipse,
     feature_swap,
     local_change,
     turned,
 )
-from pixelsleuth.sources.duplicates import perceptual_hash
-from pixelsleuth.sources.faces import main_face
-from pixelsleuth.sources.images import encode_jpeg, jpeg_round_trip
 
 #: All pictures of the demo, the untouched one too, are written as JPEG of this quality.
 QUALITY = 95

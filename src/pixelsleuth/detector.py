@@ -30,7 +30,7 @@ from pixelsleuth.sources.faces import check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
-from pixelsleuth.sources.slices import SCAN_REENCODINGS
+from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS
 from pixelsleuth.sources.tracks import Policy
 
 #: What can run the networks.

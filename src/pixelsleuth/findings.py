@@ -21,7 +21,7 @@ from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, DETECTIVE_VIEWS
 from pixelsleuth.sources.faces import draw_over, drawn_back
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.volumes import in_file_order, voxel_sizes_of
+from pixelsleuth.sources.scans.volumes import in_file_order, voxel_sizes_of
 
 #: Standard deviations of normal training images from which one kind of evidence alarms, and up to which it is calm.
 ALARMING, CALM = 3.0, 1.0

@@ -10,7 +10,7 @@ from scipy import stats
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
-from pixelsleuth.sources.volumes import in_file_order, save_volume
+from pixelsleuth.sources.scans.volumes import in_file_order, save_volume
 
 
 def write_sample(detector: Detector, path: Path, out: Path) -> str:

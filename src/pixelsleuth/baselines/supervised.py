@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from pixelsleuth.baselines.baseline import Compared, ComparedCrop, squares_of
 from pixelsleuth.baselines.teaching import image_of, seeded, teach
-from pixelsleuth.sources.anomalies import face_shape, laid_over
 from pixelsleuth.sources.images import jpeg_round_trip
+from pixelsleuth.synthesis.anomalies import face_shape, laid_over
 
 SIZE = 256
 BATCH = 16

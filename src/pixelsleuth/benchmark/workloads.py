@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from pixelsleuth import __version__
 from pixelsleuth.benchmark.machine import describe
 from pixelsleuth.benchmark.measuring import Measured, gflops_of, measure, with_floor
+from pixelsleuth.datasets.preparation import prepare_images
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
@@ -36,8 +38,6 @@ from pixelsleuth.scoring.networks import TorchNetworks, torch_of
 from pixelsleuth.scoring.scorer import Scorer
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import encode_jpeg
-from pixelsleuth.sources.preparation import prepare_images
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import PRESETS, Settings, Stage
 from pixelsleuth.training.stages import PriorStage, VQVAEStage
 

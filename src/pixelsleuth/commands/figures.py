@@ -166,8 +166,8 @@ def frames(
     dpi: DpiOption = 200,
 ) -> None:
     """How many videos have how many frames with a face."""
+    from pixelsleuth.datasets.store import Store
     from pixelsleuth.reporting.timeline import frames_per_video
-    from pixelsleuth.sources.store import Store
 
     def draw() -> Any:
         with Store(store) as opened:
@@ -255,10 +255,10 @@ def slices(
     dpi: DpiOption = 200,
 ) -> None:
     """Slice, mask, restoration and map of volumes."""
+    from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of
     from pixelsleuth.evaluation.volumes import pictured_case
     from pixelsleuth.reporting.grids import spread
     from pixelsleuth.reporting.volumes import slices_figure
-    from pixelsleuth.sources.volume_preparation import find_volumes, mask_of
 
     def draw() -> Any:
         detector = _detector(model)

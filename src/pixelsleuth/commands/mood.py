@@ -24,7 +24,7 @@ def mood(
     mode: Annotated[Mode, typer.Option(help="One number a volume, or one map.")] = Mode.pixel,
 ) -> None:
     """Judge volumes as MOOD's containers are called: NAME.txt with a number in [0, 1], or NAME with a map in [0, 1]."""
-    from pixelsleuth.sources.volumes import NIFTI_SUFFIXES
+    from pixelsleuth.sources.scans.volumes import NIFTI_SUFFIXES
 
     # What is written is NIfTI, under the name of what was read.
     found = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -28,7 +28,7 @@ def phantoms(
     anatomy: Annotated[Anatomy, typer.Option(help="What they look like.")] = Anatomy.brain,
 ) -> None:
     """Make scans to try the program on: brain-like shapes, healthy ones and ones with a lesion and its mask."""
-    from pixelsleuth.sources.phantoms import write_phantoms
+    from pixelsleuth.synthesis.phantoms import write_phantoms
 
     with bar() as shown:
         task = shown.add_task("drawing", total=None)

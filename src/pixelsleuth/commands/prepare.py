@@ -81,8 +81,8 @@ def prepare_images(
     shards: ShardsOption = 0,
 ) -> None:
     """Read folders of images into one store. Resumes where it was stopped."""
+    from pixelsleuth.datasets.preparation import prepare_images as run
     from pixelsleuth.sources.faces import Framing
-    from pixelsleuth.sources.preparation import prepare_images as run
 
     framing = Framing(min_confidence, edge.value, align, level)
     _prepared(paths, "images", partial(
@@ -116,8 +116,8 @@ def prepare_videos(
     shards: ShardsOption = 0,
 ) -> None:
     """Read the faces of videos into one store. Knows FaceForensics++, DFDC, Celeb-DF. Resumes where it was stopped."""
+    from pixelsleuth.datasets.preparation import prepare_videos as run
     from pixelsleuth.sources.faces import Framing
-    from pixelsleuth.sources.preparation import prepare_videos as run
     from pixelsleuth.sources.tracks import Policy
 
     store = _prepared(paths, "videos", partial(
@@ -126,9 +126,9 @@ def prepare_videos(
         shards=shards,
     ))  # fmt: skip
     if figures is not None:
+        from pixelsleuth.datasets.store import Store
         from pixelsleuth.reporting.figures import save_figure, save_picture
         from pixelsleuth.reporting.timeline import frames_per_video, sheet
-        from pixelsleuth.sources.store import Store
 
         with Store(store) as opened:
             save_figure(frames_per_video(opened), figures / "frames_per_video.png")
@@ -158,8 +158,8 @@ def prepare_volumes(
     shards: ShardsOption = 0,
 ) -> None:
     """Read NIfTI volumes (and DICOM series) into one store of slices. Knows MOOD. Resumes where it was stopped."""
-    from pixelsleuth.sources.slices import SliceFraming
-    from pixelsleuth.sources.volume_preparation import prepare_volumes as run
+    from pixelsleuth.datasets.volume_preparation import prepare_volumes as run
+    from pixelsleuth.sources.scans.slices import SliceFraming
 
     framing = SliceFraming(size, standard.value, frame.value, trim, keep_empty)
     _prepared(paths, "volumes", partial(run, framing=framing, masks=masks, workers=workers, shards=shards))
@@ -170,7 +170,7 @@ def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
     if len(paths) < 2:
         raise PixelsleuthError(f"prepare {what}: expected at least one folder and the store's name, got one path")
     *sources, store = paths
-    from pixelsleuth.sources.shards import holds_store
+    from pixelsleuth.datasets.shards import holds_store
 
     if store.is_dir() and not holds_store(store):
         raise PixelsleuthError(f"prepare {what}: the last path names the store to write; {store} is a folder")

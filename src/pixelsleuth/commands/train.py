@@ -57,9 +57,9 @@ def train(
     ] = None,
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
+    from pixelsleuth.datasets.shards import holds_store
+    from pixelsleuth.datasets.store import Store
     from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.sources.shards import holds_store
-    from pixelsleuth.sources.store import Store
     from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
 
@@ -102,8 +102,8 @@ def train(
 
 def _prepared(scans: Path, folder: Path, size: int) -> Path:
     """The store of a folder of scans, beside the model's folder; one that is there already is gone on with."""
-    from pixelsleuth.sources.slices import SliceFraming
-    from pixelsleuth.sources.volume_preparation import find_volumes, prepare_volumes
+    from pixelsleuth.datasets.volume_preparation import find_volumes, prepare_volumes
+    from pixelsleuth.sources.scans.slices import SliceFraming
 
     if next(find_volumes(scans), None) is None:
         raise PixelsleuthError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from pixelsleuth.baselines.baseline import Baseline, ComparedCrop, compared_crop
 from pixelsleuth.baselines.registry import ALWAYS, baseline
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
@@ -20,7 +21,6 @@ from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, find_images
 from pixelsleuth.sources.inputs import Input
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.store import Store
 
 #: Largest number of normal crops that baselines are fitted on: some hold all of them in memory, 350 kB each.
 MAX_NORMALS = 2000

@@ -12,9 +12,9 @@ from PIL import Image
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import whole_file, write_text
 from pixelsleuth.records import Box, Face
-from pixelsleuth.sources.anomalies import FEATURES, Edited, copy_move, feature_swap, own_kind, soft_blob
 from pixelsleuth.sources.faces import main_face
 from pixelsleuth.sources.images import encode_jpeg, find_images, read_picture
+from pixelsleuth.synthesis.anomalies import FEATURES, Edited, copy_move, feature_swap, own_kind, soft_blob
 
 #: Irregular patches of one treatment, and its name among `OWN_KINDS`.
 PATCHES = {"patch_shifted": "copy_move", "patch_sharpen": "sharpen", "patch_warp": "warp"}

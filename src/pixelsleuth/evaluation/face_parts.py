@@ -7,12 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pixelsleuth.datasets.layouts import LEVELS, PARTS, altered_parts
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.samples import ScoredSample
 from pixelsleuth.records import Face
-from pixelsleuth.sources.anomalies import FEATURES, feature_ellipse
 from pixelsleuth.sources.images import read_picture
-from pixelsleuth.sources.layouts import LEVELS, PARTS, altered_parts
+from pixelsleuth.synthesis.anomalies import FEATURES, feature_ellipse
 
 
 def level_metrics(cases: list[ScoredSample], scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from pixelsleuth.datasets.layouts import source_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.samples import ScoredSample
-from pixelsleuth.sources.layouts import source_of
 
 RATES = (0.01, 0.05, 0.1)
 #: Widths of the face's square in pixels that divide pictures, and parts of the sharpness of all.

@@ -21,10 +21,10 @@ from pixelsleuth.scoring.maps import centre_prior
 from pixelsleuth.scoring.networks import torch_of
 from pixelsleuth.scoring.restoration import pooled
 from pixelsleuth.scoring.scorer import stacked
-from pixelsleuth.sources.anomalies import partner_mask
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import find_images, read_picture
 from pixelsleuth.sources.samples import Sample
+from pixelsleuth.synthesis.anomalies import partner_mask
 
 #: Pairs on which the map of Marimont & Tarroni 2021 (PixelSNAIL, S = 15) is measured.
 TEXT_PAIRS = 50

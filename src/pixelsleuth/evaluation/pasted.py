@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, graded, made_anomalous
-from pixelsleuth.sources.slices import foreground_of, head_of
-from pixelsleuth.sources.volume_preparation import find_volumes
-from pixelsleuth.sources.volumes import in_file_order, read_volume, save_volume, stem_of
+from pixelsleuth.datasets.volume_preparation import find_volumes
+from pixelsleuth.sources.scans.slices import foreground_of, head_of
+from pixelsleuth.sources.scans.volumes import in_file_order, read_volume, save_volume, stem_of
+from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES, graded, made_anomalous
 
 
 def paste_anomalies(source: Path, out: Path, *, seed: int, depth: float = 0.5, kinds: Sequence[str] = KINDS) -> int:
     """Write OUT/volumes/SUBJECT__KIND_SUBTLETY.nii.gz and OUT/mask/ of the same names; subtleties take turns.
-    Strengths are those of sources.lesions.STRENGTHS, in standard scores of the volume's own foreground.
+    Strengths are those of synthesis.lesions.STRENGTHS, in standard scores of the volume's own foreground.
 
     Args:
         source: folder of healthy volumes.

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from pixelsleuth.datasets.layouts import Origin, altered_parts
+from pixelsleuth.datasets.store import Store
+from pixelsleuth.datasets.video_layouts import origins_of
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
@@ -24,14 +27,11 @@ from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.complexity import laplacian_variance
 from pixelsleuth.scoring.settings import TAIL_SUM
-from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances, perceptual_hash
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import Input
-from pixelsleuth.sources.layouts import Origin, altered_parts
-from pixelsleuth.sources.store import Store
-from pixelsleuth.sources.video_layouts import origins_of
+from pixelsleuth.synthesis.anomalies import blurred
 
 #: Promised false-alarm rates that are measured.
 RATES = (0.01, 0.05, 0.1)

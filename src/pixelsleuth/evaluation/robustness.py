@@ -15,9 +15,9 @@ from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.protocol import sharpness
 from pixelsleuth.evaluation.samples import inputs_of, read_pairs
 from pixelsleuth.evaluation.scored import Scored
-from pixelsleuth.sources.corruptions import CORRUPTIONS
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.sources.inputs import kind_of
+from pixelsleuth.synthesis.corruptions import CORRUPTIONS
 
 #: False-alarm rates that are promised for pictures like the calibration set, and looked at here.
 RATES = (0.01, 0.05, 0.1)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from pixelsleuth.datasets.layouts import label_of
+from pixelsleuth.datasets.video_layouts import read_labels
+from pixelsleuth.datasets.volume_preparation import find_volumes
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.records import Finding
 from pixelsleuth.sources.inputs import find_inputs
-from pixelsleuth.sources.layouts import label_of
-from pixelsleuth.sources.video_layouts import read_labels
-from pixelsleuth.sources.volume_preparation import find_volumes
 
 #: Side in pixels at which maps and masks of images are compared.
 PIXEL_SIDE = 128

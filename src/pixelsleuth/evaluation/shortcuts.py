@@ -10,11 +10,11 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.scoring.complexity import jpeg_bytes, laplacian_variance
-from pixelsleuth.sources.anomalies import blurred
 from pixelsleuth.sources.formats import HEAD, JPEG, format_of
 from pixelsleuth.sources.images import decode, opened, read_bytes
 from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.videos import frames_at, open_video
+from pixelsleuth.synthesis.anomalies import blurred
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pixelsleuth.datasets.volume_preparation import mask_of
 from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
@@ -20,10 +21,9 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import within
 from pixelsleuth.scoring.scorer import EVERYTHING, ScoreOptions, Scores
 from pixelsleuth.scoring.settings import TAIL_SUM
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.volume_preparation import mask_of
-from pixelsleuth.sources.volumes import read_mask, stem_of
+from pixelsleuth.sources.scans.volumes import read_mask, stem_of
+from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES
 
 #: Ranges of slice positions within which slices are compared, where levels are matched.
 LEVELS = 10

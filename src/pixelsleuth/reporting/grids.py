@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from pixelsleuth.datasets.layouts import LEVELS, altered_parts
+from pixelsleuth.datasets.shards import holds_store
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import find_images, read_picture
-from pixelsleuth.sources.layouts import LEVELS, altered_parts
-from pixelsleuth.sources.shards import holds_store
-from pixelsleuth.sources.store import Store
 from pixelsleuth.walkthrough import Reconstructions
 
 #: Side, in pixels, that example pictures are scaled down to.

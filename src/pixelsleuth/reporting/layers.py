@@ -21,9 +21,9 @@ from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_fact
 from pixelsleuth.reporting.planes import ScanView, planes, scan_view, sheet, ticked
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
-from pixelsleuth.sources.slices import picture_of
+from pixelsleuth.sources.scans.slices import picture_of
+from pixelsleuth.sources.scans.volumes import in_ras, read_volume
 from pixelsleuth.sources.tracks import rim, surrounded
-from pixelsleuth.sources.volumes import in_ras, read_volume
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
 SIDE = 480

@@ -12,7 +12,7 @@ from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.figures import shrunk
 from pixelsleuth.reporting.layers import FindingView, jpeg_uri
 from pixelsleuth.sources.faces import patch
-from pixelsleuth.sources.volumes import in_ras_shares
+from pixelsleuth.sources.scans.volumes import in_ras_shares
 
 #: Parts of a face by its landmarks, left and right as the viewer sees them.
 _PARTS = ("eye_left", "eye_right", "nose", "mouth")

@@ -9,8 +9,8 @@ import numpy as np
 
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.figures import overlay
-from pixelsleuth.sources.slices import picture_of
-from pixelsleuth.sources.volumes import Volume, in_ras, voxel_sizes_of
+from pixelsleuth.sources.scans.slices import picture_of
+from pixelsleuth.sources.scans.volumes import Volume, in_ras, voxel_sizes_of
 
 #: Longer side in pixels of a plane, and of a slice on the sheet.
 SIDE, TILE = 480, 112

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.records import Finding, Still
 from pixelsleuth.reporting.figures import overlay, with_boxes
-from pixelsleuth.sources.store import Store
 
 #: Side of one picture of a sheet, in pixels.
 SIDE = 160

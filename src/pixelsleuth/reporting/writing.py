@@ -17,7 +17,7 @@ import numpy as np
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
-from pixelsleuth.sources.volumes import save_volume
+from pixelsleuth.sources.scans.volumes import save_volume
 
 FORMATS = ("jsonl", "csv", "parquet")
 #: Fields of a record that are numbers or null.

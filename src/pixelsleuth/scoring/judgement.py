@@ -18,7 +18,7 @@ from pixelsleuth.scoring.scanlooks import model_traits
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.typicality import Typicality
 from pixelsleuth.sources.samples import Sample
-from pixelsleuth.sources.scantraits import scan_traits
+from pixelsleuth.sources.scans.scantraits import scan_traits
 from pixelsleuth.sources.traits import traits_of
 
 #: Distance of the nose from the middle between the eyes, along their line, in distances between the eyes: about 1%

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pixelsleuth.scoring.atlas import Atlas
-from pixelsleuth.sources.scantraits import BEST_QUANTILE, INPUT_TRAITS, correlation, looked_at
+from pixelsleuth.sources.scans.scantraits import BEST_QUANTILE, INPUT_TRAITS, correlation, looked_at
 from pixelsleuth.sources.traits import Trait
 
 MODEL_TRAITS = {

@@ -1,1 +1,1 @@
-"""Read inputs: images, videos, volumes, faces, stores, and synthetic anomalies. Knows nothing of models."""
+"""Read inputs: images, videos, volumes and the faces in them. Knows nothing of data sets and models."""

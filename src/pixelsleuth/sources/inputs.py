@@ -13,10 +13,10 @@ from PIL import Image
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.sources import formats
-from pixelsleuth.sources.dicomfolders import MARK, holds_series, series_in
-from pixelsleuth.sources.dicomheaders import is_index
 from pixelsleuth.sources.images import MAX_BYTES, checked_file
-from pixelsleuth.sources.scanfiles import is_companion
+from pixelsleuth.sources.scans.dicomfolders import MARK, holds_series, series_in
+from pixelsleuth.sources.scans.dicomheaders import is_index
+from pixelsleuth.sources.scans.scanfiles import is_companion
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, read_picture
 from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
 from pixelsleuth.sources.reencoding import cut_reencoded
-from pixelsleuth.sources.slices import SliceFraming, Slices, reencoded_slices, slices_of
+from pixelsleuth.sources.scans.slices import SliceFraming, Slices, reencoded_slices, slices_of
+from pixelsleuth.sources.scans.volumes import Volume, key_of, read_volume
 from pixelsleuth.sources.tracks import Policy, Sighting, black_frames, surrounded, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, is_black, open_video
-from pixelsleuth.sources.volumes import Volume, key_of, read_volume
 
 #: Frames judged as a whole where a face is wanted and none is found.
 WHOLE_FRAMES = 4

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import DETECTIVE_FILE, RUN_NOTE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.sources.anomalies import KINDS
-from pixelsleuth.sources.face_edits import SHARES
-from pixelsleuth.sources.lesions import KINDS as LESIONS
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis.anomalies import KINDS
+from pixelsleuth.synthesis.face_edits import SHARES
+from pixelsleuth.synthesis.lesions import KINDS as LESIONS
 from pixelsleuth.training.presets import Settings, as_tree
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import augmented, scalars_of, to_float
 from pixelsleuth.training.presets import Stage
 

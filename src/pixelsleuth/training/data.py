@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.share import Share, part_of
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.presets import Stage
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pixelsleuth.datasets.shards import BLOCK, Places
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.files import claimed
 from pixelsleuth.models.checkpoint import Model, load_model
@@ -41,8 +43,6 @@ from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
-from pixelsleuth.sources.shards import BLOCK, Places
-from pixelsleuth.sources.store import Store
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
 from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes

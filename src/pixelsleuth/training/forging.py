@@ -16,14 +16,15 @@ import cv2
 import numpy as np
 import torch
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.prior import Prior
 from pixelsleuth.records import Box
 from pixelsleuth.scoring import draws
 from pixelsleuth.scoring.complexity import laplacian_variance
-from pixelsleuth.sources import anomalies, faces
+from pixelsleuth.sources import faces
 from pixelsleuth.sources.images import jpeg_round_trip
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis import anomalies
 
 BATCH = 64
 MIN_PARALLEL = 200
@@ -40,7 +41,7 @@ class Forged:
     Attributes:
         pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
         mask: (N, size, size) bool, where the forgery was altered.
-        kind: (N,) of sources.anomalies.KINDS, of slices of sources.lesions.KINDS.
+        kind: (N,) of synthesis.anomalies.KINDS, of slices of synthesis.lesions.KINDS.
         close: the pixels at the size a detective sees; None where that is the same.
         scalars: (N, n) float32, context of the pictures; None for none.
         usual: (N, 2, size, size, 1) float16, standard scores against the atlas; None for none.

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.prior import Context
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.codes import context_of
 from pixelsleuth.training.data import to_float
 from pixelsleuth.training.stages import reconstruction_metrics

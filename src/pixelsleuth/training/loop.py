@@ -18,11 +18,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
 from pixelsleuth.models.precision import has_bf16
-from pixelsleuth.sources.store import Store
 from pixelsleuth.training.data import Sampler, Steps
 from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelsleuth.datasets.layouts import source_of
 from pixelsleuth.errors import CalibrationError, InputError, PixelsleuthError
 from pixelsleuth.models.checkpoint import load_model
 from pixelsleuth.scoring.calibration import Calibration, save_calibration
@@ -21,7 +22,6 @@ from pixelsleuth.scoring.settings import settings_from_tree
 from pixelsleuth.sources.duplicates import NO_HASHES, Hashes, load_hashes, near
 from pixelsleuth.sources.faces import Sizes
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
-from pixelsleuth.sources.layouts import source_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
 from pixelsleuth.sources.traits import traits_of

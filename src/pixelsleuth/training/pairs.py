@@ -13,10 +13,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from pixelsleuth.sources.camera import treated
-from pixelsleuth.sources.face_edits import DONOR_EDITS, SHARES, Portrait, edited
-from pixelsleuth.sources.shards import Places
-from pixelsleuth.sources.store import Store
+from pixelsleuth.datasets.shards import Places
+from pixelsleuth.datasets.store import Store
+from pixelsleuth.synthesis.camera import treated
+from pixelsleuth.synthesis.face_edits import DONOR_EDITS, SHARES, Portrait, edited
 from pixelsleuth.training.data import Sampler
 
 #: Largest side in pixels of a crop that is forged; larger ones are scaled down, since edits grow with their image.

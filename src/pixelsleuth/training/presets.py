@@ -12,8 +12,8 @@ import yaml
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.configuration import DetectiveConfig, PriorConfig, VAEConfig, VQVAEConfig
-from pixelsleuth.sources.anomalies import KINDS
-from pixelsleuth.sources.face_edits import SHARES
+from pixelsleuth.synthesis.anomalies import KINDS
+from pixelsleuth.synthesis.face_edits import SHARES
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Settings:
         priors: the default prior first; its kind names its file and scores.
         detective: architecture of the network taught on self-made forgeries.
         detective_stage: how it is taught, a batch counting pairs; 0 epochs: the model has none.
-        forgeries: kinds it is taught on (sources.anomalies.KINDS; of a deep one sources.face_edits.SHARES, drawn as
-            often as it says there; of volumes sources.lesions.KINDS).
+        forgeries: kinds it is taught on (synthesis.anomalies.KINDS; of a deep one synthesis.face_edits.SHARES, drawn as
+            often as it says there; of volumes synthesis.lesions.KINDS).
         pairs: training pictures that a forgery is made of; of slices, which are few, each is taken several times.
         vae, vae_stage: a plain VAE that `evaluate` compares with; 0 epochs: the model has none.
         sign: of volumes: 1 where anomalies are brighter in this sequence, as lesions on FLAIR are, -1 darker, 0 either.

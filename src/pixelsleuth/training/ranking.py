@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles, slice_name
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.levelling import LEVELLED, can_level, cross_levelled
@@ -18,8 +19,7 @@ from pixelsleuth.scoring.scanlooks import MODEL_TRAITS, SCAN_TRAITS, model_trait
 from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores
 from pixelsleuth.scoring.typicality import Typicality, fit_scan_typicality, fit_typicality
 from pixelsleuth.sources.reencoding import REENCODINGS
-from pixelsleuth.sources.slices import SCAN_REENCODINGS, reencoded_slices
-from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS, reencoded_slices
 
 #: Largest number of calibration images that are mapped: calibration spends most of its time on restorations.
 MAX_MAPS = 1000

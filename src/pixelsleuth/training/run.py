@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from pixelsleuth.datasets.shards import Places
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed, write_text
 from pixelsleuth.models.backbone import imagenet_weights
@@ -36,10 +38,8 @@ from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.atlas import Atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
-from pixelsleuth.sources.face_edits import SHARES
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.shards import Places
-from pixelsleuth.sources.store import Store
+from pixelsleuth.synthesis.face_edits import SHARES
 from pixelsleuth.training.claims import check_settings, claim_folder
 from pixelsleuth.training.codes import cache_codes
 from pixelsleuth.training.data import Sampler, Viewed, scalars_of
@@ -71,7 +71,7 @@ def train(
     """Train on the normal pictures of split `train` and write a model folder, not yet calibrated.
 
     Args:
-        places: of the store (see sources.store.Store).
+        places: of the store (see datasets.store.Store).
         resume: go on where a run of the same settings stopped, with as many processes as there are now; without it a
             folder in use is an error.
         processes: the processes that train together. All of them call this, and see the store and the folder; the first

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.scoring.atlas import Atlas
-from pixelsleuth.sources.lesions import drawn, made_anomalous
-from pixelsleuth.sources.slices import MAX_Z, MIN_Z
-from pixelsleuth.sources.store import Store
+from pixelsleuth.sources.scans.slices import MAX_Z, MIN_Z
+from pixelsleuth.synthesis.lesions import drawn, made_anomalous
 from pixelsleuth.training.forging import Forged
 
 #: Largest difference in position of the slice that a foreign patch comes from.
@@ -36,7 +36,7 @@ def forge_slices(
     the same seed.
 
     Args:
-        kinds: of sources.lesions.KINDS, drawn evenly.
+        kinds: of synthesis.lesions.KINDS, drawn evenly.
         sign: 1: what is shifted or constant is brighter, -1: darker, 0: either.
         atlas: also give standard scores against it, seen in the same way as the slice.
     """

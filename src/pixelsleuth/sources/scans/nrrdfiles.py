@@ -14,7 +14,7 @@ import numpy as np
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Note
-from pixelsleuth.sources.scanfiles import (
+from pixelsleuth.sources.scans.scanfiles import (
     DAMAGED,
     MAX_HEADER,
     Opened,

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelsleuth.datasets.layouts import source_of
+from pixelsleuth.datasets.shards import TEXT_COLUMNS as TEXT_COLUMNS
+from pixelsleuth.datasets.shards import Places, Shards, files_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.duplicates import MAX_DISTANCE
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.layouts import source_of
-from pixelsleuth.sources.shards import TEXT_COLUMNS as TEXT_COLUMNS
-from pixelsleuth.sources.shards import Places, Shards, files_of
 
 FORMAT = 1
 #: Parts of a perceptual hash: of two hashes that differ in at most `MAX_DISTANCE` bits at least two parts are equal.

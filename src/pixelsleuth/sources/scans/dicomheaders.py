@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.sources.dicompixels import INSTALL, inflates_too_far
 from pixelsleuth.sources.formats import DICOM, first_bytes, sniffed
-from pixelsleuth.sources.scanfiles import MAX_BYTES
+from pixelsleuth.sources.scans.dicompixels import INSTALL, inflates_too_far
+from pixelsleuth.sources.scans.scanfiles import MAX_BYTES
 
 #: Characters kept of an element's text; the longest that are used, identifiers, have 64.
 MAX_CHARACTERS = 80

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box
-from pixelsleuth.sources.volumes import Volume
+from pixelsleuth.sources.scans.volumes import Volume
 
 STANDARDS = ("robust", "zscore", "none")
 FRAMES = ("head", "whole", "stretch")

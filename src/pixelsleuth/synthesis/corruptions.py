@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pixelsleuth.sources.anomalies import blurred, noisy
 from pixelsleuth.sources.images import jpeg_round_trip
+from pixelsleuth.synthesis.anomalies import blurred, noisy
 
 
 @dataclass(frozen=True)

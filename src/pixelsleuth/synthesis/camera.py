@@ -9,9 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pixelsleuth.sources import anomalies
-from pixelsleuth.sources.corruptions import h264_round_trip, webp_round_trip
 from pixelsleuth.sources.images import jpeg_round_trip
+from pixelsleuth.synthesis import anomalies
+from pixelsleuth.synthesis.corruptions import h264_round_trip, webp_round_trip
 
 _KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4, cv2.INTER_NEAREST)
 

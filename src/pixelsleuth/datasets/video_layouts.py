@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pixelsleuth.datasets.layouts import Origin, drawn_split, label_of, names_of_root, origin_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.sources.formats import VIDEO_SUFFIXES
-from pixelsleuth.sources.layouts import Origin, drawn_split, label_of, names_of_root, origin_of
 
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter", "DeepFakeDetection")
 _FFPP = re.compile(r"^(\d{3})(?:_(\d{3}))?$")

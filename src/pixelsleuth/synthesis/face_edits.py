@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pixelsleuth.sources import anomalies
-from pixelsleuth.sources.anomalies import Edited, laid_over, matched_colours, poisson_blended, softened
 from pixelsleuth.sources.images import jpeg_round_trip
-from pixelsleuth.sources.landmarks import FEATURES, hull, outlines
+from pixelsleuth.synthesis import anomalies
+from pixelsleuth.synthesis.anomalies import Edited, laid_over, matched_colours, poisson_blended, softened
+from pixelsleuth.synthesis.landmarks import FEATURES, hull, outlines
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from pixelsleuth.sources.slices import MAX_Z, MIN_Z, Slices, foreground_of, head_of
+from pixelsleuth.sources.scans.slices import MAX_Z, MIN_Z, Slices, foreground_of, head_of
+from pixelsleuth.sources.scans.volumes import Volume, voxel_sizes_of
 from pixelsleuth.sources.traits import Trait
-from pixelsleuth.sources.volumes import Volume, voxel_sizes_of
 
 #: Largest number of distinct values in a map of labels.
 MAX_LABELS = 64

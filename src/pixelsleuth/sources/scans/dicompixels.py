@@ -27,8 +27,7 @@ LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81))
 #: Limits of decoding one file: seconds, the number of voxels that adds as many again, and bytes of memory.
 MAX_SECONDS, VOXELS_PER_LIMIT, MAX_MEMORY = 20.0, 20_000_000, 6 << 30
 #: The other process finds its modules where this one does.
-_START = "import sys; sys.path[:] = sys.argv[1].split({!r}); from pixelsleuth.sources.dicompixels import serve; serve()"
-
+_START = f"import sys; sys.path[:] = sys.argv[1].split({{!r}}); from {__name__} import serve; serve()"
 
 #: Largest size in bytes of an inflated file: 1 GiB.
 MAX_INFLATED = 1 << 30

@@ -12,7 +12,7 @@ import numpy as np
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import Note
-from pixelsleuth.sources.scanfiles import Opened, open_file
+from pixelsleuth.sources.scans.scanfiles import Opened, open_file
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 #: Of files that hold a whole volume, or half of a pair.
@@ -83,9 +83,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
 
 def _opened(path: Path) -> Opened:
-    from pixelsleuth.sources.dicom import open_series
-    from pixelsleuth.sources.dicomfolders import named_series
-    from pixelsleuth.sources.dicomheaders import is_dicom
+    from pixelsleuth.sources.scans.dicom import open_series
+    from pixelsleuth.sources.scans.dicomfolders import named_series
+    from pixelsleuth.sources.scans.dicomheaders import is_dicom
 
     if named_series(path) is not None or is_dicom(path):
         return open_series(path)

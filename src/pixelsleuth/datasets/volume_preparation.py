@@ -1,8 +1,8 @@
 """Prepare folders of volumes: normalise them once, and write their slices into one store.
 
-Beside what a store of images has (see sources.store; `pixels` is (N, size, size, 1)), `inside` (N, size, size) bool
+Beside what a store of images has (see datasets.store; `pixels` is (N, size, size, 1)), `inside` (N, size, size) bool
 is the head, `lesion` (N, size, size) bool what a mask marks, `table/slice` and `table/position` where a slice lies,
-`table/traits` (N, T) float64 what its volume shows beside its content (see sources.scantraits).
+`table/traits` (N, T) float64 what its volume shows beside its content (see sources.scans.scantraits).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from pixelsleuth.datasets.layouts import Origin, names_of_root, origin_of
+from pixelsleuth.datasets.store import FORMAT, Summary
+from pixelsleuth.datasets.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.sources.dicomfolders import holds_series, series_in
-from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
-from pixelsleuth.sources.scanfiles import is_companion
-from pixelsleuth.sources.scantraits import scan_traits
-from pixelsleuth.sources.slices import SliceFraming, slices_of
-from pixelsleuth.sources.store import FORMAT, Summary
-from pixelsleuth.sources.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
-from pixelsleuth.sources.volumes import VOLUME_SUFFIXES, is_volume, key_of, read_mask, read_volume, stem_of
+from pixelsleuth.sources.scans.dicomfolders import holds_series, series_in
+from pixelsleuth.sources.scans.scanfiles import is_companion
+from pixelsleuth.sources.scans.scantraits import scan_traits
+from pixelsleuth.sources.scans.slices import SliceFraming, slices_of
+from pixelsleuth.sources.scans.volumes import VOLUME_SUFFIXES, is_volume, key_of, read_mask, read_volume, stem_of
 
 #: Folders whose volumes are masks of those in the folder beside them.
 MASK_FOLDERS = frozenset({"mask", "masks", "seg", "label", "labels", "pixel"})

@@ -11,17 +11,17 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pixelsleuth.datasets.layouts import Origin, names_of_root, origin_of
+from pixelsleuth.datasets.store import FORMAT, Store, Summary
+from pixelsleuth.datasets.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
+from pixelsleuth.datasets.video_layouts import origins_of
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Box
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.duplicates import MAX_DISTANCE, distances, perceptual_hash
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, find_images, read_bytes
-from pixelsleuth.sources.layouts import Origin, names_of_root, origin_of
-from pixelsleuth.sources.store import FORMAT, Store, Summary
-from pixelsleuth.sources.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
 from pixelsleuth.sources.tracks import Policy, Sighting, tracks_of
-from pixelsleuth.sources.video_layouts import origins_of
 from pixelsleuth.sources.videos import open_video
 
 #: Images, and videos, written together: what a kill can cost.

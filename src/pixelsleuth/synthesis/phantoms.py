@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
-from pixelsleuth.sources.lesions import KINDS, SUBTLETIES, graded, made_anomalous
-from pixelsleuth.sources.slices import foreground_of, head_of
+from pixelsleuth.sources.scans.slices import foreground_of, head_of
+from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES, graded, made_anomalous
 
 #: Voxels along x, y and z, and millimetres of one: about an adult's brain in a coarse scan.
 SHAPE, MILLIMETRES = (88, 104, 20), (2.0, 2.0, 6.0)
@@ -70,7 +70,7 @@ def phantom(generator: np.random.Generator, anatomy: str = "brain") -> np.ndarra
 def with_lesion(
     values: np.ndarray, kind: str, subtlety: str, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A copy of (X, Y, Z) with one lesion (see sources.lesions), and its mask, bool."""
+    """A copy of (X, Y, Z) with one lesion (see synthesis.lesions), and its mask, bool."""
     foreground = foreground_of(values)
     head = head_of(foreground)
     quarter, middle, three_quarters = np.quantile(values[foreground & head], (0.25, 0.5, 0.75))

@@ -80,7 +80,7 @@ def open_file(path: Path) -> Opened:
             header = _partner(path, _HEADERS)
             head = unpacked_start(header)
         if head.startswith(b"NRRD"):
-            from pixelsleuth.sources.nrrdfiles import open_nrrd
+            from pixelsleuth.sources.scans.nrrdfiles import open_nrrd
 
             return open_nrrd(header, sha256)
         reader = _reader_of(head)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.errors import InputError
-from pixelsleuth.sources.dicomheaders import (
+from pixelsleuth.sources.scans.dicomheaders import (
     Header,
     alike,
     element,

@@ -20,11 +20,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pixelsleuth.datasets.layouts import Origin
+from pixelsleuth.datasets.shards import LONG_SETTINGS
+from pixelsleuth.datasets.store import TEXT_COLUMNS, Store, Summary
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import claimed, clear_partials, whole_file, whole_folder
-from pixelsleuth.sources.layouts import Origin
-from pixelsleuth.sources.shards import LONG_SETTINGS
-from pixelsleuth.sources.store import TEXT_COLUMNS, Store, Summary
 
 #: Inputs a process that are read ahead of the one that is written: what bounds memory, a scan takes up to 40 MB.
 READ_AHEAD = 4

@@ -17,7 +17,7 @@ import numpy as np
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import sha256_of
 from pixelsleuth.records import Note
-from pixelsleuth.sources.dicomfolders import (
+from pixelsleuth.sources.scans.dicomfolders import (
     MIN_SLICES,
     NOT_SECTIONS,
     Stack,
@@ -26,7 +26,7 @@ from pixelsleuth.sources.dicomfolders import (
     stacks_of,
     with_names,
 )
-from pixelsleuth.sources.dicomheaders import (
+from pixelsleuth.sources.scans.dicomheaders import (
     Header,
     alike,
     items_of,
@@ -39,8 +39,8 @@ from pixelsleuth.sources.dicomheaders import (
     text_of,
     whole_of,
 )
-from pixelsleuth.sources.dicompixels import LOSSY, NotUnpacked, Unpacker, stored_values, syntax_of
-from pixelsleuth.sources.scanfiles import Opened, check_shape, unknown_side
+from pixelsleuth.sources.scans.dicompixels import LOSSY, NotUnpacked, Unpacker, stored_values, syntax_of
+from pixelsleuth.sources.scans.scanfiles import Opened, check_shape, unknown_side
 
 #: Air's CT number: lower ones fill what lies outside the scanner's circle.
 AIR = -1024.0

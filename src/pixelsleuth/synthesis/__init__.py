@@ -1,0 +1,1 @@
+"""Make normal images and scans anomalous on purpose, and treat them as cameras and messengers do."""
