@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,7 @@ def _detective_features(model: Model) -> Features:
     if not isinstance(model.detective, DeepDetective):
         raise PixelsleuthError("a detective's features need a model with a deep detective, such as faces", "compare")
     # A copy: what is compared with must not be changed.
-    trunk = DeepDetective(model.detective.config).trunk
-    trunk.load_state_dict(model.detective.trunk.state_dict())
-    return Features(trunk)
+    return Features(copy.deepcopy(model.detective.trunk))
 
 
 def _of_name(made: Callable[[str], Baseline], name: str) -> Callable[[Model], Baseline]:

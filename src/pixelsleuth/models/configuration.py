@@ -172,7 +172,7 @@ class ModelConfig:
     Attributes:
         preprocessing: `size`, `crop` (`face`, `none` or `volume`), `margin`, `min_confidence`, `edge`, `align`,
             `level` of the training pictures (see sources.faces.Framing), how frames were picked (`pick`); of volumes
-            `standard`, `frame`, `trim`, `keep_empty` (see sources.slices.SliceFraming).
+            `standard`, `frame`, `trim`, `keep_empty` (see sources.scans.slices.SliceFraming).
         vqvae: architecture.
         priors: architectures, the default one first.
         detective: architecture of the network taught on self-made forgeries, or None.
