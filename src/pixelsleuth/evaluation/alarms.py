@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pixelsleuth.detector import Detector
+from pixelsleuth.detector import Detector, Rule
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
+from pixelsleuth.scoring.judgement import Judgement
+from pixelsleuth.scoring.scorer import ScoreOptions
+from pixelsleuth.sources.samples import Sample
 
 RATES = (0.01, 0.05, 0.1)
 #: The rate at which colour is counted.
@@ -37,35 +40,51 @@ def false_alarms(
 
     Raises:
         PixelsleuthError: a source of which no picture can be judged.
+        CalibrationError: the calibration set is too small for one of the rates.
     """
+    for rate in RATES:
+        detector.calibration.check_rate(rate)
     rows: dict[str, Any] = {}
     judged: dict[str, list[Alarms]] = {}
     for name, paths in sources.items():
-        found = [_judged(detector, paths, rate, maps and rate == MAPPED) for rate in RATES]
-        if not len(found[0].p):
+        found, coloured = _judged(detector, paths, maps)
+        if not len(coloured):
             raise PixelsleuthError(f"{name}: none of its {len(paths)} pictures can be judged")
         judged[name] = found
         rows[name] = _shares(found) | {"judged": len(found[0].p), "of": len(paths)}
         if maps:
-            rows[name]["coloured"] = share_by_picture(found[RATES.index(MAPPED)].coloured)
+            rows[name]["coloured"] = share_by_picture(coloured)
         progress(name, rows[name])
     rows["pooled"] = _shares([_joined(several) for several in zip(*judged.values(), strict=True)])
     return rows
 
 
 class Alarms(NamedTuple):
-    """Of n images judged at one rate: `p` (n,) float64, `verdicts` (n,) of str, `coloured` (n,) bool."""
+    """Of n images judged at one rate: `p` (n,) float64, `verdicts` (n,) of str."""
 
     p: np.ndarray
     verdicts: np.ndarray
-    coloured: np.ndarray
 
 
-def _judged(detector: Detector, paths: list[Path], rate: float, maps: bool) -> Alarms:
-    found = list(detector.detect_many(paths, max_false_alarm=rate, heatmap=maps, restore=False))
-    rows = [(f.p_value, f.verdict, bool(f.regions)) for f in found if f.p_value is not None]
-    p, verdicts, coloured = (np.array(column) for column in zip(*rows, strict=True)) if rows else (np.zeros(0),) * 3
-    return Alarms(p, verdicts, coloured)
+def _judged(detector: Detector, paths: list[Path], maps: bool) -> tuple[list[Alarms], np.ndarray]:
+    """Images that are scored once, judged at each of `RATES` in turn; and (n,) bool, on which colour shows at `MAPPED`,
+    where that is asked for."""
+    options = ScoreOptions(maps, restorations=False, every_score=False)
+    judged: dict[float, list[Judgement]] = {rate: [] for rate in RATES}
+    coloured: list[bool] = []
+    for first in range(0, len(paths), detector.batch):
+        read = [detector.read(path) for path in paths[first : first + detector.batch]]
+        samples = [one for one in read if isinstance(one, Sample)]
+        scores = detector.score(samples, options)
+        for rate in RATES:
+            judged[rate] += detector.judge(samples, scores, Rule(rate))
+        mapped = zip(samples, scores, judged[MAPPED][len(coloured) :], strict=True)
+        coloured += [maps and bool(detector.assembler.finding(*each).regions) for each in mapped]
+    found = [
+        Alarms(np.array([one.p_value for one in of_rate]), np.array([one.verdict for one in of_rate]))
+        for of_rate in judged.values()
+    ]
+    return found, np.array(coloured, bool)
 
 
 def _joined(several: Sequence[Alarms]) -> Alarms:
