@@ -8,8 +8,8 @@ in red at the left where it goes up.
 
 from __future__ import annotations
 
+import argparse
 import ast
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -81,7 +81,9 @@ def drawn() -> Figure:
 
 
 def main() -> None:
-    drawn().savefig(sys.argv[1] if len(sys.argv) > 1 else "structure.png", dpi=130)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("picture", nargs="?", type=Path, default=Path("structure.png"), help="a PNG, written anew")
+    drawn().savefig(parser.parse_args().picture, dpi=130)
 
 
 if __name__ == "__main__":
