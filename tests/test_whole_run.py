@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -405,6 +406,26 @@ def test_settings_are_checked_and_named(tmp_path: Path) -> None:
     assert (changed.vqvae_stage.epochs, changed.priors[0].width) == (2.0, 64)
     for preset in PRESETS.values():
         assert from_tree(as_tree(preset)) == preset
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"vae_stage": {"epochs": 1}, "vae": {"size": 32, "channels": 3}},
+            "vae.size.*expected 64 and 3 .*got 32",
+        ),
+        ({"vqvae": {"size": 128}}, "the store holds 64 px pictures, the preset wants 128"),
+        ({"detective": {"channels": 1}}, "detective.channels: expected 3"),
+        ({"forgeries": ["deform"]}, "forgeries: expected some of .*got 'deform'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told_before_anything_is_written(
+    store: Path, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(PixelsleuthError, match=told):
+        train(store, tmp_path / "model", tiny_settings(tmp_path, **changes), progress=False)
+    assert not (tmp_path / "model").exists()
 
 
 def test_groups_are_drawn_without_replacement() -> None:

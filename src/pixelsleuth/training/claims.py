@@ -50,6 +50,12 @@ def check_settings(store: Store, settings: Settings) -> None:
         raise PixelsleuthError(
             f"detective.channels: expected {settings.vqvae.channels} as the VQ-VAE's, got {settings.detective.channels}"
         )
+    vae, vqvae = settings.vae, settings.vqvae
+    if settings.vae_stage.epochs and (vae.size, vae.channels) != (vqvae.size, vqvae.channels):
+        raise PixelsleuthError(
+            f"vae.size, vae.channels: expected {vqvae.size} and {vqvae.channels} as the VQ-VAE's, got {vae.size} and "
+            f"{vae.channels}"
+        )
     grid = VQVAE(settings.vqvae).grid()
     for prior in settings.priors:
         if prior.grid != grid or prior.codes != settings.vqvae.codes:
