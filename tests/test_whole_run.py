@@ -404,6 +404,10 @@ def test_settings_are_checked_and_named(tmp_path: Path) -> None:
         resolve("fast", None, ["seed=x"])
     changed = resolve("fast", None, ["vqvae_stage.epochs=2", "priors.0.width=64"])
     assert (changed.vqvae_stage.epochs, changed.priors[0].width) == (2.0, 64)
+    # As train_faces.sh has it; YAML 1.1 takes it for text.
+    assert resolve("fast", None, ["vqvae_stage.learning_rate=1e-3"]).vqvae_stage.learning_rate == 1e-3
+    with pytest.raises(PixelsleuthError, match="learning_rate: expected float, got 'fast'"):
+        resolve("fast", None, ["vqvae_stage.learning_rate=fast"])
     for preset in PRESETS.values():
         assert from_tree(as_tree(preset)) == preset
 
