@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
-from pixelsleuth.models.checkpoint import build_prior
+from pixelsleuth.models.backbone import EfficientNetLite
+from pixelsleuth.models.checkpoint import bake, build_prior
 from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
 from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
@@ -273,3 +275,26 @@ def test_fast_vqvae_is_fully_deterministic_in_eval() -> None:
     before = model.quantiser.codebook.clone()
     model(image)
     assert torch.equal(before, model.quantiser.codebook)
+
+
+def test_folded_batch_norms_change_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    trunk = EfficientNetLite().eval()
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for name, low in (("running_mean", -0.2), ("running_var", 0.5), ("weight", 0.5), ("bias", -0.2)):
+                values = getattr(module, name)
+                values.data.copy_(low + torch.rand(values.shape, generator=generator))
+    image = torch.rand(2, 3, 64, 64, generator=generator)
+    with torch.no_grad():
+        before = trunk(image)
+        bake(trunk)
+        after = trunk(image)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+    for one, other in zip(before, after, strict=True):
+        assert float(one.abs().max()) > 0.1
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
+    # Baked again it stays as it is.
+    bake(trunk)
+    with torch.no_grad():
+        assert torch.equal(trunk(image)[2], after[2])
