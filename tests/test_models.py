@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pixelsleuth.models.backbone import EfficientNetLite
-from pixelsleuth.models.checkpoint import bake, build_prior
+from pixelsleuth.models.backbone import EfficientNetLite, fold
+from pixelsleuth.models.checkpoint import build_prior
 from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
 from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
@@ -288,13 +288,13 @@ def test_folded_batch_norms_change_nothing() -> None:
     image = torch.rand(2, 3, 64, 64, generator=generator)
     with torch.no_grad():
         before = trunk(image)
-        bake(trunk)
+        fold(trunk)
         after = trunk(image)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
     for one, other in zip(before, after, strict=True):
         assert float(one.abs().max()) > 0.1
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
-    # Baked again it stays as it is.
-    bake(trunk)
+    # Folded again it stays as it is.
+    fold(trunk)
     with torch.no_grad():
         assert torch.equal(trunk(image)[2], after[2])

@@ -406,8 +406,9 @@ def test_settings_are_checked_and_named(tmp_path: Path) -> None:
     assert (changed.vqvae_stage.epochs, changed.priors[0].width) == (2.0, 64)
     # As train_faces.sh has it; YAML 1.1 takes it for text.
     assert resolve("fast", None, ["vqvae_stage.learning_rate=1e-3"]).vqvae_stage.learning_rate == 1e-3
-    with pytest.raises(PixelsleuthError, match="learning_rate: expected float, got 'fast'"):
-        resolve("fast", None, ["vqvae_stage.learning_rate=fast"])
+    for text in ("fast", "nan", "1_0"):
+        with pytest.raises(PixelsleuthError, match=f"learning_rate: expected float, got '{text}'"):
+            resolve("fast", None, [f"vqvae_stage.learning_rate={text!r}"])
     for preset in PRESETS.values():
         assert from_tree(as_tree(preset)) == preset
 
@@ -417,7 +418,7 @@ def test_settings_are_checked_and_named(tmp_path: Path) -> None:
     [
         (
             {"vae_stage": {"epochs": 1}, "vae": {"size": 32, "channels": 3}},
-            "vae.size.*expected 64 and 3 .*got 32",
+            "vae.size.*expected 64 and 3 .*vae_stage.epochs=0",
         ),
         ({"vqvae": {"size": 128}}, "the store holds 64 px pictures, the preset wants 128"),
         ({"detective": {"channels": 1}}, "detective.channels: expected 3"),

@@ -4,10 +4,10 @@
     python experiments/studies/local_edits.py --count 100 --kinds copy_move patch_shifted patch_sharpen patch_warp
     python experiments/studies/local_edits.py --real SOURCE SOURCE... --count 30 --kinds ...
 
-Pictures of `faces_dfdc/test/real`, edited as `pixelsleuth.evaluation.edited` does it; every row is measured by
-`pixelsleuth evaluate`, by pairs. The second line has the kinds that the bundled detective was never taught, the third
-takes as many pictures of each of several sources. The figures
-of the documentation are those of `pixelsleuth evaluate --protocol local-edits`, which is this on fewer pictures.
+Pictures of `faces_dfdc/test/real`, unless told otherwise, edited as `pixelsleuth.evaluation.edited` does it; every row
+is measured by `pixelsleuth evaluate`, by pairs. The second line has the kinds that the bundled detective was never
+taught, the third takes as many pictures of each of several sources. `pixelsleuth evaluate --protocol local-edits` is
+the first on fewer pictures.
 """
 
 from __future__ import annotations

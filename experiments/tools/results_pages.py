@@ -632,23 +632,20 @@ def sharp_table(results: dict[str, Tree]) -> str:
 
 
 def kinds_table(results: dict[str, Tree]) -> str:
-    """Kinds of edit that the detective was never taught, on a source that it knows and on sources that it does not, and
-    their means."""
+    """Kinds of edit that the detective was never taught, on a source that it knows and on sources that it never saw,
+    and their means."""
     shown = {DEFAULT: "levelled (default)", "both_tracks": "both tracks as they are", "detective_views": "detective"}
-    places = {"DFDC": results["kinds"], "sources left out": results["kinds_left"]}
-    columns = [(place, name) for place in places for name in shown]
-    rows = []
-    for kind, label in UNTAUGHT.items():
-        scores = [interval(places[place][kind]["scores"][name]["auroc"]) for place, name in columns]
-        rows.append([label, *scores, interval(places["sources left out"][kind]["paired_accuracy"])])
-    means = [
-        number(mean(places[place][kind]["scores"][name]["auroc"][0] for kind in UNTAUGHT)) for place, name in columns
-    ]
-    ranked = number(mean(places["sources left out"][kind]["paired_accuracy"][0] for kind in UNTAUGHT))
-    heads = [f"{place}: {shown[name]}" for place, name in columns]
-    return table(
-        ["edit", *heads, "sources left out: pairs ranked rightly"], [*rows, ["**mean of kinds**", *means, ranked]]
-    )
+    heads, columns = [], []
+    for place, kinds in (("DFDC", results["kinds"]), ("sources never seen", results["kinds_left"])):
+        for name, label in shown.items():
+            heads.append(f"{place}, AUROC: {label}")
+            columns.append([kinds[kind]["scores"][name]["auroc"] for kind in UNTAUGHT])
+        heads.append(f"{place}: pairs ranked rightly")
+        columns.append([kinds[kind]["paired_accuracy"] for kind in UNTAUGHT])
+    cells = zip(UNTAUGHT.values(), *columns, strict=True)
+    rows = [[label, *(interval(value) for value in values)] for label, *values in cells]
+    means = [number(mean(cell[0] for cell in column)) for column in columns]
+    return table(["edit", *heads], [*rows, ["**mean of kinds**", *means]])
 
 
 def field_table(results: dict[str, Tree]) -> str:

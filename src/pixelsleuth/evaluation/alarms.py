@@ -30,7 +30,7 @@ def false_alarms(
     """Measure how often untouched images are called anomalous, by source and `pooled`.
 
     Args:
-        sources: a source's name -> its pictures.
+        sources: a source's name -> its pictures; neither videos nor volumes.
         maps: also count pictures on which colour shows.
 
     Returns:

@@ -69,6 +69,14 @@ class ConvNorm(nn.Module):
         self.norm = None
 
 
+def fold(network: nn.Module) -> None:
+    """Fold the batch norms of every `ConvNorm` in a network that is not trained any more. For float32 alone: rounded to
+    bfloat16, folded weights are off by twice as much as a norm that is computed apart."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.fold()
+
+
 class _Block(nn.Module):
     """Inverted residual (Sandler et al. 2018): widen, filter each channel, narrow."""
 

@@ -13,7 +13,6 @@ from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
 from pixelsleuth.files import whole_file
-from pixelsleuth.models.backbone import ConvNorm
 from pixelsleuth.models.configuration import (
     DETECTIVE_FILE,
     VAE_FILE,
@@ -159,10 +158,7 @@ def load_model(folder: Path) -> Model:
 
 
 def bake(network: nn.Module) -> None:
-    """Weight-normed weights become plain ones, and batch norms part of their convolutions: a network that is not
-    trained need not norm at every pass."""
+    """Weight-normed weights become plain ones: a network that is not trained need not norm them at every pass."""
     for module in network.modules():
-        if isinstance(module, ConvNorm):
-            module.fold()
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)

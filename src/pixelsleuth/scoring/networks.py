@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.models.backbone import fold
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.models.masked import MaskedPrior
@@ -73,6 +74,9 @@ class TorchNetworks:
         self.size, self.close_size = model.config.vqvae.size, model.config.close_size
         self.batch = BATCH if self.device.type == "cpu" else BATCH_ON_GPU
         self.precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        if self.precision == torch.float32:
+            for network in model.networks:
+                fold(network)
 
     @torch.no_grad()
     def measure(self, crops: Crops) -> Measurements:

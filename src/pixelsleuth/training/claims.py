@@ -54,7 +54,7 @@ def check_settings(store: Store, settings: Settings) -> None:
     if settings.vae_stage.epochs and (vae.size, vae.channels) != (vqvae.size, vqvae.channels):
         raise PixelsleuthError(
             f"vae.size, vae.channels: expected {vqvae.size} and {vqvae.channels} as the VQ-VAE's, got {vae.size} and "
-            f"{vae.channels}"
+            f"{vae.channels}; set them, or train without a plain VAE (vae_stage.epochs=0)"
         )
     grid = VQVAE(settings.vqvae).grid()
     for prior in settings.priors:

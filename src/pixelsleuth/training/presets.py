@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -301,10 +301,9 @@ def _checked(value: Any, old: Any, hint: Any, where: str) -> Any:
             raise PixelsleuthError(f"{where}: expected true or false, got {value!r}")
         return value
     kind = hint if hint in (int, float, str) else type(old)
-    if kind is float and isinstance(value, str):
-        # YAML 1.1 reads 1e-3, without a point, as text.
-        with suppress(ValueError):
-            value = float(value)
+    # YAML 1.1 reads 1e-3, without a point, as text.
+    if kind is float and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        value = float(value)
     expected = {str: str, int: int}.get(kind, int | float)
     if isinstance(value, bool) or not isinstance(value, expected):
         raise PixelsleuthError(f"{where}: expected {kind.__name__}, got {value!r}")
