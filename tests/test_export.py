@@ -241,3 +241,18 @@ def test_what_parity_calls_a_failure() -> None:
         replace(fine, crops=3, tied=3, scores={}),
     ):  # fmt: skip
         assert len(wrong.failures()) == 1
+
+
+@pytest.mark.parametrize(("tied", "difference"), [(False, 0.01), (True, 0.0)])
+def test_p_is_compared_where_no_code_is_tied(
+    graph: Path, model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, difference: float
+) -> None:
+    torch, other = Detector.load(model), Detector.load(graph)
+    judge = other.judge
+    monkeypatch.setattr(
+        other, "judge", lambda *given: [replace(one, p_value=one.p_value + 0.01) for one in judge(*given)]
+    )
+    monkeypatch.setattr(parity, "_tied", lambda found, ours, theirs, sample: np.full(len(sample.crops), tied))
+    (found,) = parity.parity_of(torch, other, sorted(pictures.iterdir())[:2], RATE, restorations=False)
+    assert (found.inputs, found.tied) == (2, 2 * tied)
+    assert found.p_value == pytest.approx(difference)

@@ -48,9 +48,10 @@ class Parity:
         inputs, crops: how many; left_out: inputs that could not be judged.
         codes: how many codes, of crops and their mirror images; other_codes: of these, how many differ; tied_codes:
             those beside that differ where two entries of the codebook are equally near (`TIE`); tied: crops with such a
-            place, whether or not it got the same code, whose scores and maps are not compared, but whose verdicts are.
+            place, whether or not it got the same code, whose scores, p-values and maps are not compared, but whose
+            verdicts are.
         scores, maps: name -> largest difference (see `SCORES`, `MAPS`).
-        p_value: largest difference of the inputs' p-values.
+        p_value: largest difference of the inputs' p-values, of those without a tied crop.
         verdicts: inputs whose verdict differs.
         anomalous, unsure: how many verdicts of torch are so, that it is known what was compared.
     """
@@ -121,10 +122,12 @@ def _compare(
     found.verdicts += sum(a.verdict != b.verdict for a, b in zip(*judged, strict=True))
     found.anomalous += sum(one.verdict == "anomalous" for one in judged[0])
     found.unsure += sum(one.verdict == "unsure" for one in judged[0])
-    found.p_value = max(found.p_value, *(abs(a.p_value - b.p_value) for a, b in zip(*judged, strict=True)))
-    for sample, ours, theirs in zip(samples, *both, strict=True):
+    for sample, ours, theirs, one, other in zip(samples, *both, *judged, strict=True):
         tied = _tied(found, torch, graph, sample)
         found.tied += int(tied.sum())
+        # Another code is another score, by some ranks.
+        if not tied.any():
+            found.p_value = max(found.p_value, abs(one.p_value - other.p_value))
         _differences(found, ours, theirs, ~tied)
 
 
