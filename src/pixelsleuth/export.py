@@ -46,7 +46,7 @@ class Exported:
         ]
         if seen.tied:
             told.append(
-                f"scores and maps of {seen.tied} of {seen.crops} crops are not compared: in one place of each two "
+                f"scores, p and maps of {seen.tied} of {seen.crops} crops are not compared: in one place of each two "
                 "entries of the codebook are equally near, and rounding decides between them"
             )
         told += [
