@@ -430,6 +430,9 @@ def test_trees_of_other_data_sets(tmp_path: Path) -> None:
     assert found["id0_0001.mp4"].group == found["id0_id1_0002.mp4"].group
     assert found["00003.mp4"].split == "test"
     assert found["id0_0001.mp4"].split != "test"
+    # One of its folders alone, as `evaluate` takes them.
+    (origin,) = origins_of(celeb / "YouTube-real").values()
+    assert (origin.label, origin.split) == ("normal", "test")
     plain = tmp_path / "plain"
     plain.mkdir()
     (plain / "x.mp4").write_bytes(b"x")

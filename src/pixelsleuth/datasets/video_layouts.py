@@ -72,7 +72,8 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
             origin = replace(origin, group=group, split=drawn_split(group), method=method)
         elif celeb or "YouTube-real" in words:
             group = f"celeb/{celeb[1] if celeb else path.stem}"
-            split = "test" if relative.as_posix() in testing else _not_test(group)
+            # Its test set is kept as it was published, though it shares persons with the rest.
+            split = "test" if path.resolve() in testing else _not_test(group)
             label = "anomalous" if celeb and celeb[2] else "normal"
             origin = replace(
                 origin, label=label, group=group, split=split, method="Celeb-DF" if label != "normal" else ""
@@ -160,13 +161,14 @@ def _dfdc_metadata(folder: Path) -> dict[str, dict[str, str]]:
         raise PixelsleuthError(f"{path}: expected DFDC's metadata, names with labels ({error})") from error
 
 
-def _celeb_testing(root: Path) -> set[str]:
-    path = root / "List_of_testing_videos.txt"
-    return (
-        {line.split()[-1] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-        if path.is_file()
-        else set()
-    )
+def _celeb_testing(root: Path) -> set[Path]:
+    """The videos that Celeb-DF lists for testing, in the root or, where that is one of the set's folders, above it."""
+    for folder in (root.resolve(), root.resolve().parent):
+        path = folder / "List_of_testing_videos.txt"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            return {folder / line.split()[-1] for line in lines if line.strip()}
+    return set()
 
 
 def _not_test(group: str) -> str:

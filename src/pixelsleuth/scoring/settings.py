@@ -45,7 +45,7 @@ class ScoreSettings:
 
     Attributes:
         default: name of the score that verdicts rest on.
-        default_map: `surprise` or `restoration`.
+        default_map: name of the map that is calibrated and coloured (scoring.networks, of volumes also scoring.maps).
         lambda_s, lambda_p: prior kind -> threshold in nats.
         mean_nll: prior kind -> mean NLL of normal pictures in nats.
         adjusted: raw score's name -> its adjustment for complexity; gives the score `<name>_adjusted`.

@@ -1,4 +1,4 @@
-"""Make forgeries of normal training images, each paired with its original.
+"""For the light detective: make forgeries of normal training images, each paired with its original.
 
 Both pass the same re-encoding at the end, so that nothing global tells them apart.
 """

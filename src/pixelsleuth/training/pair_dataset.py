@@ -1,4 +1,4 @@
-"""The data set a detective is trained on: pairs, and the networks' output for them, computed once."""
+"""The data set a light detective is trained on: pairs, and the networks' output for them, computed once."""
 
 from __future__ import annotations
 
