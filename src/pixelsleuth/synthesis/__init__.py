@@ -1,1 +1,1 @@
-"""Make normal images and scans anomalous on purpose, and treat them as cameras and messengers do."""
+"""Make normal images and scans anomalous on purpose; treat images as cameras do, or worsen them by degrees."""
