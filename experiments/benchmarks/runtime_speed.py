@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pixelsleuth.benchmark.workloads import face_crops, without_face_search
 from pixelsleuth.detector import Detector
+from pixelsleuth.memory import keep_freed_memory
 from pixelsleuth.scoring.graphs import GraphNetworks
 from pixelsleuth.scoring.scorer import Scorer
 from pixelsleuth.scoring.sessions import SESSIONS
@@ -50,6 +51,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    # As the commands do.
+    keep_freed_memory()
     detectors = {
         "torch": without_face_search(Detector.load("faces", device="cpu", runtime="torch")),
     } | {runtime: of_crops(Detector.load(options.graph, runtime=runtime)) for runtime in SESSIONS}
