@@ -423,6 +423,9 @@ def test_trees_of_other_data_sets(tmp_path: Path) -> None:
         (celeb / name).parent.mkdir(parents=True, exist_ok=True)
         (celeb / name).write_bytes(b"x")
     (celeb / "List_of_testing_videos.txt").write_text("1 YouTube-real/00003.mp4\n")
+    # As large sets often lie: links to another disk.
+    (celeb / "YouTube-real/00003.mp4").rename(tmp_path / "elsewhere.mp4")
+    (celeb / "YouTube-real/00003.mp4").symlink_to(tmp_path / "elsewhere.mp4")
     found = {path.name: origin for path, origin in origins_of(celeb).items()}
     assert [found[n].label for n in ("id0_0001.mp4", "id0_id1_0002.mp4", "00003.mp4")] == [
         "normal", "anomalous", "normal",

@@ -21,6 +21,8 @@ from pixelsleuth.benchmark.machine import matmul_rate
 from pixelsleuth.benchmark.measuring import gflops_of
 from pixelsleuth.benchmark.workloads import face_crops, without_face_search
 from pixelsleuth.detector import Detector
+from pixelsleuth.memory import keep_freed_memory
+from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.scoring import networks, scorer
 
 BATCH = 32
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--heatmap", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    # As the commands do.
+    keep_freed_memory()
     detector = without_face_search(Detector.load("faces", device="cpu"))
     model = detector.model
     spent: dict[str, float] = defaultdict(float)
@@ -63,7 +67,10 @@ def main() -> None:
         prior.resample = timed(f"{kind} resampling", prior.resample)
     model.vqvae.encode = timed("encode", model.vqvae.encode)
     model.vqvae.decode = timed("decode", model.vqvae.decode)
-    if model.detective is not None:
+    if isinstance(model.detective, DeepDetective):
+        model.detective.seen = timed("detective", model.detective.seen)
+        model.detective.windows = timed("detective from near", model.detective.windows)
+    elif model.detective is not None:
         model.detective.forward = timed("detective", model.detective.forward)
     scorer.complexity = timed("complexity", scorer.complexity)
     networks.pooled = timed("pooling", networks.pooled)

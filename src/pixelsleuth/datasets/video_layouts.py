@@ -50,7 +50,9 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
     pairs = [match.groups() for path in paths if (match := _FFPP.match(path.stem)) and _in_ffpp(root, path)]
     components = _joined([(a, b or a) for a, b in pairs] + list(splits))
     metadata: dict[Path, dict[str, dict[str, str]]] = {}
-    testing = _celeb_testing(root)
+    # As it lies in the tree: videos may be links to elsewhere.
+    home = (root if root.is_dir() else root.parent).resolve()
+    testing = _celeb_testing(home)
     found: dict[Path, Origin] = {}
     for path in paths:
         relative = path.relative_to(root) if root.is_dir() else Path(path.name)
@@ -73,7 +75,7 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
         elif celeb or "YouTube-real" in words:
             group = f"celeb/{celeb[1] if celeb else path.stem}"
             # Its test set is kept as it was published, though it shares persons with the rest.
-            split = "test" if path.resolve() in testing else _not_test(group)
+            split = "test" if home / relative in testing else _not_test(group)
             label = "anomalous" if celeb and celeb[2] else "normal"
             origin = replace(
                 origin, label=label, group=group, split=split, method="Celeb-DF" if label != "normal" else ""
@@ -163,7 +165,7 @@ def _dfdc_metadata(folder: Path) -> dict[str, dict[str, str]]:
 
 def _celeb_testing(root: Path) -> set[Path]:
     """The videos that Celeb-DF lists for testing, in the root or, where that is one of the set's folders, above it."""
-    for folder in (root.resolve(), root.resolve().parent):
+    for folder in (root, root.parent):
         path = folder / "List_of_testing_videos.txt"
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()

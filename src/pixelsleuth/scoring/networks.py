@@ -74,6 +74,7 @@ class TorchNetworks:
         self.size, self.close_size = model.config.vqvae.size, model.config.close_size
         self.batch = BATCH if self.device.type == "cpu" else BATCH_ON_GPU
         self.precision = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+        # Here, not where a model is read: only here it is known in which type it will run.
         if self.precision == torch.float32:
             for network in model.networks:
                 fold(network)
