@@ -133,9 +133,9 @@ def test_an_error_of_a_setting_is_an_options_on_the_command_line() -> None:
     assert _one_line(error) == "--max-false-alarm: expected a folder, got a file"
 
 
-def test_judging_and_reporting_need_no_torch() -> None:
-    """What is imported at the head of a module, and of what that imports; torch is loaded where networks run on it."""
-    heads: dict[str, set[str]] = {}
+def heads() -> dict[str, set[str]]:
+    """Module -> names that are imported at its head."""
+    found: dict[str, set[str]] = {}
     for _, path, tree in modules():
         name = ".".join(("pixelsleuth", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
         of_head = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
@@ -143,13 +143,38 @@ def test_judging_and_reporting_need_no_torch() -> None:
             f"{node.module}.{alias.name}" for node in of_head.body if isinstance(node, ast.ImportFrom)
             for alias in node.names
         }  # fmt: skip
-        heads[name] = imported(of_head) | also
-    waiting = [f"pixelsleuth.{name}" for name in ("cli", "detector", "reporting.report", "scoring.graphs", "mood")]
-    seen: set[str] = set()
+        found[name] = imported(of_head) | also
+    return found
+
+
+def with_theirs(names: tuple[str, ...]) -> dict[str, set[str]]:
+    """`heads` of these modules and of all that they import at their heads."""
+    all_heads, seen = heads(), dict[str, set[str]]()
+    waiting = [f"pixelsleuth.{name}" for name in names]
     while waiting:
         name = waiting.pop()
-        if name in heads and name not in seen:
-            seen.add(name)
-            waiting += heads[name]
-            assert not {other.split(".")[0] for other in heads[name]} & {"torch", "lightning"}, name
+        if name in all_heads and name not in seen:
+            seen[name] = all_heads[name]
+            waiting += seen[name]
+    return seen
+
+
+def test_judging_and_reporting_need_no_torch() -> None:
+    """What is imported at the head of a module, and of what that imports; torch is loaded where networks run on it."""
+    seen = with_theirs(("cli", "detector", "reporting.report", "scoring.graphs", "mood"))
+    for name, names in seen.items():
+        assert not {other.split(".")[0] for other in names} & {"torch", "lightning"}, name
     assert len(seen) > 60
+
+
+def test_judging_waits_for_no_figure_and_no_statistics() -> None:
+    """They would take as long to import as an image to judge: a third of what one image costs from start to end."""
+    seen = with_theirs(("cli", "commands.detect", "detector", "scoring.networks", "reporting.writing"))
+    for name, names in seen.items():
+        late = {other for other in names if other.startswith(("matplotlib", "jinja2", "scipy.stats"))}
+        assert not late, (name, late)
+    assert len(seen) > 50
+    figures = {other.split(".")[0] for names in with_theirs(("reporting.report",)).values() for other in names}
+    assert "jinja2" in figures
+    pages = with_theirs(("reporting.report", "web.app"))
+    assert not [name for name, names in pages.items() if "matplotlib.figure" in names]

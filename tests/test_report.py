@@ -17,9 +17,9 @@ from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions, reason_caution
-from pixelsleuth.reporting.figures import warmth
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
 from pixelsleuth.reporting.layers import FindingView, layers, view_of
+from pixelsleuth.reporting.overlays import warmth
 from pixelsleuth.reporting.places import where_of
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from pixelsleuth.sources.compression import jpeg_quality

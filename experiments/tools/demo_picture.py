@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from pixelsleuth.demo import write_pictures
 from pixelsleuth.detector import Detector
 from pixelsleuth.language import language
-from pixelsleuth.reporting.figures import overlay, save_figure
+from pixelsleuth.reporting.figures import save_figure
+from pixelsleuth.reporting.overlays import overlay
 from pixelsleuth.sources.images import read_picture
 
 

@@ -181,7 +181,6 @@ def detect(
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     _check_model(model)
     from pixelsleuth.detector import Detector
-    from pixelsleuth.reporting.report import Judge, Report, without_folders
     from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
@@ -227,8 +226,7 @@ def detect(
         progress=shown.step,
     )  # fmt: skip
     found = _compared(found, against, detector, rate)
-    command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
-    made = Report(Judge.of(detector, model), command, spoken, fdr=fdr) if report else None
+    made = _report(detector, model, spoken, fdr) if report else None
     _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
@@ -242,6 +240,14 @@ def detect(
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _report(detector: Detector, model: str, spoken: str, fdr: float | None) -> Report:
+    """An empty report, which takes half a second to import."""
+    from pixelsleuth.reporting.report import Judge, Report, without_folders
+
+    command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
+    return Report(Judge.of(detector, model), command, spoken, fdr=fdr)
 
 
 def _check_model(model: str) -> None:

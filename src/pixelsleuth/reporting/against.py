@@ -10,8 +10,8 @@ import numpy as np
 from pixelsleuth.evidence.comparison import TONED
 from pixelsleuth.language import Language
 from pixelsleuth.records import Comparison, Finding
-from pixelsleuth.reporting.figures import with_boxes
 from pixelsleuth.reporting.layers import Layer, jpeg_uri
+from pixelsleuth.reporting.overlays import with_boxes
 from pixelsleuth.reporting.places import where_of
 
 #: Longest side of the pictures, in pixels.

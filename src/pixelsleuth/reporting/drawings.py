@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import heat
+from pixelsleuth.reporting.overlays import heat
 
 WIDTH = 560
 #: Half the width of the longest line of text that stands in the middle of something.

@@ -16,8 +16,8 @@ from pixelsleuth.language import Language, language
 from pixelsleuth.records import Box, Finding
 from pixelsleuth.reporting.answer import places
 from pixelsleuth.reporting.drawings import surprise_colours
-from pixelsleuth.reporting.figures import overlay, shrunk, warmth, with_boxes
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts, volume_facts
+from pixelsleuth.reporting.overlays import overlay, shrunk, warmth, with_boxes
 from pixelsleuth.reporting.planes import ScanView, planes, scan_view, sheet, ticked
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes

@@ -9,8 +9,8 @@ import numpy as np
 from pixelsleuth.language import Language
 from pixelsleuth.records import Box, Finding, Region
 from pixelsleuth.reporting.answer import places
-from pixelsleuth.reporting.figures import shrunk
 from pixelsleuth.reporting.layers import FindingView, jpeg_uri
+from pixelsleuth.reporting.overlays import shrunk
 from pixelsleuth.sources.faces import patch
 from pixelsleuth.sources.scans.volumes import in_ras_shares
 

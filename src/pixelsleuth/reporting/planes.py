@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.records import Finding
-from pixelsleuth.reporting.figures import overlay
+from pixelsleuth.reporting.overlays import overlay
 from pixelsleuth.sources.scans.slices import picture_of
 from pixelsleuth.sources.scans.volumes import Volume, in_ras, voxel_sizes_of
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pixelsleuth.reporting.figures import overlay
 from pixelsleuth.reporting.grids import bare, show
+from pixelsleuth.reporting.overlays import overlay
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
 from pixelsleuth.walkthrough import Story
 

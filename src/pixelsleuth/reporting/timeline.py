@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.records import Finding, Still
-from pixelsleuth.reporting.figures import overlay, with_boxes
+from pixelsleuth.reporting.overlays import overlay, with_boxes
 
 #: Side of one picture of a sheet, in pixels.
 SIDE = 160

@@ -7,8 +7,8 @@ import numpy as np
 from pixelsleuth.evidence.traces import blocks_around, error_level, ghost, noise
 from pixelsleuth.language import Language
 from pixelsleuth.records import Box
-from pixelsleuth.reporting.figures import shrunk
 from pixelsleuth.reporting.layers import SIDE, FindingView, Layer, jpeg_uri
+from pixelsleuth.reporting.overlays import shrunk
 from pixelsleuth.sources.tracks import rim
 
 #: Of a ghost, how strong it is where its colour is full: twice what single edges of an untouched picture reach.

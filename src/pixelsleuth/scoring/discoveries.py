@@ -8,7 +8,6 @@ holds where the normal inputs are not exchangeable with those of calibration, as
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 #: With which the bound on false alarms holds.
 CONFIDENCE = 0.95
@@ -26,6 +25,9 @@ def q_values(p: np.ndarray, normal_share: float = 1.0) -> np.ndarray:
     >>> q_values(np.array([0.01, 0.5, 0.02, 0.9])).round(3).tolist()
     [0.04, 0.667, 0.04, 0.9]
     """
+    # Takes a third of a second to import, and judging needs none of it.
+    from scipy import stats
+
     if not len(p):
         return np.zeros(0)
     found: np.ndarray = np.minimum(1.0, normal_share * stats.false_discovery_control(p, method="bh"))

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from pixelsleuth.scoring.scanlooks import SCAN_TRAITS
 from pixelsleuth.sources.traits import TRAITS, Trait
@@ -170,6 +169,9 @@ def fit_scan_typicality(values: np.ndarray, rate: float = RATE) -> Typicality:
     Meeker 1991, eq. 4.7), divided among the traits by Bonferroni: at most `rate` of scans like these leave any of
     them, where traits are normal. With ten scans t is 5, with fifty 3.7: what is less known has more room.
     """
+    # Takes a third of a second to import, and judging needs none of it.
+    from scipy import stats
+
     count = np.isfinite(values).sum(0)
     known = count >= MIN_SCANS
     middle, half = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
