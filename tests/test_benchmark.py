@@ -17,14 +17,13 @@ from pixelsleuth.benchmark.workloads import (
     FLAGGED,
     Benchmark,
     awake,
-    count,
     face_crops,
     ratios,
     restoration_input,
     without_face_search,
 )
 from pixelsleuth.detector import Detector
-from pixelsleuth.models.checkpoint import bake, build_prior
+from pixelsleuth.models.checkpoint import bake, build_prior, parameter_count
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.sources.images import read_picture
@@ -69,10 +68,10 @@ def test_a_tenth_of_the_codes_is_flagged_first() -> None:
 def test_baked_weights_give_the_same_answers() -> None:
     prior = build_prior(PriorConfig("pixelsnail", 32, (8, 8), width=16, blocks=1, pairs=1)).eval()
     codes = torch.randint(32, (2, 8, 8))
-    before, size = prior.log_prob(codes).nll, count(prior)
+    before, size = prior.log_prob(codes).nll, parameter_count(prior)
     bake(prior)
     # The norms, one for each output channel, are gone.
-    assert 0.95 * size < count(prior) < size
+    assert 0.95 * size < parameter_count(prior) < size
     assert not any("parametrizations" in name for name in prior.state_dict())
     assert torch.allclose(prior.log_prob(codes).nll, before, atol=1e-5)
 
@@ -136,8 +135,8 @@ def test_the_peer_has_as_many_parameters_and_the_same_grid() -> None:
         settings = PRESETS[preset]
         (config,) = (p for p in settings.priors if p.kind == "pixelsnail")
         likelihood, of_prior, of_vqvae = peer_likelihood(config, 128, settings.vqvae.dimensions)
-        assert of_prior == pytest.approx(count(build_prior(config)), rel=0.1)
-        assert of_vqvae == pytest.approx(count(VQVAE(settings.vqvae)), rel=0.1)
+        assert of_prior == pytest.approx(parameter_count(build_prior(config)), rel=0.1)
+        assert of_vqvae == pytest.approx(parameter_count(VQVAE(settings.vqvae)), rel=0.1)
         found = likelihood(torch.rand(2, 3, 128, 128))
         assert found.shape == (2, 16, 16)
         assert (found <= 0).all()

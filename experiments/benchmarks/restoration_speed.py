@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelsleuth.benchmark.workloads import FLAGGED, RESTORATIONS, awake, count, face_crops, restoration_input
+from pixelsleuth.benchmark.workloads import FLAGGED, RESTORATIONS, awake, face_crops, restoration_input
 from pixelsleuth.detector import Detector
-from pixelsleuth.models.checkpoint import bake, build_prior
+from pixelsleuth.models.checkpoint import bake, build_prior, parameter_count
 from pixelsleuth.sources.images import read_picture
 from pixelsleuth.training.presets import PRESETS
 
@@ -43,7 +43,10 @@ def main() -> None:
     torch.manual_seed(0)
     (config,) = PRESETS["paper-ffhq"].priors
     prior = ready(build_prior(config))
-    print(f"PixelSNAIL {count(prior):,} parameters, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"PixelSNAIL {parameter_count(prior):,} parameters, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )
     if options.rounds:
         speed(prior, options.rounds)
     if options.equal:

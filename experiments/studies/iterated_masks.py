@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of
-from pixelsleuth.detector import SLICES, Detector
+from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.volumes import EDGES
 from pixelsleuth.records import Finding
@@ -25,6 +25,7 @@ from pixelsleuth.scoring.maps import smoothed, within
 from pixelsleuth.scoring.networks import Encoded, TorchNetworks, signed, torch_of
 from pixelsleuth.scoring.restoration import restore
 from pixelsleuth.scoring.scorer import Crops
+from pixelsleuth.sources.scans.slices import SLICE_BATCH
 from pixelsleuth.sources.scans.volumes import read_mask
 
 
@@ -47,8 +48,8 @@ def main() -> None:
         cut, keys = sample.slices, [crop.key for crop in sample.crops]
         lesion, head = cut.cut(read_mask(mask, sample.volume)), within(cut.inside)
         parts: dict[str, list[np.ndarray]] = {}
-        for i in range(0, len(keys), SLICES):
-            batch = slice(i, i + SLICES)
+        for i in range(0, len(keys), SLICE_BATCH):
+            batch = slice(i, i + SLICE_BATCH)
             crops = Crops(cut.pixels[batch], keys[batch], inside=cut.inside[batch], position=cut.position[batch])
             found = residuals(torch_of(detector.scorer), crops, lesion[batch], options.passes)
             for name, (residual, named) in found.items():

@@ -26,17 +26,12 @@ from pixelsleuth.scoring.origins import Promise
 from pixelsleuth.scoring.scorer import EVERYTHING, PLAIN, Crops, ScoreOptions, Scorer, Scores, stacked
 from pixelsleuth.scoring.sessions import SESSIONS
 from pixelsleuth.scoring.settings import ScoreSettings, settings_from_tree
-from pixelsleuth.sources.faces import check_choice
 from pixelsleuth.sources.inputs import Input, kind_of, path_of
-from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
-from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS
 from pixelsleuth.sources.tracks import Policy
 
 #: What can run the networks.
 RUNTIMES = ("torch", *SESSIONS)
-#: Slices scored together.
-SLICES = 16
 #: Videos, and volumes, read ahead of scoring: each holds the crops of all its frames or slices.
 READ_AHEAD = {"video": 2, "volume": 1}
 #: Frames of a video that are mapped, the most unusual ones.
@@ -64,7 +59,7 @@ class Detector:
 
     Attributes:
         model: what is known of it beside its networks.
-        cropping: how inputs are cut for it, unless told otherwise; see `crop_settings`.
+        cropping: how inputs are cut for it, unless told otherwise.
         takes: kind of inputs: `images` (and videos) or `volumes`.
         batch: crops scored together unless told otherwise.
     """
@@ -75,7 +70,7 @@ class Detector:
         self.assembler = Assembler(identity, calibration, scorer.settings.default_map)
         self.cropping = CropSettings.of(self.model.config.preprocessing, scorer.sizes)
         self.takes = self.cropping.takes
-        self.batch = SLICES if self.takes == "volumes" else scorer.networks.batch
+        self.batch = self.cropping.batch or scorer.networks.batch
 
     @classmethod
     def load(
@@ -198,7 +193,7 @@ class Detector:
                 record depends on it.
             every_score: take every score there is, else those the verdict rests on; as `heatmap` unless given.
             batch_size: crops scored together; 32 on a CPU and 256 on a GPU unless given, of slices
-                `SLICES`. No finding depends on it.
+                `SLICE_BATCH`. No finding depends on it.
             policy: which frames of a video are judged.
             whole_without_face: judge the whole image where a face is wanted and none is found.
             face: which faces of an image to judge: `all` (p is the smallest, times their number), `largest`, or the
@@ -220,7 +215,7 @@ class Detector:
         notes = (self.calibration.raised(MAX_FALSE_ALARM),) if raised else ()
         rule, batch = Rule(rate, promise, typicality, notes=notes), batch_size or self.batch
         options = ScoreOptions(heatmap, restore, heatmap if every_score is None else every_score)
-        how = self.crop_settings(policy, face, whole_without_face, every_score)
+        how = self.cropping.with_options(self.name, policy, face, whole_without_face, every_score)
         for began, read in self._read_ahead(sources, how, batch, progress):
             yield from self._findings(read, rule, options, batch, began, progress)
 
@@ -253,32 +248,12 @@ class Detector:
                 )
             yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
 
-    def crop_settings(
-        self, policy: Policy | None = None, face: str = "all", whole_without_face: bool = False,
-        every_score: bool | None = None,
-    ) -> CropSettings:  # fmt: skip
-        """How inputs are cut for this model, by options of `detect_many`.
-
-        Raises:
-            PixelsleuthError: an option that the model cannot honour, as `detect_many` says. Frames must be picked as
-                they were for calibration: the best frames of a video are more normal than its others.
-        """
-        how = self.cropping
-        if how.takes == "volumes":
-            asked = {
-                "whole_without_face": whole_without_face, "every_score": every_score is False, "face": face != "all",
-                "policy": policy is not None,
-            }  # fmt: skip
-            for setting, given in asked.items():
-                if given:
-                    raise PixelsleuthError(f"{self.name} is a model for volumes, which know no such choice", setting)
-        check_choice(face)
-        if policy is not None and policy.pick != how.policy.pick:
+    def check_takes(self, inputs: str) -> None:
+        """Raises PixelsleuthError where the model judges others than these, `images` or `volumes`."""
+        if self.takes != inputs:
             raise PixelsleuthError(
-                f"{self.name} was calibrated on frames picked {how.policy.pick!r}, {policy.pick!r} was asked for; "
-                "train and calibrate on a store whose frames are picked so"
+                f"expected a model for {inputs}, got {self.name}, which is for {self.takes}", "model"
             )
-        return replace(how, policy=policy or how.policy, face=face, whole_without_face=whole_without_face)
 
     def read(
         self, source: Input, whole_without_face: bool = False, *, kind: str = "", how: CropSettings | None = None,
@@ -288,7 +263,7 @@ class Detector:
 
         Args:
             kind: of the input, where it is known.
-            how: as `crop_settings` gives it, in place of `whole_without_face`.
+            how: as `CropSettings.with_options` gives it, in place of `whole_without_face`.
         """
         kind = kind or kind_of(source)
         how = how or replace(self.cropping, whole_without_face=whole_without_face)
@@ -298,6 +273,17 @@ class Detector:
             refused = self.assembler.refused(path_of(source), kind, error)
             return replace(refused, evidence=evidence_of(source, kind).statements)
 
+    def sample_of(self, source: Input) -> Sample:
+        """Reads one input that must be one to judge.
+
+        Raises:
+            PixelsleuthError: it cannot be judged; with what its finding says.
+        """
+        read = self.read(source)
+        if isinstance(read, Finding):
+            raise PixelsleuthError(f"{read.path}: {read.reason_sentence}")
+        return read
+
     def score(
         self, samples: Sequence[Sample], options: ScoreOptions = EVERYTHING, batch: int | None = None,
         progress: Progress = unheard, encoding: str = "original",
@@ -305,7 +291,7 @@ class Detector:
         """Scores of the crops of each sample, perhaps after a mild re-encoding; those of images and videos are scored
         together, in order, those of volumes one by one: maps are pooled within a volume."""
         batch, found = batch or self.batch, []
-        for group in [[one] for one in samples] if self.takes == "volumes" else [samples]:
+        for group in [samples] if self.cropping.together else [[one] for one in samples]:
             scores = self.scorer.score(self._batches(group, encoding, batch, progress), options)
             first = 0
             for sample in group:
@@ -325,8 +311,8 @@ class Detector:
             found.append(judgement(p, rule.rate, limit, rule.promise))
         near = [number for number, judged in enumerate(found) if judged.could_turn and rule.doubt]
         # A calibration of volumes may be older than their re-encodings.
-        names = SCAN_REENCODINGS if self.takes == "volumes" else REENCODINGS
-        for encoding in [name for name in names if near and name in self.calibration.scores]:
+        known = [name for name in self.cropping.reencodings if name in self.calibration.scores]
+        for encoding in known if near else []:
             again = self.score([samples[number] for number in near], PLAIN, batch, encoding=encoding)
             for number, part in zip(near, again, strict=True):
                 p = p_values(self.calibration, samples[number], part, encoding)

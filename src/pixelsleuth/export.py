@@ -123,7 +123,7 @@ def _inputs(detector: Detector, check: Path | None, count: int, place: Path) -> 
         return _demo(detector, place)
     if not check.is_dir():
         raise PixelsleuthError(f"expected a folder of inputs, got {check}", "check")
-    kind = "volume" if detector.takes == "volumes" else "image"
+    kind = detector.cropping.kinds[0]
     found: list[Input] = [one for one in find_inputs(check) if not isinstance(one, Refused) and kind_of(one) == kind]
     if not found:
         raise PixelsleuthError(f"expected {kind}s below {check}, found none", "check")

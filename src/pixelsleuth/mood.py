@@ -44,5 +44,4 @@ def write_pixels(detector: Detector, path: Path, out: Path) -> str:
 
 
 def _reason(path: Path, finding: Finding) -> str:
-    assert finding.reason is not None
-    return f"{path.name}: {finding.reason['sentence']}"
+    return f"{path.name}: {finding.reason_sentence}"

@@ -362,6 +362,16 @@ class Finding:
     heatmap_file: str | None = None
     timeline_file: str | None = None
 
+    @property
+    def reason_code(self) -> str:
+        """The code of the reason for there being no plain verdict; "" where there is none."""
+        return self.reason["code"] if self.reason else ""
+
+    @property
+    def reason_sentence(self) -> str:
+        """The reason in an English sentence; "" where there is none."""
+        return self.reason["sentence"] if self.reason else ""
+
     def record(self) -> dict[str, Any]:
         """The finding as a JSON-ready dictionary with the keys of `RECORD_FIELDS`, in that order."""
         return {

@@ -62,12 +62,9 @@ def story_of(
         raise PixelsleuthError(f"expected one of {', '.join(networks.model.priors)}; got {prior!r}", "prior")
     if detector.takes == "images":
         detector.calibration.check_rate(rate)
-    sample = detector.read(source)
-    if isinstance(sample, Finding) or sample.kind == "video":
-        reason = "expected an image or a volume, got a video"
-        if isinstance(sample, Finding) and sample.reason:
-            reason = sample.reason["sentence"]
-        raise PixelsleuthError(f"{sample.path}: {reason}")
+    sample = detector.sample_of(source)
+    if sample.kind == "video":
+        raise PixelsleuthError(f"{sample.path}: expected an image or a volume, got a video")
     (scores,) = detector.score([sample])
     (judged,) = detector.judge([sample], [scores], Rule(rate, typicality=False, doubt=False))
     finding = detector.assembler.finding(sample, scores, judged)
@@ -104,13 +101,12 @@ def squares_of(detector: Detector, sources: Sequence[Path]) -> list[np.ndarray]:
     Raises:
         PixelsleuthError: none can be read, or the model is one for volumes.
     """
-    if detector.takes == "volumes":
-        raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
+    detector.check_takes("images")
     found, reason = [], "there is none"
     for source in sources:
         sample = detector.read(source, whole_without_face=True)
         if isinstance(sample, Finding):
-            reason = sample.reason["sentence"] if sample.reason else reason
+            reason = sample.reason_sentence
         else:
             found.append(sample.main.views.square)
     if not found:

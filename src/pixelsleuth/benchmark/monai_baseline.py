@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pixelsleuth.models.checkpoint import parameter_count
 from pixelsleuth.models.configuration import PriorConfig
 
 #: Dimension and depth of the transformer, channels of the VQ-VAE, by the number of codes of our model: both networks
@@ -53,8 +54,4 @@ def peer_likelihood(config: PriorConfig, size: int, dimensions: int) -> tuple[Ca
         )
         return found
 
-    return likelihood, _count(transformer), _count(vqvae)
-
-
-def _count(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
+    return likelihood, parameter_count(transformer), parameter_count(vqvae)

@@ -27,7 +27,7 @@ from pixelsleuth.datasets.store import Store
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
 from pixelsleuth.files import write_text
-from pixelsleuth.models.checkpoint import bake, build_prior
+from pixelsleuth.models.checkpoint import bake, build_prior, parameter_count
 from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
@@ -159,15 +159,20 @@ class Benchmark:
             prior = self.ready(build_prior(config))
             images = self.images_of(settings.vqvae, 32)
             codes = vqvae.encode(images)
-            about = {"batch": 32, "preset": preset, "parameters_vqvae": count(vqvae)}
-            of_prior = about | {"parameters_prior": count(prior), "prior": "pixelsnail"}
+            about = {"batch": 32, "preset": preset, "parameters_vqvae": parameter_count(vqvae)}
+            of_prior = about | {"parameters_prior": parameter_count(prior), "prior": "pixelsnail"}
             self.timed(f"encode{suffix}", vqvae.encode, images, about)
             self.timed(f"nll{suffix}", _likelihood(vqvae, prior), images, of_prior | {"with": "encoding"})
             self.timed(f"nll{suffix}_prior_alone", prior.log_prob, codes, of_prior)
             self.peer(suffix, config, settings, images)
         settings = PRESETS["fast"]
         vqvae, masked = self.ready(VQVAE(settings.vqvae)), self.ready(build_prior(settings.priors[0]))
-        about = {"batch": 32, "preset": "fast", "parameters_vqvae": count(vqvae), "parameters_prior": count(masked)}
+        about = {
+            "batch": 32,
+            "preset": "fast",
+            "parameters_vqvae": parameter_count(vqvae),
+            "parameters_prior": parameter_count(masked),
+        }
         images = self.images_of(settings.vqvae, 32)
         self.timed("nll_masked", _likelihood(vqvae, masked), images, about | {"prior": "masked", "with": "encoding"})
         for side in (64, 128, 256):
@@ -205,7 +210,7 @@ class Benchmark:
         prior = self.ready(build_prior(config))
         codes, uniforms, above = restoration_input(prior, 8, RESTORATIONS)
         codes, uniforms = codes.to(self.device), uniforms.to(self.device)
-        about: dict[str, Any] = {"S": RESTORATIONS, "parameters": count(prior), "prior": "pixelsnail"}
+        about: dict[str, Any] = {"S": RESTORATIONS, "parameters": parameter_count(prior), "prior": "pixelsnail"}
         about["flagged"] = round(float((prior.log_prob(codes).nll > above).float().mean()), 4)
         fast = prior.resample(codes[:1], uniforms[:1], above=above)
         about["replaced"] = round(float((fast != codes[:1, None]).float().mean()), 4)
@@ -244,7 +249,7 @@ class Benchmark:
         where = nll > torch.quantile(nll.flatten(1), 1 - FLAGGED, dim=1)[:, None, None]
         about: dict[str, Any] = {
             "S": uniforms.shape[1],
-            "parameters": count(prior),
+            "parameters": parameter_count(prior),
             "prior": "masked",
             "flagged": round(float(where.float().mean()), 4),
         }
@@ -293,10 +298,10 @@ class Benchmark:
             loss.backward()
             optimizer.step()
 
-        about = {"batch": len(images), "parameters": count(module), "precision": stage.precision}
+        about = {"batch": len(images), "parameters": parameter_count(module), "precision": stage.precision}
         if isinstance(module, PriorStage):
             about["prior"] = module.model.config.kind
-        slow = count(module) > 5e6
+        slow = parameter_count(module) > 5e6
         self.keep(name, measure(work, len(images), about, device=self.device, warm=not slow, most=1 if slow else 5))
 
     # --- shared ---
@@ -372,10 +377,6 @@ def face_crops(folder: Path, number: int) -> list[Path]:
         path.write_bytes(encode_jpeg(np.clip(lit, 0, 255).astype(np.uint8), 92))
         paths.append(path)
     return paths
-
-
-def count(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
 
 
 def ratios(found: dict[str, Measured]) -> Iterator[tuple[str, float]]:

@@ -94,7 +94,7 @@ def line_of(finding: Finding) -> str:
     name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
     if finding.p_value is None:
-        return f"{name}: {verdict}, {finding.reason['sentence'] if finding.reason else 'no reason given'}"
+        return f"{name}: {verdict}, {finding.reason_sentence or 'no reason given'}"
     regions = len(finding.regions)
     where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
     return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"

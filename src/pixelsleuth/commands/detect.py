@@ -190,11 +190,11 @@ def detect(
     detector.calibration.check_rate(rate, promise.value)
     if max_false_alarm is None and rate > MAX_FALSE_ALARM:
         say(detector.calibration.raised(MAX_FALSE_ALARM).sentence)
-    calibrated = detector.crop_settings().policy
+    calibrated = detector.cropping.policy
     policy = Policy(frames, every, keep, pick.value if pick else calibrated.pick)
     # Told before anything is read; where nothing was asked for, a model for volumes has nothing to refuse.
     asked = policy if policy != calibrated else None
-    detector.crop_settings(asked)
+    detector.cropping.with_options(detector.name, asked)
     more = report if restore is None else restore
     # Of slices every score is taken anyway.
     scores = None if more or detector.takes == "volumes" else False

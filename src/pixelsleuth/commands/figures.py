@@ -262,8 +262,7 @@ def slices(
 
     def draw() -> Any:
         detector = _detector(model)
-        if detector.takes != "volumes":
-            raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
+        detector.check_takes("volumes")
         found = [
             (path, root if root.is_dir() else root.parent)
             for root in volumes

@@ -35,8 +35,7 @@ def mood(
     from pixelsleuth.mood import write_pixels, write_sample
 
     detector = Detector.load(model)
-    if detector.takes != "volumes":
-        raise PixelsleuthError(f"--model {model}: expected a model for volumes, got one for pictures")
+    detector.check_takes("volumes")
     write = write_sample if mode is Mode.sample else write_pixels
     refused = [reason for path in paths if (reason := write(detector, path, out))]
     for reason in refused:

@@ -99,7 +99,7 @@ def parity_of(
     """
     found = Parity()
     waiting = iter(inputs)
-    size = 1 if torch.takes == "volumes" else BATCH
+    size = BATCH if torch.cropping.together else 1
     while batch := list(islice(waiting, size)):
         read = [torch.read(one) for one in batch]
         samples = [one for one in read if not isinstance(one, Finding)]

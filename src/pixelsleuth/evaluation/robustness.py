@@ -104,7 +104,7 @@ def judged(
         whole_without_face=True,
     ):  # fmt: skip
         if finding.p_value is None:
-            raise PixelsleuthError(f"a picture could not be judged: {(finding.reason or {}).get('sentence')}")
+            raise PixelsleuthError(f"a picture could not be judged: {finding.reason_sentence}")
         scores.append(finding.scores)
         p_values.append(finding.p_value)
         no_face += not finding.faces and detector.model.config.preprocessing["crop"] == "face"
@@ -139,8 +139,7 @@ def measure_robustness(
     Raises:
         PixelsleuthError: a folder without a readable picture, a model for volumes, or an unknown kind.
     """
-    if detector.takes == "volumes":
-        raise PixelsleuthError(f"expected one for pictures, got {detector.name}, which is for volumes", "model")
+    detector.check_takes("images")
     for kind in kinds:
         if kind not in CORRUPTIONS:
             raise PixelsleuthError(f"expected one of {', '.join(CORRUPTIONS)}; got {kind!r}", "corruption")

@@ -56,8 +56,7 @@ def evaluate_volumes(
     Raises:
         PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.
     """
-    if detector.takes != "volumes":
-        raise PixelsleuthError(f"expected one for volumes, got {detector.name}, which is for images", "model")
+    detector.check_takes("volumes")
     listed = [(p, False, normal) for p in inputs_of(normal, "normal", "volumes")] if normal else []
     listed += [(p, True, anomalous) for p in inputs_of(anomalous, "anomalous", "volumes")]
     cases: list[ScoredSample] = []
@@ -135,9 +134,7 @@ def pictured_case(detector: Detector, path: Path, mask: Path | None) -> ScoredSa
     Raises:
         PixelsleuthError: the volume cannot be judged, or its mask does not fit.
     """
-    sample = detector.read(path)
-    if isinstance(sample, Finding):
-        raise PixelsleuthError(f"{path}: {sample.reason['sentence'] if sample.reason else 'it cannot be judged'}")
+    sample = detector.sample_of(path)
     try:
         lesion = lesion_of(sample, mask)
     except InputError as error:

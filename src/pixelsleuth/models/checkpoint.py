@@ -67,12 +67,17 @@ class Model:
     def count(self, kind: str) -> int:
         """Parameters of the prior of this kind."""
         prior = self.priors[kind]
-        return sum(p.numel() for p in prior.parameters()) if isinstance(prior, nn.Module) else 0
+        return parameter_count(prior) if isinstance(prior, nn.Module) else 0
 
     @property
     def networks(self) -> list[nn.Module]:
         every = (self.vqvae, *self.priors.values(), self.detective, self.vae)
         return [network for network in every if isinstance(network, nn.Module)]
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many parameters a network has, frozen ones included."""
+    return sum(p.numel() for p in network.parameters())
 
 
 def build_prior(config: PriorConfig) -> MaskedPrior | PixelSNAIL:

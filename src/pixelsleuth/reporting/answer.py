@@ -60,8 +60,8 @@ def _found(finding: Finding, calibration: Calibration, say: Language) -> str:
     if finding.p_value is None:
         return _sentence(finding, say)
     if finding.verdict == "unsure":
-        if (finding.reason or {}).get("code") == "unstable":
-            return say("found.unstable", reason=_sentence(finding, say), things=_things(finding, say))
+        if finding.reason_code == "unstable":
+            return say("found.unstable", reason=_sentence(finding, say), things=say(f"things.{_what(finding)}"))
         return say("found.unsure", reason=_sentence(finding, say))
     parts = [say(f"found.{finding.verdict}.{_what(finding)}"), ranked(finding, calibration, say)]
     if finding.verdict == "normal":
@@ -86,7 +86,7 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
     least = round(finding.p_value * (count + 1)) - 1
     key = "rank.none" if least == 0 else "rank.one" if least == 1 else "rank.some"
     return say.first_of(f"{key}.{finding.kind}", key).format(
-        k=say.number(least), n=say.number(count), things=_things(finding, say), p=p,
+        k=say.number(least), n=say.number(count), things=say(f"things.{_what(finding)}"), p=p,
         share=say.decimal(100 * least / count, ".3g") + "%",
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
     if finding.verdict == "not_applicable":
         return say("often.not_applicable" if finding.score is None else "often.not_applicable.unlike")
     if finding.verdict == "unsure":
-        if (finding.reason or {}).get("code") != "unstable":
+        if finding.reason_code != "unstable":
             return say("often.unknown")
         told = say("often.unstable", often=_in_hundred(_unsure_share(rate), say), things=things)
     elif finding.verdict == "anomalous":
@@ -154,7 +154,7 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
         "unsure": ["better_copy", "source", "search"],
         "not_applicable": ["give"],
     }[finding.verdict]
-    code = (finding.reason or {}).get("code", "")
+    code = finding.reason_code
     if code in ("blurred", "turned_away"):
         keys[0] = "sharper"
     if code == "unlike_calibration" and finding.verdict == "unsure":
@@ -189,12 +189,6 @@ def _parted(sentence: str) -> tuple[str, str]:
     return (told, asked) if told else (asked, "")
 
 
-def _things(finding: Finding, say: Language) -> str:
-    if finding.kind != "image":
-        return say(f"things.{finding.kind}")
-    return say("things.picture" if finding.faces else "things.whole")
-
-
 def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str:
     """A record's reason, English and with its numbers; in another language in general words where there are any."""
     keys = [key for key in (f"reason.{reason['code']}.{kind}", f"reason.{reason['code']}") if key in say.texts]
@@ -204,6 +198,6 @@ def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str
 def _sentence(finding: Finding, say: Language) -> str:
     """What is the case, without what to do about it, which stands among the next steps."""
     text = (reason_in(finding.reason, say, finding.kind) if finding.reason else "").rstrip(".")
-    if finding.reason and finding.reason["code"] != "unstable":
+    if finding.reason_code != "unstable":
         text = _parted(text)[0]
     return f"{text[:1].upper()}{text[1:]}." if finding.p_value is None else text

@@ -8,7 +8,7 @@ from typing import Any
 
 from pixelsleuth.evaluation.groups import lines_of
 from pixelsleuth.files import sha256_of, write_text
-from pixelsleuth.models.checkpoint import Model, load_model
+from pixelsleuth.models.checkpoint import Model, load_model, parameter_count
 from pixelsleuth.scoring.calibration import Calibration, load_calibration
 from pixelsleuth.scoring.origins import least_rate
 
@@ -37,14 +37,14 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
         f"- Preset: {training['settings']['preset']}, seed {training['settings']['seed']}, torch {training['torch']}",
         "- Preprocessing: " + ", ".join(f"{k} {v}" for k, v in config.preprocessing.items()),
         f"- VQ-VAE: {config.vqvae.kind}, {config.vqvae.codes} codes, grid {'x'.join(map(str, model.vqvae.grid()))}, "
-        f"{sum(p.numel() for p in model.vqvae.parameters()):,} parameters",
+        f"{parameter_count(model.vqvae):,} parameters",
     ]
     for kind in model.priors:
         lines.append(f"- Prior: {kind}, {model.count(kind):,} parameters")
     if model.detective is not None:
         taught = training["settings"]
         lines.append(
-            f"- Detective: {sum(p.numel() for p in model.detective.parameters()):,} parameters, trained on "
+            f"- Detective: {parameter_count(model.detective):,} parameters, trained on "
             f"{taught['pairs']:,} pairs of a normal image and a forgery made of it: {', '.join(taught['forgeries'])}"
         )
     if data.get("detective"):

@@ -57,10 +57,10 @@ def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path
         names, folders = [], []
         for entry in entries:
             path = folder / entry.name
-            inside = _is_folder(path)
+            is_folder = _is_folder(path)
             if formats.is_litter(entry.name):
-                said.append(os.path.relpath(path, root) + ("/" if inside else ""))
-            elif not inside:
+                said.append(os.path.relpath(path, root) + ("/" if is_folder else ""))
+            elif not is_folder:
                 names.append(path)
             elif entry.is_symlink() and _leads_back(path, home, seen):
                 told = "a link to a folder that is read already, or that it lies in; nothing is read twice"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pixelsleuth.errors import InputError
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.progress import Progress, Step, unheard
 from pixelsleuth.records import Box, Face, Note
 from pixelsleuth.sources import faces
@@ -19,8 +19,15 @@ from pixelsleuth.sources.duplicates import perceptual_hash
 from pixelsleuth.sources.faces import Framing
 from pixelsleuth.sources.images import decode, read_picture
 from pixelsleuth.sources.inputs import Input, Refused, check_kind, path_of
-from pixelsleuth.sources.reencoding import cut_reencoded
-from pixelsleuth.sources.scans.slices import SliceFraming, Slices, reencoded_slices, slices_of
+from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
+from pixelsleuth.sources.scans.slices import (
+    SCAN_REENCODINGS,
+    SLICE_BATCH,
+    SliceFraming,
+    Slices,
+    reencoded_slices,
+    slices_of,
+)
 from pixelsleuth.sources.scans.volumes import Volume, key_of, read_volume
 from pixelsleuth.sources.tracks import Policy, Sighting, black_frames, surrounded, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, is_black, open_video
@@ -31,7 +38,7 @@ WHOLE_FRAMES = 4
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How inputs are cut; part of a model's preprocessing.
+    """How inputs are cut, part of a model's preprocessing, and what else hangs on the kind of inputs it judges.
 
     Attributes:
         sizes: sides of a crop's views in pixels.
@@ -41,6 +48,10 @@ class CropSettings:
             found.
         hashed: whether an image's perceptual hash is taken, too.
         framing: of faces; slices: of volumes; None where there are none.
+        takes: `images` (and videos) or `volumes`; kinds: the same as kinds of inputs, the usual one first.
+        reencodings: names of the mild re-encodings under which a verdict must hold.
+        together: whether several inputs are scored together; maps are pooled within a volume.
+        batch: crops scored together unless told otherwise; None: as many as suit the networks.
     """
 
     sizes: faces.Sizes
@@ -51,18 +62,60 @@ class CropSettings:
     face: str = "all"
     whole_without_face: bool = False
     hashed: bool = False
+    takes: str = "images"
+    kinds: tuple[str, ...] = ("image", "video")
+    reencodings: tuple[str, ...] = REENCODINGS
+    together: bool = True
+    batch: int | None = None
 
     @classmethod
     def of(cls, preprocessing: Mapping[str, Any], sizes: faces.Sizes) -> CropSettings:
         if preprocessing["crop"] == "volume":
-            return cls(sizes, "volume", slices=SliceFraming.of(preprocessing))
+            return cls(
+                sizes,
+                "volume",
+                slices=SliceFraming.of(preprocessing),
+                takes="volumes",
+                kinds=("volume",),
+                reencodings=SCAN_REENCODINGS,
+                together=False,
+                batch=SLICE_BATCH,
+            )
         policy = Policy(pick=preprocessing.get("pick", "even"))
         return cls(sizes, preprocessing["crop"], Framing.of(dict(preprocessing)), policy=policy)
 
-    @property
-    def takes(self) -> str:
-        """Kind of inputs: `images` (and videos) or `volumes`."""
-        return "volumes" if self.crop == "volume" else "images"
+    def with_options(
+        self,
+        model: str,
+        policy: Policy | None = None,
+        face: str = "all",
+        whole_without_face: bool = False,
+        every_score: bool | None = None,
+    ) -> CropSettings:
+        """These settings under options of `Detector.detect_many`.
+
+        Args:
+            model: the name by which errors call it.
+
+        Raises:
+            PixelsleuthError: an option that the model cannot honour, as `Detector.detect_many` says. Frames must be
+                picked as they were for calibration: the best frames of a video are more normal than its others.
+        """
+        if self.takes == "volumes":
+            asked = {
+                "whole_without_face": whole_without_face, "every_score": every_score is False, "face": face != "all",
+                "policy": policy is not None,
+            }  # fmt: skip
+            for setting, given in asked.items():
+                if given:
+                    raise PixelsleuthError(f"{model} is a model for volumes, which know no such choice", setting)
+        faces.check_choice(face)
+        if policy is not None and policy.pick != self.policy.pick:
+            raise PixelsleuthError(
+                f"{model} was calibrated on frames picked {self.policy.pick!r}, {policy.pick!r} was asked for; "
+                "train and calibrate on a store whose frames are picked so"
+            )
+        return replace(self, policy=policy or self.policy, face=face, whole_without_face=whole_without_face)
 
 
 @dataclass(frozen=True)
@@ -170,7 +223,7 @@ def read_sample(source: Input, kind: str, how: CropSettings, progress: Progress 
     """
     if isinstance(source, Refused):
         raise InputError(source.code, source.sentence)
-    if kind == "image" and how.takes == "images":
+    if kind == "image" and kind in how.kinds:
         return _image(source, how)
     check_kind(source, kind, how.takes)
     assert isinstance(source, str | os.PathLike)

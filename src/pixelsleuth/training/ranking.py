@@ -19,12 +19,10 @@ from pixelsleuth.scoring.scanlooks import MODEL_TRAITS, SCAN_TRAITS, model_trait
 from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores
 from pixelsleuth.scoring.typicality import Typicality, fit_scan_typicality, fit_typicality
 from pixelsleuth.sources.reencoding import REENCODINGS
-from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS, reencoded_slices
+from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS, SLICE_BATCH, reencoded_slices
 
 #: Largest number of calibration images that are mapped: calibration spends most of its time on restorations.
 MAX_MAPS = 1000
-#: Slices scored together.
-SLICES = 16
 #: Share of healthy pixels above the threshold by which a map becomes a segmentation.
 MARKED = 0.005
 #: Findings a volume that healthy calibration volumes may have, of the peak that makes a finding.
@@ -184,8 +182,8 @@ def _typicality(store: Store, traits: Sequence[np.ndarray | None]) -> Typicality
 def _slices(store: Store, rows: np.ndarray, encoding: str = "original") -> Iterator[Crops]:
     """The slices of one stored volume, batch by batch."""
     keys, position = store.table.at("sha256", rows).tolist(), store.table["position"][rows]
-    for start in range(0, len(rows), SLICES):
-        some = slice(start, start + SLICES)
+    for start in range(0, len(rows), SLICE_BATCH):
+        some = slice(start, start + SLICE_BATCH)
         pixels = reencoded_slices(store.pixels(rows[some]), encoding)
         yield Crops(pixels, keys[some], inside=store.inside(rows[some]), position=position[some])
 

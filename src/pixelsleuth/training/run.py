@@ -21,7 +21,7 @@ from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import claimed, write_text
 from pixelsleuth.models.backbone import imagenet_weights
-from pixelsleuth.models.checkpoint import build_prior, load_model, load_network, save_network
+from pixelsleuth.models.checkpoint import build_prior, load_model, load_network, parameter_count, save_network
 from pixelsleuth.models.configuration import (
     DETECTIVE_FILE,
     PREPROCESSING,
@@ -157,7 +157,8 @@ class _Run:
             module = VQVAEStage(vqvae, settings.loss, stage, steps, settings.seed)
             kept = _begun(vqvae, settings.init, path.name) and not stage.epochs
             self.say(
-                f"VQ-VAE: {_count(vqvae):,} parameters, {len(chosen):,} pictures, {steps:,} steps of {stage.batch}"
+                f"VQ-VAE: {parameter_count(vqvae):,} parameters, {len(chosen):,} pictures, "
+                f"{steps:,} steps of {stage.batch}"
             )
             speed = {} if kept else self.fit(module, self._pixels(chosen, settings.vqvae.context), sampler, steps)
 
@@ -215,7 +216,10 @@ class _Run:
         seed, config = settings.seed + 1 + number, settings.priors[number]
         sampler = Sampler(self.store.table["group"][rows].tolist(), stage, seed, self.store.sources(rows))
         steps = steps_of(sampler, stage)
-        self.say(f"{config.kind}: {_count(prior):,} parameters, {len(rows):,} grids, {steps:,} steps of {stage.batch}")
+        self.say(
+            f"{config.kind}: {parameter_count(prior):,} parameters, {len(rows):,} grids, "
+            f"{steps:,} steps of {stage.batch}"
+        )
 
         def source(picked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             row, view = picked.T
@@ -284,7 +288,7 @@ class _Run:
         if not self._made(place / "mask.npy"):
             self.processes.once(lambda: self._forged(atlas).save(place))
         dataset = PairDataset.load(place)
-        self.say(f"detective: {_count(detective):,} parameters, {len(dataset):,} pairs")
+        self.say(f"detective: {parameter_count(detective):,} parameters, {len(dataset):,} pairs")
         return fit_detective(
             detective, dataset, settings.detective_stage, self.work / "detective", settings.seed, self.progress,
             self.processes,
@@ -321,7 +325,8 @@ class _Run:
             detective.trunk.load_state_dict(imagenet_weights())
         stage = settings.detective_stage
         self.say(
-            f"detective: {_count(detective):,} parameters, {stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces"
+            f"detective: {parameter_count(detective):,} parameters, "
+            f"{stage.epochs * len(rows):,.0f} pairs of {len(rows):,} faces"
         )
         shares = {kind: SHARES[kind] for kind in settings.forgeries}
         return fit_deep_detective(
@@ -382,7 +387,3 @@ def _begun(network: nn.Module, init: str, file: str) -> bool:
     if init:
         load_network(network, find_model(init)[0] / file)
     return bool(init)
-
-
-def _count(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())

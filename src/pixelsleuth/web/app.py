@@ -343,7 +343,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         return JSONResponse([{
             "name": detector.name, "sha256": detector.model.sha256, "n_calibration": detector.calibration.count,
             "max_false_alarm": queue.rate, "most_bytes": most_bytes,
-            "takes": ["volume"] if judge.crop == "volume" else ["image", "video"],
+            "takes": list(detector.cropping.kinds),
         }])  # fmt: skip
 
     @app.get("/api/health", response_model=Health)

@@ -27,6 +27,8 @@ MARGIN = 0.04
 #: What happens to a scan on its way that leaves its content as it is: each of its slices is scaled down to nine tenths
 #: and back, or moved by half a pixel, as registration does.
 SCAN_REENCODINGS = ("rescaled_0.9", "shifted_0.5")
+#: Slices scored together unless told otherwise.
+SLICE_BATCH = 16
 
 
 @dataclass(frozen=True)
