@@ -29,7 +29,8 @@ import numpy as np
 import torch
 import yaml
 
-from pixelsleuth.datasets.store import TEXT_COLUMNS, Store
+from pixelsleuth.datasets.shards import TEXT_COLUMNS
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import Model, load_model

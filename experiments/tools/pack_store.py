@@ -20,7 +20,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from pixelsleuth.datasets.store import TEXT_COLUMNS, Store
+from pixelsleuth.datasets.shards import TEXT_COLUMNS
+from pixelsleuth.datasets.store import Store
 from pixelsleuth.files import whole_file
 from pixelsleuth.sources.images import decode
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from pixelsleuth.datasets.layouts import source_of
-from pixelsleuth.datasets.shards import TEXT_COLUMNS as TEXT_COLUMNS
 from pixelsleuth.datasets.shards import Places, Shards, files_of
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import sha256_of

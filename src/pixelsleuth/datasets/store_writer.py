@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from pixelsleuth.datasets.layouts import Origin
-from pixelsleuth.datasets.shards import LONG_SETTINGS
-from pixelsleuth.datasets.store import TEXT_COLUMNS, Store, Summary
+from pixelsleuth.datasets.shards import LONG_SETTINGS, TEXT_COLUMNS
+from pixelsleuth.datasets.store import Store, Summary
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.files import claimed, clear_partials, whole_file, whole_folder
 

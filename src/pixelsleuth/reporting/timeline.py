@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pixelsleuth.datasets.store import Store
-from pixelsleuth.records import Finding, Still
+from pixelsleuth.records import Finding
 from pixelsleuth.reporting.overlays import overlay, with_boxes
 
 #: Side of one picture of a sheet, in pixels.
@@ -49,16 +49,11 @@ def timeline(finding: Finding) -> Figure:
     axes.set_title(f"{finding.path.rsplit('/', 1)[-1]}: {finding.verdict}{p_value}", fontsize=10)
     for number, still in enumerate(stills):
         below = figure.add_subplot(grid[1, number])
-        below.imshow(still_picture(finding, still))
+        below.imshow(overlay(still.pixels, still.excess))
         frame = frames[still.frame]
         below.set_title(f"{number + 1}: {frame.time:.2f} s, p = {frame.p_value:.3g}", fontsize=8)
         below.axis("off")
     return figure
-
-
-def still_picture(finding: Finding, still: Still) -> np.ndarray:
-    """(H, W, 3) uint8, the face of a frame with what few normal pictures match coloured."""
-    return overlay(still.pixels, still.excess)
 
 
 def frames_per_video(store: Store) -> Figure:

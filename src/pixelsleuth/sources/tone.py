@@ -34,7 +34,7 @@ SPARKS = 0.001
 ROWS = 64
 
 # Codes of ITU-T H.273 as FFmpeg numbers them.
-_RGB, _BT709, _BT601, _BT2020 = 0, 1, 6, 9
+_BT709, _BT601, _BT2020 = 1, 6, 9
 _PQ, _HLG = 16, 18
 _PRIMARIES_2020, _PRIMARIES_P3 = 9, 12
 #: Matrices that the scaler knows; PyAV takes these numbers as they stand.

@@ -246,11 +246,6 @@ def as_tree(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def from_tree(tree: dict[str, Any]) -> Settings:
-    """The inverse of `as_tree`; keys that are not known are errors."""
-    return _updated(Settings(), tree, "")
-
-
 def _updated(current: Any, tree: dict[str, Any], place: str) -> Any:
     names = {f.name for f in dataclasses.fields(current)}
     hints = typing.get_type_hints(type(current))

@@ -86,7 +86,7 @@ def open_file(path: Path) -> Opened:
         reader = _reader_of(head)
         if reader is None:
             raise _unknown(path, header, head)
-        return _open_nibabel(path, header, head, reader, sha256)
+        return _open_nibabel(header, head, reader, sha256)
     except InputError as error:
         raise InputError(error.code, error.sentence, sha256) from None
     except OSError as error:
@@ -218,7 +218,7 @@ def _reader_of(head: bytes) -> Any:
     return None
 
 
-def _open_nibabel(path: Path, header: Path, head: bytes, reader: Any, sha256: str) -> Opened:
+def _open_nibabel(header: Path, head: bytes, reader: Any, sha256: str) -> Opened:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.fileholders import FileHolder
     from nibabel.freesurfer.mghformat import MGHError
@@ -231,7 +231,7 @@ def _open_nibabel(path: Path, header: Path, head: bytes, reader: Any, sha256: st
             shape = check_shape(raw.get_data_shape(), raw.get_data_dtype())
             paired = len(reader.files_types) > 1
             data = _partner(header, _IMAGES) if paired else header
-            _check_length(data, raw, shape, paired)
+            _check_length(data, raw, shape)
             # Not by name: nibabel would unpack what ends in .gz and nothing else.
             streams = {"image": _stream(data)} | ({"header": _stream(header)} if paired else {})
             files = {name: FileHolder(fileobj=stream) for name, stream in streams.items()}
@@ -271,7 +271,7 @@ def _raw_header(reader: Any, head: bytes) -> Any:
     return kind.from_fileobj(io.BytesIO(head), check=False)
 
 
-def _check_length(data: Path, raw: Any, shape: tuple[int, ...], paired: bool) -> None:
+def _check_length(data: Path, raw: Any, shape: tuple[int, ...]) -> None:
     """Refuse a file that is shorter than its header says; of a packed one that is seen once it is unpacked."""
     with open(data, "rb") as file:
         if file.read(2) == _PACKED:
