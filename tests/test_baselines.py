@@ -14,11 +14,11 @@ from pixelsleuth.baselines.baseline import SIDE, ComparedCrop, Normality, compar
 from pixelsleuth.baselines.features import Features, PaDiM, PatchCore, coreset
 from pixelsleuth.baselines.registry import baseline
 from pixelsleuth.baselines.supervised import Supervised
-from pixelsleuth.baselines.traces import Trace
+from pixelsleuth.baselines.traces import TraceBaseline
 from pixelsleuth.baselines.vae import PlainVAE
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.evaluation.comparison import Comparison
+from pixelsleuth.evaluation.comparison import Baselines
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.scored import scored_of
 from pixelsleuth.models.backbone import EfficientNetLite
@@ -57,7 +57,7 @@ def test_a_pasted_square_stands_out_in_score_and_map(name: str) -> None:
     made = {
         "padim": lambda: PaDiM(name, Features(EfficientNetLite())),
         "patchcore": lambda: PatchCore(name, Features(EfficientNetLite())),
-        "noise_residual": lambda: Trace(name),
+        "noise_residual": lambda: TraceBaseline(name),
     }[name]()
     made.fit(crops_of(range(12)))
     normal, altered = made.compare(crops_of(range(100, 104))), made.compare(crops_of(range(200, 204), anomalous=True))
@@ -96,7 +96,7 @@ def test_evaluate_compares_on_the_same_images(shapes: Path, detector: Detector, 
             shutil.copy(path, tmp_path / kind)
     result = evaluate(
         detector, tmp_path / "real", tmp_path / "fake", masks=tmp_path / "masks",
-        comparison=Comparison(("noise_residual", "spectrum", "blur")),
+        baselines=Baselines(("noise_residual", "spectrum", "blur")),
     )  # fmt: skip
     found = result.metrics
     assert {"baseline_noise_residual", "baseline_spectrum_power", "baseline_spectrum_phase"} <= set(found["scores"])
@@ -106,7 +106,7 @@ def test_evaluate_compares_on_the_same_images(shapes: Path, detector: Detector, 
     # Fitted on a folder, the scores are others: the images judged are not learned from.
     again = evaluate(
         detector, tmp_path / "real", tmp_path / "fake", maps=False,
-        comparison=Comparison(("noise_residual",), shapes / "val/real"),
+        baselines=Baselines(("noise_residual",), shapes / "val/real"),
     )  # fmt: skip
     one, other = (run.cases[0].compared["noise_residual"] for run in (result, again))
     assert one != other

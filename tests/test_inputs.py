@@ -31,7 +31,7 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.formats import format_of
-from pixelsleuth.sources.images import Picture, decode
+from pixelsleuth.sources.images import DecodedImage, decode
 from pixelsleuth.sources.inputs import find_inputs, kind_of
 from tests.badfiles import BAD, ODD, write_everything
 from tests.conftest import SHARED
@@ -62,7 +62,7 @@ FACE = portrait(128)
 GREY = np.asarray(Image.fromarray(FACE).convert("L"))
 
 
-def codes_of(picture: Picture) -> list[str]:
+def codes_of(picture: DecodedImage) -> list[str]:
     return [note.code for note in picture.notes]
 
 

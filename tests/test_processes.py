@@ -13,7 +13,7 @@ import torch
 
 from pixelsleuth.models.masked import random_masks
 from pixelsleuth.models.share import Share, part_of
-from pixelsleuth.training.data import Sampler, Steps, Viewed, augmented
+from pixelsleuth.training.data import Sampler, StepBatches, Viewed, augmented
 from pixelsleuth.training.presets import Stage
 
 ROOT = Path(__file__).parents[1]
@@ -74,8 +74,8 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     for stage in (Stage(batch=64, groups=8), Stage(batch=7), Stage(batch=32, balance=0.5)):
         sampler = Viewed(Sampler(groups, stage, 0, [f"source {k % 3}" for k in range(90)]), 2)
         for world in (2, 3):
-            whole = Steps(lambda rows: rows, sampler, 4, 3)
-            parts = [Steps(lambda rows: rows, sampler, 4, 3, rank, world) for rank in range(world)]
+            whole = StepBatches(lambda rows: rows, sampler, 4, 3)
+            parts = [StepBatches(lambda rows: rows, sampler, 4, 3, rank, world) for rank in range(world)]
             for step in range(3):
                 assert torch.equal(torch.cat([part[step] for part in parts]), whole[step])
         assert len(whole.after(6, 200)) == 1

@@ -33,7 +33,7 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.attack import Attack
-from pixelsleuth.evaluation.edited import LOCAL_EDITS, portraits, write_local_edits
+from pixelsleuth.evaluation.edited import LOCAL_EDITS, face_photos, write_local_edits
 from pixelsleuth.evaluation.robustness import Judged, Pictures, judged
 from pixelsleuth.evaluation.samples import read_pairs
 from pixelsleuth.evaluation.scored import Scored
@@ -55,7 +55,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 def sets(count: int, out: Path) -> dict[str, Pictures]:
     """Name -> pictures, `count` normal and `count` altered."""
     made = {}
-    sources = portraits(DATA / "faces_dfdc/val/real", count)
+    sources = face_photos(DATA / "faces_dfdc/val/real", count)
     third = -(-len(sources) // 3)
     parts = []
     for number, kind in enumerate(LOCAL_EDITS[:3]):

@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.evaluation.edited import LOCAL_EDITS, portraits, write_local_edits
+from pixelsleuth.evaluation.edited import LOCAL_EDITS, face_photos, write_local_edits
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.files import write_text
 
@@ -37,7 +37,7 @@ def main() -> None:
     sources = [
         # Pictures of two sources may have one name.
         one._replace(path=Path(f"{number}_{one.path.name}")) if len(options.real) > 1 else one
-        for number, folder in enumerate(options.real) for one in portraits(folder, options.count)
+        for number, folder in enumerate(options.real) for one in face_photos(folder, options.count)
     ]  # fmt: skip
     detector = Detector.load(options.model)
     results = {}

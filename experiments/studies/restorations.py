@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.edited import LOCAL_EDITS, Portrait, local_edits, portraits
+from pixelsleuth.evaluation.edited import LOCAL_EDITS, FacePhoto, face_photos, local_edits
 from pixelsleuth.files import write_text
 from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
@@ -70,7 +70,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     folder, detector = find_model("faces")[0], Detector.load("faces")
     model, settings = torch_of(detector.scorer).model, detector.scorer.settings
-    sources = portraits(SHARED / "data/faces_dfdc/val/real", options.count)
+    sources = face_photos(SHARED / "data/faces_dfdc/val/real", options.count)
     untouched, squares, masks, units = edited(sources, model.config.vqvae.size)
     ways = ways_of(settings, surprises(model, untouched))
     weights = metrics.resample_weights(units, None)
@@ -105,7 +105,7 @@ def ways_of(settings: ScoreSettings, surprise: np.ndarray) -> dict[str, Way]:
     return ways | {f"PixelSNAIL, S = {usual}": Way(usual, "pixelsnail")}
 
 
-def edited(sources: list[Portrait], size: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
+def edited(sources: list[FacePhoto], size: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
     """Squares of untouched faces (n, size, size, 3), of edited ones (m, size, size, 3) uint8, m masks (size, size) bool
     and the names of the m faces."""
     untouched = np.stack([cut(jpeg_round_trip(one.pixels, 90), one.face.box, size) for one in sources])

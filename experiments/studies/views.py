@@ -29,7 +29,7 @@ from torch import Tensor
 from experiments.studies import away
 from pixelsleuth.detector import Detector
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.edited import PATCHES, portraits, write_local_edits
+from pixelsleuth.evaluation.edited import PATCHES, face_photos, write_local_edits
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.models.detective import DeepDetective
@@ -114,7 +114,7 @@ def main() -> None:
     for level in ("easy", "mid", "hard"):
         sets[level] = (ciplab[0], only(ciplab[1], level))
     with TemporaryDirectory() as made:
-        sources = portraits(SHARED / "faces_dfdc/val/real", options.count)
+        sources = face_photos(SHARED / "faces_dfdc/val/real", options.count)
         for kind in KINDS:
             write_local_edits(sources, kind, Path(made) / kind)
             normal, altered = (list(find_images(Path(made) / kind / part)) for part in ("normal", "anomalous"))

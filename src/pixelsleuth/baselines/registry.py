@@ -12,7 +12,7 @@ from pixelsleuth.baselines.monai import MonaiTransformer
 from pixelsleuth.baselines.pixelsnail import OtherModel
 from pixelsleuth.baselines.spectrum import Spectrum
 from pixelsleuth.baselines.supervised import NETWORKS, Supervised
-from pixelsleuth.baselines.traces import TRACES, Trace
+from pixelsleuth.baselines.traces import TRACES, TraceBaseline
 from pixelsleuth.baselines.vae import PlainVAE
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.models.checkpoint import Model
@@ -40,7 +40,7 @@ BASELINES: dict[str, Callable[[Model], Baseline]] = {
     "patchcore": lambda model: PatchCore("patchcore", Features(imagenet_trunk())),
     "padim_detective": lambda model: PaDiM("padim_detective", _detective_features(model)),
     "monai_transformer": lambda model: MonaiTransformer(),
-    **{name: _of_name(Trace, name) for name in TRACES},
+    **{name: _of_name(TraceBaseline, name) for name in TRACES},
     **{name: _of_name(Supervised, name) for name in NETWORKS},
 }
 

@@ -20,7 +20,7 @@ CELLS = 16
 TOP = 0.05
 
 
-class Trace:
+class TraceBaseline:
     """One trace, by its name in `TRACES`."""
 
     def __init__(self, name: str) -> None:

@@ -119,7 +119,7 @@ def evaluate(
         return
     if normal is None:
         raise PixelsleuthError("--normal: expected a folder of normal images; only with volumes it may be left out")
-    from pixelsleuth.evaluation.comparison import Comparison
+    from pixelsleuth.evaluation.comparison import Baselines
     from pixelsleuth.evaluation.protocol import evaluate as run
     from pixelsleuth.files import write_text
     from pixelsleuth.reporting.tables import save_figures, show
@@ -129,7 +129,7 @@ def evaluate(
         result = run(
             detector, normal, anomalous, masks=masks, pairs=pairs, split=split, not_near=not_near,
             match_sharpness=match_sharpness, maps=heatmap, text_pairs=text_pairs, groups=groups,
-            comparison=Comparison((*compare, *(more or ())), compare_normals, compare_images) if compare else None,
+            baselines=Baselines((*compare, *(more or ())), compare_normals, compare_images) if compare else None,
             progress=lambda done, total: shown.update(task, completed=done, total=total),
         )  # fmt: skip
     if out is not None:

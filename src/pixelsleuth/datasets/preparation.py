@@ -13,7 +13,7 @@ import numpy as np
 
 from pixelsleuth.datasets.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.datasets.store import FORMAT, Store, Summary
-from pixelsleuth.datasets.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
+from pixelsleuth.datasets.store_writer import Progress, Recipe, Rows, StoreInput, roots_of, write_store
 from pixelsleuth.datasets.video_layouts import origins_of
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.records import Box
@@ -73,15 +73,15 @@ def prepare_images(
     if crop not in ("face", "none"):
         raise PixelsleuthError(f"crop: expected 'face' or 'none', got {crop!r}")
     framing = framing or Framing()
-    jobs = []
+    inputs = []
     for source, root in roots_of(sources, "images"):
         for path in find_images(source) if source.is_dir() else [source]:
             relative = path.relative_to(root)
             origin = origin_of(relative, names_of_root(root), group_by_folder)
-            jobs.append(Job(str(path), relative.as_posix(), str(source), origin))
-    if not jobs:
+            inputs.append(StoreInput(str(path), relative.as_posix(), str(source), origin))
+    if not inputs:
         raise PixelsleuthError(f"no picture found below {', '.join(map(str, sources))}; give a folder of images")
-    settings = _settings(jobs, size, crop, framing) | {"pick": "even", "group_by_folder": group_by_folder}
+    settings = _settings(inputs, size, crop, framing) | {"pick": "even", "group_by_folder": group_by_folder}
     apart = Apart()
     if not_near is not None:
         with Store(not_near) as other:
@@ -90,7 +90,7 @@ def prepare_images(
         settings |= {"not_near": str(not_near), "not_near_count": len(phash)}
     read = partial(_read_image, size=size, crop=crop, framing=framing)
     recipe = Recipe(settings, read, _no_rows(size), PART, once=True, check=apart.check)
-    return write_store(jobs, store, recipe, workers, shards, progress)
+    return write_store(inputs, store, recipe, workers, shards, progress)
 
 
 def prepare_videos(
@@ -123,26 +123,26 @@ def prepare_videos(
     """
     framing = framing or Framing(min_confidence=VIDEO_CONFIDENCE)
     policy = policy or Policy(every=4, keep=32)
-    jobs = []
+    inputs = []
     for source, root in roots_of(sources, "videos"):
         for path, origin in origins_of(source, labels).items():
-            jobs.append(Job(str(path), path.relative_to(root).as_posix(), str(source), origin))
-    if not jobs:
+            inputs.append(StoreInput(str(path), path.relative_to(root).as_posix(), str(source), origin))
+    if not inputs:
         raise PixelsleuthError(f"no video found below {', '.join(map(str, sources))}; give a folder of videos")
-    settings = _settings(jobs, size, "face", framing)
+    settings = _settings(inputs, size, "face", framing)
     settings |= {"pick": policy.pick, "policy": asdict(policy), "every_fake": every_fake}
-    settings |= {"origins": [list(asdict(job.origin).values()) for job in jobs]}
+    settings |= {"origins": [list(asdict(item.origin).values()) for item in inputs]}
     read = partial(_read_video, size=size, framing=framing, policy=policy, every_fake=every_fake)
     recipe = Recipe(settings, read, _no_rows(size), VIDEO_PART, once=True)
-    return write_store(jobs, store, recipe, workers, shards, progress)
+    return write_store(inputs, store, recipe, workers, shards, progress)
 
 
-def _settings(jobs: Sequence[Job], size: int, crop: str, framing: Framing) -> dict[str, Any]:
+def _settings(inputs: Sequence[StoreInput], size: int, crop: str, framing: Framing) -> dict[str, Any]:
     return {
         "format": FORMAT, "size": size, "crop": crop, "margin": faces.MARGIN,
         "min_confidence": framing.min_confidence, "edge": framing.edge, "align": framing.align,
         "level": framing.level,
-        "files": [[job.source, job.relative] for job in jobs],
+        "files": [[item.source, item.relative] for item in inputs],
     }  # fmt: skip
 
 
@@ -153,17 +153,17 @@ class Apart:
     trained: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
 
-    def check(self, job: Job, rows: Rows) -> None:
+    def check(self, item: StoreInput, rows: Rows) -> None:
         """Raise InputError for an image that is too near one on the other side."""
-        others = self.held_out if job.origin.split == "train" else self.trained
+        others = self.held_out if item.origin.split == "train" else self.trained
         if len(others) and distances(rows.columns["phash"], others).min() <= MAX_DISTANCE:
             raise InputError(
                 "near_duplicate", f"within {MAX_DISTANCE} bits of a perceptual hash on the other side of training"
             )
 
 
-def _read_image(job: Job, size: int, crop: str, framing: Framing) -> Rows:
-    picture = decode(read_bytes(job.path))
+def _read_image(item: StoreInput, size: int, crop: str, framing: Framing) -> Rows:
+    picture = decode(read_bytes(item.path))
     marks = NO_LANDMARKS
     if crop == "face":
         face = faces.main_face(picture.pixels, framing)
@@ -172,17 +172,17 @@ def _read_image(job: Job, size: int, crop: str, framing: Framing) -> Rows:
     else:
         box, confidence, padded = faces.whole_picture(picture.pixels), 1.0, 0.0
     row = _row(faces.cut(picture.pixels, box, size), picture.encoded, picture.sha256, box, confidence)
-    return _rows(job, size, [row | {"place": box.as_list(), "padded": padded, "landmarks": marks}])
+    return _rows(item, size, [row | {"place": box.as_list(), "padded": padded, "landmarks": marks}])
 
 
-def _read_video(job: Job, size: int, framing: Framing, policy: Policy, every_fake: int) -> Rows:
+def _read_video(item: StoreInput, size: int, framing: Framing, policy: Policy, every_fake: int) -> Rows:
     # The processes share the cores.
     cv2.setNumThreads(1)
-    fake = job.origin.label == "anomalous"
+    fake = item.origin.label == "anomalous"
     if fake and policy.every:
         policy = replace(policy, every=every_fake)
     try:
-        tracks, _ = tracks_of(open_video(job.path), policy, framing)
+        tracks, _ = tracks_of(open_video(item.path), policy, framing)
     except InputError:
         raise
     except Exception as error:
@@ -190,7 +190,7 @@ def _read_video(job: Job, size: int, framing: Framing, policy: Policy, every_fak
         raise InputError("failed", f"reading failed ({type(error).__name__}: {error}); look at the file") from error
     # A bystander of a fake is none.
     seen = enumerate(tracks[:1] if fake else tracks)
-    return _rows(job, size, [_of_sighting(sighting, size, k) for k, track in seen for sighting in track.sightings])
+    return _rows(item, size, [_of_sighting(sighting, size, k) for k, track in seen for sighting in track.sightings])
 
 
 def _of_sighting(sighting: Sighting, size: int, track: int) -> dict[str, Any]:
@@ -227,17 +227,17 @@ def _row(pixels: np.ndarray, encoded: bytes, sha256: str, box: Box, confidence: 
     }  # fmt: skip
 
 
-def _rows(job: Job, size: int, rows: Sequence[dict[str, Any]]) -> Rows:
+def _rows(item: StoreInput, size: int, rows: Sequence[dict[str, Any]]) -> Rows:
     """What the store keeps of one image, or of the frames of one video."""
     count = len(rows)
     return Rows(
         {"pixels": np.array([row["pixels"] for row in rows], np.uint8).reshape(count, size, size, 3)},
         {
-            **job.columns(count),
+            **item.columns(count),
             "sha256": [row["sha256"] for row in rows],
-            "parts": [",".join(job.origin.parts)] * count,
-            "level": [job.origin.level] * count,
-            "method": [job.origin.method] * count,
+            "parts": [",".join(item.origin.parts)] * count,
+            "level": [item.origin.level] * count,
+            "method": [item.origin.method] * count,
             **{
                 name: np.array([row[name] for row in rows], kind).reshape(count, *shape)
                 for name, (kind, shape) in _NUMBERS.items()
@@ -248,4 +248,4 @@ def _rows(job: Job, size: int, rows: Sequence[dict[str, Any]]) -> Rows:
 
 
 def _no_rows(size: int) -> Rows:
-    return _rows(Job("", "", "", Origin("", "")), size, [])
+    return _rows(StoreInput("", "", "", Origin("", "")), size, [])

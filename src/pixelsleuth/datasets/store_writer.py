@@ -35,7 +35,7 @@ Skipped = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Job:
+class StoreInput:
     """One input to read.
 
     Attributes:
@@ -85,11 +85,11 @@ class Recipe:
     """
 
     settings: dict[str, Any]
-    read: Callable[[Job], Rows]
+    read: Callable[[StoreInput], Rows]
     empty: Rows
     part_size: int
     once: bool
-    check: Callable[[Job, Rows], None] = lambda job, rows: None
+    check: Callable[[StoreInput, Rows], None] = lambda item, rows: None
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ def roots_of(sources: Sequence[Path], what: str) -> Iterator[tuple[Path, Path]]:
 
 
 def write_store(
-    jobs: Sequence[Job], store: Path, recipe: Recipe, workers: int, shards: int, progress: Progress
+    inputs: Sequence[StoreInput], store: Path, recipe: Recipe, workers: int, shards: int, progress: Progress
 ) -> Summary:
-    """Write the store of all jobs, whole or not at all; one that is there already is known by its settings.
+    """Write the store of all inputs, whole or not at all; one that is there already is known by its settings.
 
     Args:
         workers: processes that read; 1: this one.
@@ -136,16 +136,16 @@ def write_store(
             shutil.rmtree(folder)
             return known
         clear_partials(store.parent, store.name)
-        part_size = min(recipe.part_size, math.ceil(len(jobs) / shards)) if shards else recipe.part_size
+        part_size = min(recipe.part_size, math.ceil(len(inputs) / shards)) if shards else recipe.part_size
         _open_parts(folder, settings | {"part_size": part_size})
         parts = {
-            folder / f"{number:06d}.h5": jobs[start : start + part_size]
-            for number, start in enumerate(range(0, len(jobs), part_size))
+            folder / f"{number:06d}.h5": inputs[start : start + part_size]
+            for number, start in enumerate(range(0, len(inputs), part_size))
         }
         missing = {path: chunk for path, chunk in parts.items() if not path.exists()}
         several = workers > 1 and (shards > 0 or sum(map(len, missing.values())) > 1)
         with get_context("spawn").Pool(workers) if several else nullcontext() as pool:
-            _write_parts(missing, recipe, pool, workers, len(jobs), progress)
+            _write_parts(missing, recipe, pool, workers, len(inputs), progress)
             keep = _rows_to_keep(list(parts), recipe.once)
             _merge_all(store, list(parts), keep, settings, part_size, shards, pool)
         shutil.rmtree(folder, ignore_errors=True)
@@ -178,15 +178,15 @@ def _open_parts(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_parts(
-    missing: dict[Path, Sequence[Job]], recipe: Recipe, pool: Any, workers: int, total: int, progress: Progress
+    missing: dict[Path, Sequence[StoreInput]], recipe: Recipe, pool: Any, workers: int, total: int, progress: Progress
 ) -> None:
     done = total - sum(map(len, missing.values()))
-    jobs = [job for chunk in missing.values() for job in chunk]
-    found = _in_order(partial(_attempted, recipe.read), jobs, pool, READ_AHEAD * workers)
+    inputs = [item for chunk in missing.values() for item in chunk]
+    found = _in_order(partial(_attempted, recipe.read), inputs, pool, READ_AHEAD * workers)
     for path, chunk in missing.items():
-        read: list[tuple[Job, Rows | Skipped]] = []
-        for job in chunk:
-            read.append((job, next(found)))
+        read: list[tuple[StoreInput, Rows | Skipped]] = []
+        for item in chunk:
+            read.append((item, next(found)))
             if len(read) < len(chunk):
                 progress(done + len(read), total)
         _write_part(path, read, recipe)
@@ -194,39 +194,39 @@ def _write_parts(
         progress(done, total)
 
 
-def _in_order(work: Callable[[Any], Any], jobs: Iterable[Any], pool: Any, ahead: int) -> Iterator[Any]:
-    """Results in the order of jobs, at most `ahead` of them waiting; without a pool each is made when it is asked
+def _in_order(work: Callable[[Any], Any], inputs: Iterable[Any], pool: Any, ahead: int) -> Iterator[Any]:
+    """Results in the order of inputs, at most `ahead` of them waiting; without a pool each is made when it is asked
     for."""
     if pool is None:
-        yield from map(work, jobs)
+        yield from map(work, inputs)
         return
     waiting: deque[Any] = deque()
-    for job in jobs:
-        waiting.append(pool.apply_async(work, (job,)))
+    for item in inputs:
+        waiting.append(pool.apply_async(work, (item,)))
         if len(waiting) == ahead:
             yield waiting.popleft().get()
     while waiting:
         yield waiting.popleft().get()
 
 
-def _attempted(read: Callable[[Job], Rows], job: Job) -> Rows | Skipped:
+def _attempted(read: Callable[[StoreInput], Rows], item: StoreInput) -> Rows | Skipped:
     try:
-        return read(job)
+        return read(item)
     except InputError as error:
-        return job.relative, error.code, error.sentence
+        return item.relative, error.code, error.sentence
 
 
-def _write_part(path: Path, read: Sequence[tuple[Job, Rows | Skipped]], recipe: Recipe) -> None:
+def _write_part(path: Path, read: Sequence[tuple[StoreInput, Rows | Skipped]], recipe: Recipe) -> None:
     skipped = [found for _, found in read if isinstance(found, tuple)]
     rows = [recipe.empty]
-    for job, found in read:
+    for item, found in read:
         if isinstance(found, tuple):
             continue
         try:
-            recipe.check(job, found)
+            recipe.check(item, found)
             rows.append(found)
         except InputError as error:
-            skipped.append((job.relative, error.code, error.sentence))
+            skipped.append((item.relative, error.code, error.sentence))
     with whole_file(path) as partial_part, h5py.File(partial_part, "w") as file:
         for name in recipe.empty.blocks:
             file[name] = np.concatenate([some.blocks[name] for some in rows])

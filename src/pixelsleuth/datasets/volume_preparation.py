@@ -19,7 +19,7 @@ import numpy as np
 
 from pixelsleuth.datasets.layouts import Origin, names_of_root, origin_of
 from pixelsleuth.datasets.store import FORMAT, Summary
-from pixelsleuth.datasets.store_writer import Job, Progress, Recipe, Rows, roots_of, write_store
+from pixelsleuth.datasets.store_writer import Progress, Recipe, Rows, StoreInput, roots_of, write_store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.sources.scans.dicomfolders import holds_series, series_in
 from pixelsleuth.sources.scans.scanfiles import is_companion
@@ -88,49 +88,51 @@ def prepare_volumes(
         PixelsleuthError: no volume found, or the store was made with other settings.
     """
     framing = framing or SliceFraming()
-    jobs = []
+    inputs = []
     for source, root in roots_of(sources, "volumes"):
         for path in find_volumes(source) if source.is_dir() else [source]:
             relative = path.relative_to(root)
             origin = origin_of(relative, names_of_root(root))
             origin = replace(origin, group=f"{source.name}/{stem_of(path)}")
             mask = mask_of(path, root, masks)
-            jobs.append(Job(str(path), relative.as_posix(), str(source), origin, str(mask) if mask else None))
-    if not jobs:
+            inputs.append(StoreInput(str(path), relative.as_posix(), str(source), origin, str(mask) if mask else None))
+    if not inputs:
         raise PixelsleuthError(
             f"no volume found below {', '.join(map(str, sources))}; give a folder of NIfTI, MGH, NRRD or DICOM files"
         )
-    jobs = _some_calibrate(jobs)
+    inputs = _some_calibrate(inputs)
     settings = {
         "format": FORMAT, "crop": "volume", "margin": 0.0, "min_confidence": 0.0, "channels": 1, **asdict(framing),
-        "files": [[job.source, job.relative] for job in jobs],
+        "files": [[item.source, item.relative] for item in inputs],
     }  # fmt: skip
     recipe = Recipe(settings, partial(_read_volume, framing=framing), _no_rows(framing.size), part_size=1, once=False)
-    return write_store(jobs, store, recipe, workers, shards, progress)
+    return write_store(inputs, store, recipe, workers, shards, progress)
 
 
-def _some_calibrate(jobs: list[Job]) -> list[Job]:
+def _some_calibrate(inputs: list[StoreInput]) -> list[StoreInput]:
     """Jobs with the calibration volumes that their trees lack."""
-    training = [job for job in jobs if job.origin.split == "train" and job.origin.label != "anomalous"]
-    if any(job.origin.split == "calib" for job in jobs) or len(training) < 2 * CALIBRATION_VOLUMES:
-        return jobs
+    training = [item for item in inputs if item.origin.split == "train" and item.origin.label != "anomalous"]
+    if any(item.origin.split == "calib" for item in inputs) or len(training) < 2 * CALIBRATION_VOLUMES:
+        return inputs
     count = max(CALIBRATION_VOLUMES, math.ceil(CALIBRATION_SHARE * len(training)))
-    ranked = sorted(training, key=lambda job: hashlib.sha256(job.origin.group.encode()).hexdigest())
-    chosen = {job.path for job in ranked[:count]}
-    return [replace(j, origin=replace(j.origin, split="calib")) if j.path in chosen else j for j in jobs]
+    ranked = sorted(training, key=lambda item: hashlib.sha256(item.origin.group.encode()).hexdigest())
+    chosen = {item.path for item in ranked[:count]}
+    return [
+        replace(item, origin=replace(item.origin, split="calib")) if item.path in chosen else item for item in inputs
+    ]
 
 
-def _read_volume(job: Job, framing: SliceFraming) -> Rows:
-    volume = read_volume(job.path)
+def _read_volume(item: StoreInput, framing: SliceFraming) -> Rows:
+    volume = read_volume(item.path)
     found = slices_of(volume, framing)
-    lesion = found.cut(read_mask(Path(job.mask), volume)) if job.mask else np.zeros_like(found.inside)
-    columns = job.columns(len(found.pixels)) | {
+    lesion = found.cut(read_mask(Path(item.mask), volume)) if item.mask else np.zeros_like(found.inside)
+    columns = item.columns(len(found.pixels)) | {
         "sha256": [key_of(volume.sha256, int(k)) for k in found.index],
         "slice": found.index.astype(np.int32),
         "position": found.position,
         "traits": np.tile(scan_traits(volume, found), (len(found.pixels), 1)),
     }
-    if job.mask:
+    if item.mask:
         columns["label"] = ["anomalous" if marked else "normal" for marked in np.asarray(lesion.any((1, 2)))]
     blocks = {"pixels": found.pixels, "inside": found.inside, "lesion": lesion}
     return Rows(blocks, columns, [b""] * len(found.pixels))
@@ -139,4 +141,4 @@ def _read_volume(job: Job, framing: SliceFraming) -> Rows:
 def _no_rows(size: int) -> Rows:
     masks = np.zeros((0, size, size), bool)
     blocks = {"pixels": np.zeros((0, size, size, 1), np.uint8), "inside": masks, "lesion": masks}
-    return Rows(blocks, Job("", "", "", Origin("", "")).columns(0) | {"sha256": []}, [])
+    return Rows(blocks, StoreInput("", "", "", Origin("", "")).columns(0) | {"sha256": []}, [])

@@ -29,7 +29,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Baselines:
     """The baselines to compare with, and what they are fitted on.
 
     Attributes:
@@ -47,24 +47,24 @@ class Comparison:
     fitted: tuple[Baseline, ...] = ()
 
 
-def check_comparison(comparison: Comparison, detector: Detector) -> None:
+def check_baselines(baselines: Baselines, detector: Detector) -> None:
     """Raise PixelsleuthError for an unknown name or a missing package, before anything is scored."""
-    if not comparison.fitted:
-        _made(comparison, detector)
+    if not baselines.fitted:
+        _made(baselines, detector)
 
 
-def fitted_once(comparison: Comparison, detector: Detector) -> Comparison:
-    """The comparison with its baselines fitted on its `normals`, for several evaluations."""
-    if comparison.normals is None:
+def fitted_once(baselines: Baselines, detector: Detector) -> Baselines:
+    """The same baselines fitted on their `normals`, for several evaluations."""
+    if baselines.normals is None:
         raise PixelsleuthError("expected a store or a folder of normal images, got none", "compare_normals")
-    crops = [crop for crop, _ in normal_crops(detector, comparison.normals, comparison.most)]
-    return replace(comparison, fitted=_fitted(comparison, detector, crops, str(comparison.normals)))
+    crops = [crop for crop, _ in normal_crops(detector, baselines.normals, baselines.most)]
+    return replace(baselines, fitted=_fitted(baselines, detector, crops, str(baselines.normals)))
 
 
 def compare(
     detector: Detector,
     cases: Sequence[ScoredSample],
-    comparison: Comparison,
+    baselines: Baselines,
     *,
     maps: bool,
     given: Callable[[Path], Input] = lambda path: path,
@@ -80,16 +80,16 @@ def compare(
     """
     if any(case.finding.kind != "image" for case in cases):
         raise PixelsleuthError("baselines judge images; expected no video among the inputs", "compare")
-    if comparison.normals is not None:
-        known = comparison if comparison.fitted else fitted_once(comparison, detector)
+    if baselines.normals is not None:
+        known = baselines if baselines.fitted else fitted_once(baselines, detector)
         _score(detector, cases, known.fitted, maps, given)
         return
     units = {unit: number % 2 for number, unit in enumerate(sorted({case.unit for case in cases}))}
     for fold in (0, 1):
         inside = [case for case in cases if units[case.unit] == fold]
-        others = [case for case in cases if units[case.unit] != fold and not case.anomalous][: comparison.most]
+        others = [case for case in cases if units[case.unit] != fold and not case.anomalous][: baselines.most]
         crops = [crop for crop, _ in _crops(detector, [given(case.path) for case in others])]
-        _score(detector, inside, _fitted(comparison, detector, crops, "the normal inputs"), maps, given)
+        _score(detector, inside, _fitted(baselines, detector, crops, "the normal inputs"), maps, given)
 
 
 def normal_crops(detector: Detector, normals: Path, most: int) -> Iterator[tuple[ComparedCrop, str]]:
@@ -121,17 +121,17 @@ def _crops(detector: Detector, inputs: Sequence[Input]) -> Iterator[tuple[Compar
         yield compared_crop(pixels, sample.main.face.box), sample
 
 
-def _made(comparison: Comparison, detector: Detector) -> list[Baseline]:
+def _made(baselines: Baselines, detector: Detector) -> list[Baseline]:
     model = torch_of(detector.scorer).model
-    return [baseline(name, model) for name in comparison.names if name not in ALWAYS]
+    return [baseline(name, model) for name in baselines.names if name not in ALWAYS]
 
 
 def _fitted(
-    comparison: Comparison, detector: Detector, crops: Sequence[ComparedCrop], where: str
+    baselines: Baselines, detector: Detector, crops: Sequence[ComparedCrop], where: str
 ) -> tuple[Baseline, ...]:
     if len(crops) < 2:
         raise PixelsleuthError(f"{where}: expected at least 2 normal images to fit baselines on, got {len(crops)}")
-    made = _made(comparison, detector)
+    made = _made(baselines, detector)
     for one in made:
         one.fit(crops)
     return tuple(made)

@@ -25,7 +25,7 @@ LOCAL_EDITS = ("swap_unmatched", "swap_matched", "copy_move", *PATCHES)
 QUALITY = 90
 
 
-class Portrait(NamedTuple):
+class FacePhoto(NamedTuple):
     """A picture (H, W, 3) uint8 with a face."""
 
     path: Path
@@ -33,15 +33,15 @@ class Portrait(NamedTuple):
     face: Face
 
 
-def portraits(folder: Path, count: int) -> list[Portrait]:
+def face_photos(folder: Path, count: int) -> list[FacePhoto]:
     """The first `count` pictures of a folder in which a face is found. Raises PixelsleuthError for fewer than two."""
-    found: list[Portrait] = []
+    found: list[FacePhoto] = []
     for path in find_images(folder):
         if len(found) == count:
             break
         try:
             pixels = read_picture(path).pixels
-            found.append(Portrait(path, pixels, main_face(pixels)))
+            found.append(FacePhoto(path, pixels, main_face(pixels)))
         except InputError:
             continue
     if len(found) < 2:
@@ -49,8 +49,8 @@ def portraits(folder: Path, count: int) -> list[Portrait]:
     return found
 
 
-def local_edits(sources: Sequence[Portrait], kind: str) -> Iterator[Edited]:
-    """Edit each portrait in one of `LOCAL_EDITS`; draws are keyed by its place in the list and the kind."""
+def local_edits(sources: Sequence[FacePhoto], kind: str) -> Iterator[Edited]:
+    """Edit each photo in one of `LOCAL_EDITS`; draws are keyed by its place in the list and the kind."""
     for i, (_, pixels, face) in enumerate(sources):
         generator = np.random.default_rng((i, LOCAL_EDITS.index(kind)))
         donor = sources[(i + 1 + int(generator.integers(len(sources) - 1))) % len(sources)]
@@ -74,7 +74,7 @@ def patched(pixels: np.ndarray, box: Box, kind: str, generator: np.random.Genera
     return Edited(whole, mask)
 
 
-def write_local_edits(sources: Sequence[Portrait], kind: str, out: Path) -> None:
+def write_local_edits(sources: Sequence[FacePhoto], kind: str, out: Path) -> None:
     """Write `normal/`, `anomalous/` and `masks/` below `out`, and `pairs.csv`, as `evaluate` takes them."""
     rows = ["fake,real"]
     for source, edited in zip(sources, local_edits(sources, kind), strict=True):

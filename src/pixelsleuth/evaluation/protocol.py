@@ -17,7 +17,7 @@ from pixelsleuth.datasets.video_layouts import origins_of
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
-from pixelsleuth.evaluation.comparison import Comparison, check_comparison, compare
+from pixelsleuth.evaluation.comparison import Baselines, check_baselines, compare
 from pixelsleuth.evaluation.face_parts import level_metrics
 from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
 from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
@@ -69,7 +69,7 @@ def evaluate(
     maps: bool = True,
     text_pairs: int = TEXT_PAIRS,
     groups: Path | None = None,
-    comparison: Comparison | None = None,
+    baselines: Baselines | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Measure a detector on two folders of pictures.
@@ -83,13 +83,13 @@ def evaluate(
         maps: measure maps where masks or pairs allow it; without, only scores are taken, in a third of the time.
         text_pairs: how many pairs Marimont & Tarroni's restoration map is measured on; it is slow.
         groups: CSV by which false alarms are also told group by group (see evaluation.groups).
-        comparison: baselines that are measured beside it, on the same inputs and resamples.
+        baselines: those that are measured beside it, on the same inputs and resamples.
 
     Raises:
         PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
     """
-    if comparison is not None:
-        check_comparison(comparison, detector)
+    if baselines is not None:
+        check_baselines(baselines, detector)
     partner = read_pairs(pairs, normal, anomalous) if pairs else {}
     grouped = None if groups is None else read_groups(groups, normal)
     if match_sharpness and not partner:
@@ -107,9 +107,9 @@ def evaluate(
     known = bool(partner or masks) and not match_sharpness
     maps &= known or any(altered_parts(one.path.name.split(".")[0]) for one in listed if one.anomalous)
     cases, unreadable = _scored(detector, listed, partner, maps, progress)
-    if comparison is not None:
+    if baselines is not None:
         read = {one.path: one.given for one in listed}
-        compare(detector, cases, comparison, maps=maps, given=lambda path: read[path]())
+        compare(detector, cases, baselines, maps=maps, given=lambda path: read[path]())
     result = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
     if grouped is not None:
         result["groups"] = alarms_by_group(cases, grouped)

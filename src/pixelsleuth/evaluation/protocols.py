@@ -19,7 +19,7 @@ import yaml
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.alarms import false_alarms
-from pixelsleuth.evaluation.edited import portraits, write_local_edits
+from pixelsleuth.evaluation.edited import face_photos, write_local_edits
 from pixelsleuth.evaluation.pasted import paste_anomalies
 from pixelsleuth.evaluation.protocol import evaluate
 from pixelsleuth.evaluation.volumes import evaluate_volumes
@@ -222,7 +222,7 @@ def _local_edits(
 ) -> dict[str, Any]:
     options = dict(protocol.options)
     kinds, count = options.pop("kinds"), options.pop("count")
-    sources = portraits(listed["normal"], count)
+    sources = face_photos(listed["normal"], count)
     found = {}
     for kind in kinds:
         folder = made / kind

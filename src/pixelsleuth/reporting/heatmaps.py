@@ -23,7 +23,7 @@ SIDE = 128
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankingEnd:
     """The images at one end of the ranking.
 
     Attributes:
@@ -38,7 +38,7 @@ class Ranked:
     scores: tuple[float, float]
 
 
-def ends(findings: Path, count: int) -> tuple[Ranked, Ranked]:
+def ends(findings: Path, count: int) -> tuple[RankingEnd, RankingEnd]:
     """The `count` images with the lowest and those with the highest scores, at most half of all each; of every image
     the square that decided its score.
 
@@ -61,7 +61,7 @@ def ends(findings: Path, count: int) -> tuple[Ranked, Ranked]:
     return _mean(records[:count], folder), _mean(records[-count:], folder)
 
 
-def _mean(records: Sequence[dict[str, Any]], folder: Path) -> Ranked:
+def _mean(records: Sequence[dict[str, Any]], folder: Path) -> RankingEnd:
     total, pictures = np.zeros((SIDE, SIDE)), []
     for record in records:
         stored = cv2.imread(str(folder / record["heatmap"]), cv2.IMREAD_UNCHANGED)
@@ -78,7 +78,7 @@ def _mean(records: Sequence[dict[str, Any]], folder: Path) -> Ranked:
             pictures.append(faces.cut(pixels, box, SIDE).astype(np.float64))
     picture = np.rint(np.mean(pictures, axis=0)).astype(np.uint8) if len(pictures) == len(records) else None
     scores = (float(records[0]["score"]), float(records[-1]["score"]))
-    return Ranked(total / len(records), picture, len(records), scores)
+    return RankingEnd(total / len(records), picture, len(records), scores)
 
 
 def square_of(record: dict[str, Any], shape: tuple[int, ...]) -> Box:
@@ -91,7 +91,7 @@ def square_of(record: dict[str, Any], shape: tuple[int, ...]) -> Box:
     return faces.whole_picture(np.zeros(shape[:2], np.uint8))
 
 
-def ends_figure(normal: Ranked, anomalous: Ranked) -> Figure:
+def ends_figure(normal: RankingEnd, anomalous: RankingEnd) -> Figure:
     """Both mean heatmaps on one scale, beside the mean pictures where they are at hand."""
     both = (("most normal", normal), ("most anomalous", anomalous))
     pictured = all(one.picture is not None for _, one in both)

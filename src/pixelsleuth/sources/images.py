@@ -44,7 +44,7 @@ _NO_HEADER = "it begins as a picture does, but its header is broken; copy it aga
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded picture.
 
     Attributes:
@@ -117,7 +117,7 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:200]
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> DecodedImage:
     """Decode a picture's bytes to upright RGB in sRGB.
 
     Of a file of several pages the largest is taken, of an animation the first; more than 8 bits are scaled to 8,
@@ -152,7 +152,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Picture
         except Exception as error:
             # What a decoder makes of a broken file is not foreseeable.
             raise _broken(error) from error
-    return Picture(pixels, hashlib.sha256(data).hexdigest(), data, tuple(notes))
+    return DecodedImage(pixels, hashlib.sha256(data).hexdigest(), data, tuple(notes))
 
 
 def check_format(found: Format, data: bytes) -> None:
@@ -381,7 +381,7 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image.convert("RGB")))
 
 
-def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> Picture:
+def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> DecodedImage:
     """Read and decode one image, or take one that a program has opened itself.
 
     Raises:
@@ -409,7 +409,7 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> P
         raise InputError(
             "too_small", f"the picture is {array.shape[1]} x {array.shape[0]}, at least {MIN_SIDE} px are needed"
         )
-    return Picture(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")
+    return DecodedImage(array, hashlib.sha256(array.tobytes()).hexdigest(), b"")
 
 
 def find_images(root: Path) -> Iterator[Path]:

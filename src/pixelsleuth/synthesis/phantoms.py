@@ -25,7 +25,7 @@ FLUID, GREY, WHITE, NUCLEI = 45.0, 105.0, 150.0, 120.0
 
 
 @dataclass(frozen=True)
-class Counts:
+class SplitSizes:
     """The number of scans in each split; `sick` applies to val and test each."""
 
     train: int
@@ -34,7 +34,7 @@ class Counts:
     test: int
 
     @classmethod
-    def of(cls, train: int) -> Counts:
+    def of(cls, train: int) -> SplitSizes:
         """Raise PixelsleuthError below the ten that a rate of 10% takes for calibration."""
         if train < 10:
             raise PixelsleuthError(f"expected at least 10 scans to train on, got {train}", "count")
@@ -84,7 +84,7 @@ def with_lesion(
 
 def write_phantoms(
     out: Path, count: int, seed: int, anatomy: str = "brain", progress: Callable[[int, int], None] = lambda d, t: None
-) -> Counts:
+) -> SplitSizes:
     """Write train, calib, val and test below `out`; val and test hold `healthy` scans, and `sick` ones in `sick/scan`
     with their masks in `sick/mask`. The same numbers give the same voxels.
 
@@ -96,8 +96,8 @@ def write_phantoms(
     """
     if out.exists() and any(out.iterdir()):
         raise PixelsleuthError(f"{out} is not empty; name another folder")
-    counts = Counts.of(count)
-    for number, (folder, kind) in enumerate(_listed(counts)):
+    sizes = SplitSizes.of(count)
+    for number, (folder, kind) in enumerate(_listed(sizes)):
         generator = np.random.default_rng((seed, number))
         values = phantom(generator, anatomy)
         if not kind:
@@ -108,15 +108,15 @@ def write_phantoms(
             name = f"p{number:04d}__{kind}_{subtlety}.nii.gz"
             _save(out / folder / "scan" / name, values)
             _save(out / folder / "mask" / name, mask)
-        progress(number + 1, counts.total)
-    return counts
+        progress(number + 1, sizes.total)
+    return sizes
 
 
-def _listed(counts: Counts) -> Iterator[tuple[str, str]]:
+def _listed(sizes: SplitSizes) -> Iterator[tuple[str, str]]:
     """Folder of each scan, and the kind of its lesion, "" for none."""
-    for split, number in (("train", counts.train), ("calib", counts.calib)):
+    for split, number in (("train", sizes.train), ("calib", sizes.calib)):
         yield from ((split, "") for _ in range(number))
-    for split, number in (("val", counts.val), ("test", counts.test)):
+    for split, number in (("val", sizes.val), ("test", sizes.test)):
         yield from ((f"{split}/healthy", "") for _ in range(number))
         yield from ((f"{split}/sick", KINDS[at % len(KINDS)]) for at in range(number))
 

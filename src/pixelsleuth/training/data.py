@@ -91,7 +91,7 @@ class Viewed:
         return np.stack([rows, (rows + np.arange(len(rows))) % self.views], 1)
 
 
-class Steps(Dataset):
+class StepBatches(Dataset):
     """A data set whose items are a process's part of whole batches, numbered by step.
 
     Args:
@@ -108,10 +108,10 @@ class Steps(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def after(self, step: int, most: int) -> Steps:
+    def after(self, step: int, most: int) -> StepBatches:
         """At most `most` of these steps, and at least one, from `step` on."""
         count = max(1, min(most, self.first + self.count - step))
-        return Steps(self.source, self.sampler, step, count, self.rank, self.world)
+        return StepBatches(self.source, self.sampler, step, count, self.rank, self.world)
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, ...]:
         if index >= self.count:

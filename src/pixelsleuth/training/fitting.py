@@ -45,7 +45,7 @@ from pixelsleuth.sources.images import decode
 from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
-from pixelsleuth.training.ranking import Ranked, ranked, ranked_volumes
+from pixelsleuth.training.ranking import CalibrationBatch, ranked, ranked_volumes
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
@@ -306,13 +306,15 @@ def _without(store: Store, rows: np.ndarray, names: Collection[str]) -> np.ndarr
     return kept
 
 
-def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[Ranked]:
+def _batches(
+    store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]
+) -> Iterator[CalibrationBatch]:
     for start in range(0, len(rows), BATCH):
         yield _ranked_rows(store, rows[start : start + BATCH], scorer)
         progress(min(start + BATCH, len(rows)), len(rows))
 
 
-def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
+def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> CalibrationBatch:
     """Stored images as they are ranked."""
     crops = crops_of(store, rows, scorer)
     encoded = [store.encoded(int(row)) for row in rows]
@@ -327,4 +329,4 @@ def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> Ranked:
         for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
     ]
     pictures = [f"{int(perceptual_hash(p)):016x}" for p in pixels]
-    return Ranked(crops, reencoded, store.sources(rows), np.stack(traits), pictures)
+    return CalibrationBatch(crops, reencoded, store.sources(rows), np.stack(traits), pictures)

@@ -23,7 +23,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
 from pixelsleuth.models.precision import has_bf16
-from pixelsleuth.training.data import Sampler, Steps
+from pixelsleuth.training.data import Sampler, StepBatches
 from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
 from pixelsleuth.training.presets import Stage
@@ -90,7 +90,7 @@ def fit(
         limit_val_batches=0,
         reload_dataloaders_every_n_epochs=1,
     )
-    loader = _Chunks(Steps(source, sampler, 0, steps, processes.rank, processes.world), trainer, workers)
+    loader = _Chunks(StepBatches(source, sampler, 0, steps, processes.rank, processes.world), trainer, workers)
     began, started_at = time.perf_counter(), 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,7 +171,7 @@ class _Keep(Callback):
 class _Chunks(L.LightningDataModule):
     """Hands Lightning the steps from where the trainer stands to the next checkpoint, of all there are."""
 
-    def __init__(self, steps: Steps, trainer: L.Trainer, workers: int) -> None:
+    def __init__(self, steps: StepBatches, trainer: L.Trainer, workers: int) -> None:
         super().__init__()
         self.steps, self.owner, self.workers = steps, trainer, workers
         # Several processes must stop at the same step, however fast each is.

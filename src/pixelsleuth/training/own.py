@@ -25,7 +25,7 @@ from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
 from pixelsleuth.sources.reencoding import REENCODINGS
 from pixelsleuth.sources.samples import CropSettings, Sample, read_sample
 from pixelsleuth.sources.traits import traits_of
-from pixelsleuth.training.ranking import Ranked, ranked
+from pixelsleuth.training.ranking import CalibrationBatch, ranked
 
 #: Smallest number of images: the rate promised is at least 1 / (n + 1), so 19 promise 5%.
 MIN_IMAGES = 19
@@ -100,7 +100,7 @@ def calibrate_on_folder(
     source = source_of(normal.resolve())
     rest = chain(first, usable)
 
-    def batches() -> Iterator[Ranked]:
+    def batches() -> Iterator[CalibrationBatch]:
         while batch := list(islice(rest, BATCH)):
             yield _ranked_images(batch, how.sizes, source)
 
@@ -156,7 +156,7 @@ def _read(
         progress(number, len(files))
 
 
-def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: str) -> Ranked:
+def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: str) -> CalibrationBatch:
     samples = [sample for sample, _ in batch]
     reencoded = {}
     keys = [sample.main.key for sample in samples]
@@ -168,4 +168,6 @@ def _ranked_images(batch: Sequence[tuple[Sample, str]], sizes: Sizes, source: st
         assert isinstance(encoded, bytes)
         traits.append(traits_of(sample.main.views.square, face.box.width, encoded, face.landmarks))
     crops = stacked([sample.main.views for sample in samples], keys)
-    return Ranked(crops, reencoded, [source] * len(samples), np.stack(traits), [hashed for _, hashed in batch])
+    return CalibrationBatch(
+        crops, reencoded, [source] * len(samples), np.stack(traits), [hashed for _, hashed in batch]
+    )

@@ -22,7 +22,7 @@ from pixelsleuth.training.data import Sampler
 #: Largest side in pixels of a crop that is forged; larger ones are scaled down, since edits grow with their image.
 MAX_SIDE = 448
 #: Crops at least this large are also looked at from near: a window of the face at twice the detective's size.
-NEAR_SIDE = 288
+NEAR_CROP_SIDE = 288
 #: Share of such crops that are.
 NEAR_SHARE = 0.5
 #: Faces among which a donor is sought: the one whose landmarks and colours are most alike.
@@ -161,7 +161,7 @@ def _seen(
     if generator.random() < 0.5:
         both, mask = [p[:, ::-1] for p in both], mask[:, ::-1]
     both, mask = [np.ascontiguousarray(p) for p in both], np.ascontiguousarray(mask)
-    near = keep >= NEAR_SIDE and generator.random() < NEAR_SHARE
+    near = keep >= NEAR_CROP_SIDE and generator.random() < NEAR_SHARE
     if settings.treat:
         seed = (settings.seed, 8, int(generator.integers(2**62)))
         both = [treated(p, seed) for p in both]

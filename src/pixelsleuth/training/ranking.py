@@ -32,7 +32,7 @@ RATES = (0.01, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
-class Ranked:
+class CalibrationBatch:
     """A batch of calibration images, as a scorer takes them.
 
     Attributes:
@@ -49,7 +49,7 @@ class Ranked:
     pictures: Sequence[str]
 
 
-def ranked(scorer: Scorer, batches: Iterable[Ranked]) -> Calibration:
+def ranked(scorer: Scorer, batches: Iterable[CalibrationBatch]) -> Calibration:
     """The calibration of a model on images in an order that says nothing of them: the first `MAX_MAPS` get maps."""
     settings, model = scorer.settings, scorer.model
     scores: dict[str, list[np.ndarray]] = {name: [] for name in ("original", *REENCODINGS)}
