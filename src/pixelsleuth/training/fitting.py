@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixelsleuth.datasets.shards import BLOCK, Places
+from pixelsleuth.datasets.shards import Places
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.files import claimed
@@ -46,6 +46,7 @@ from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
 from pixelsleuth.training.ranking import CalibrationBatch, ranked, ranked_volumes
+from pixelsleuth.training.units import image_units, volume_units
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
@@ -54,8 +55,6 @@ BATCH = 32
 MIN_NEAR = 100
 #: Largest number of calibration images of one source where there are several.
 MAX_PER_SOURCE = 500
-#: Fewest calibration volumes, with which a rate of 10% can be promised.
-MIN_VOLUMES = 9
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Weights of codes and detective in their sum. On pictures that it was not taught on, the detective's score spreads
@@ -185,52 +184,9 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
     save_config(folder, replace(load_config(folder), scoring=settings.as_tree()))
 
 
-def one_of_each_group(store: Store, rows: np.ndarray) -> np.ndarray:
-    """Keep one row of each group, drawn by hash: frames of one video are not exchangeable with those of others. Rows
-    without a group all stay."""
-    kept: dict[str, tuple[str, int]] = {}
-    for row, group, sha256 in zip(rows, store.table["group"][rows], store.table.at("sha256", rows), strict=True):
-        name = str(group) or f"\0{row}"
-        kept[name] = min(kept.get(name, (sha256, int(row))), (sha256, int(row)))
-    return np.array(sorted(row for _, row in kept.values()), int)
-
-
 def calibration_units(store: Store) -> list[np.ndarray]:
-    """Collect the rows that are ranked as one unit: each normal calibration image, one of each group; for volumes all
-    slices of each that has a healthy one.
-
-    Raises:
-        CalibrationError: fewer than `MIN_CALIBRATION` images or `MIN_VOLUMES`.
-        PixelsleuthError: a unit or its group stands in `calib` and in `train` or `val`.
-    """
-    volumes = store.holds_volumes
-    rows = store.rows("calib", normal_only=not volumes)
-    if volumes:
-        group, label = store.table["group"], store.table["label"]
-        units = [rows[group[rows] == name] for name in dict.fromkeys(group[rows].tolist())]
-        units = [unit for unit in units if (label[unit] != "anomalous").any()]
-        what, fewest, advice = (
-            "volumes",
-            MIN_VOLUMES,
-            ("put volumes into a folder named 'calib', or give at least 20 to train on, of which some will calibrate"),
-        )
-    else:
-        rows = one_of_each_group(store, rows)
-        units = list(rows[:, None])
-        what, fewest, advice = "normal images", MIN_CALIBRATION, "put images into a folder named 'calib'"
-    if len(units) < fewest:
-        raise CalibrationError(
-            f"{store.path} has {len(units)} {what} of split 'calib' (one of each group counts), at least {fewest} are "
-            f"needed; {advice}"
-        )
-    others = store.rows("train", "val", normal_only=not volumes)
-    for column, name in (("sha256", what), ("group", "groups (patients, videos, persons)")):
-        calibrating = set(store.table.at(column, rows).tolist()) - {""}
-        # A part at a time: others may be millions.
-        parts = (others[first : first + BLOCK] for first in range(0, len(others), BLOCK))
-        if any(calibrating.intersection(store.table.at(column, part).tolist()) for part in parts):
-            raise PixelsleuthError(f"{store.path}: {name} stand in 'calib' and in 'train' or 'val'; prepare it again")
-    return units
+    """The rows that are ranked as one unit, see training.units."""
+    return volume_units(store) if store.holds_volumes else image_units(store)
 
 
 def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
