@@ -16,7 +16,7 @@ from pixelsleuth.cli import app
 from pixelsleuth.datasets.preparation import prepare_images
 from pixelsleuth.detector import Detector
 from pixelsleuth.memory import keep_freed_memory
-from pixelsleuth.training.fitting import calibrate
+from pixelsleuth.training.calibrating import calibrate
 from pixelsleuth.training.presets import Settings, resolve
 from pixelsleuth.training.run import train
 from tests.shapes import check_shapes

@@ -23,7 +23,7 @@ from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, load_hashes, near
 from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.samples import CropSettings
 from pixelsleuth.training import own
-from pixelsleuth.training.fitting import calibrate
+from pixelsleuth.training.calibrating import calibrate
 from tests.conftest import write_shapes
 from tests.test_whole_run import run_cli
 

@@ -29,7 +29,7 @@ from pixelsleuth.sources.inputs import kind_of
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.tracks import Policy, Sighting, Track, surrounded, tracks_of
 from pixelsleuth.sources.videos import frames_at, open_video
-from pixelsleuth.training.fitting import calibration_units
+from pixelsleuth.training.units import image_units
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
 from tests.videofiles import broken_videos, face_frames, numbered_frames, write_video
@@ -457,7 +457,7 @@ def test_calibration_takes_one_frame_of_each_video(tmp_path: Path) -> None:
     with Store(tmp_path / "s.h5") as store:
         assert len(store.rows("calib")) == 6
         with pytest.raises(CalibrationError, match="has 3 normal images"):
-            calibration_units(store)
+            image_units(store)
 
 
 def test_figures_of_a_store(tmp_path: Path) -> None:

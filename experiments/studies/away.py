@@ -42,7 +42,7 @@ from pixelsleuth.sources.faces import Framing, judged_faces
 from pixelsleuth.sources.images import find_images, jpeg_round_trip, read_picture
 from pixelsleuth.synthesis.anomalies import FEATURES, feature_ellipse
 from pixelsleuth.synthesis.corruptions import webp_round_trip
-from pixelsleuth.training.fitting import calibrate
+from pixelsleuth.training.calibrating import calibrate
 
 DATA = Path(os.environ.get("PIXELSLEUTH_SHARED", "../shared")) / "data"
 Photo = tuple[np.ndarray, Face]

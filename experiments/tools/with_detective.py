@@ -20,7 +20,8 @@ from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.checkpoint import DETECTIVE_FILE, load_model
 from pixelsleuth.models.configuration import ModelConfig, find_model, load_config, save_config
 from pixelsleuth.reporting.card import write_card
-from pixelsleuth.training.fitting import calibrate, fit_scores, save_scores
+from pixelsleuth.training.calibrating import calibrate
+from pixelsleuth.training.fitting import fit_scores, save_scores
 
 KEPT = ("vqvae.safetensors", "prior.safetensors", "prior_pixelsnail.safetensors", "LICENSE-WEIGHTS", "trained_on.npy")
 

@@ -23,10 +23,6 @@ class Precision(str, Enum):
     fp16 = "16-mixed"
 
 
-#: Training images below which a warning is printed.
-MIN_ADVISED_IMAGES = 1000
-
-
 def train(
     store: Annotated[
         Path, typer.Argument(metavar="STORE.h5", help="Of `prepare`; or a folder of scans, which is prepared first.")
@@ -60,8 +56,8 @@ def train(
     from pixelsleuth.datasets.shards import holds_store
     from pixelsleuth.datasets.store import Store
     from pixelsleuth.reporting.card import write_card
-    from pixelsleuth.training.fitting import calibration_units
     from pixelsleuth.training.presets import resolve
+    from pixelsleuth.training.regimes import SCANS, regime_of
 
     with needs_extra("train", "train"):
         from pixelsleuth.training.processes import Processes
@@ -71,20 +67,19 @@ def train(
         stages = ("vqvae_stage", "prior_stage", "detective_stage", "vae_stage")
         overrides = [*(overrides or []), *(f"{stage}.precision={precision.value}" for stage in stages)]
     if store.is_dir() and not holds_store(store):
-        preset = "scans" if preset == "fast" else preset
+        preset = SCANS.preset if preset == "fast" else preset
         store = _prepared(store, folder, resolve(preset, config, overrides).vqvae.size)
     with Store(store) as opened:
-        if opened.holds_volumes and preset == "fast":
-            preset = "scans"
-        settings = resolve(preset, config, overrides)
+        regime = regime_of(opened)
+        settings = resolve(regime.preset if preset == "fast" else preset, config, overrides)
         # Better told now than after an hour of training.
-        calibration_units(opened)
-        volumes, images = opened.holds_volumes, len(opened.rows("train"))
+        regime.units(opened)
+        count = len(opened.rows("train"))
     processes = Processes.launched(devices, nodes)
     tell = say if processes.first else (lambda text: None)
-    if images < MIN_ADVISED_IMAGES and not volumes:
+    if count < regime.advised:
         tell(
-            f"{images:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
+            f"{count:,} pictures are few to learn from: the model will call many normal ones unusual; thousands "
             "are better"
         )
     try:
@@ -124,7 +119,7 @@ def _prepared(scans: Path, folder: Path, size: int) -> Path:
 
 
 def _calibrated(folder: Path, store: Path, dtype: str) -> None:
-    from pixelsleuth.training.fitting import calibrate as run
+    from pixelsleuth.training.calibrating import calibrate as run
 
     with bar() as shown:
         task = shown.add_task("calibrating", total=None)

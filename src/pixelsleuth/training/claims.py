@@ -11,10 +11,9 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import write_text
 from pixelsleuth.models.configuration import DETECTIVE_FILE, RUN_NOTE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.synthesis.anomalies import KINDS
 from pixelsleuth.synthesis.face_edits import SHARES
-from pixelsleuth.synthesis.lesions import KINDS as LESIONS
 from pixelsleuth.training.presets import Settings, as_tree
+from pixelsleuth.training.regimes import regime_of
 
 
 def check_settings(store: Store, settings: Settings) -> None:
@@ -24,27 +23,25 @@ def check_settings(store: Store, settings: Settings) -> None:
             f"the store holds {store.size} px pictures, the preset wants {settings.vqvae.size}; "
             f"prepare it at {settings.vqvae.size} px"
         )
-    channels = 1 if store.holds_volumes else 3
-    if settings.vqvae.channels != channels:
-        kind, preset = ("volumes", "scans") if channels == 1 else ("images", "fast")
+    regime = regime_of(store)
+    if settings.vqvae.channels != regime.channels:
         raise PixelsleuthError(
-            f"a store of {kind} has {channels} channel(s), the preset wants {settings.vqvae.channels}; "
-            f"take the preset {preset}"
+            f"a store of {regime.inputs} has {regime.channels} channel(s), the preset wants {settings.vqvae.channels}; "
+            f"take the preset {regime.preset}"
         )
     wants = [settings.vqvae.context, *(prior.context for prior in settings.priors)]
-    most = 1 if store.holds_volumes else 0
-    if max(wants) > most:
+    if max(wants) > regime.scalars:
         raise PixelsleuthError(
-            f"context: a store of this kind has {most} scalars (slice position), {max(wants)} are asked for"
+            f"context: a store of this kind has {regime.scalars} scalars (slice position), {max(wants)} are asked for"
         )
     deep = settings.detective.kind == "deep"
-    if deep and settings.detective_stage.epochs and (store.holds_volumes or store.settings["crop"] != "face"):
+    if deep and settings.detective_stage.epochs and store.settings["crop"] != "face":
         raise PixelsleuthError("detective.kind: a deep detective judges faces; expected 'light' for this store")
-    kinds = tuple(SHARES) if deep else LESIONS if store.holds_volumes else KINDS
+    kinds = tuple(SHARES) if deep else regime.forgeries
     unknown = sorted(set(settings.forgeries) - set(kinds))
     if unknown and settings.detective_stage.epochs:
         raise PixelsleuthError(f"forgeries: expected some of {', '.join(kinds)}; got {unknown[0]!r}")
-    if settings.detective_stage.epochs and settings.detective.atlas and not store.holds_volumes:
+    if settings.detective_stage.epochs and settings.detective.atlas and not regime.atlas:
         raise PixelsleuthError("detective.atlas: only slices of volumes have an atlas; expected false")
     if settings.detective_stage.epochs and settings.detective.channels != settings.vqvae.channels:
         raise PixelsleuthError(

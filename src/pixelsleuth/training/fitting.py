@@ -1,27 +1,23 @@
-"""Fit what follows the networks on normal images or slices: thresholds on train, p-values on calib."""
+"""Fit what follows the networks on normal training images or slices: thresholds, adjustments, the atlas."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pixelsleuth.datasets.shards import Places
 from pixelsleuth.datasets.store import Store
-from pixelsleuth.errors import CalibrationError, PixelsleuthError
-from pixelsleuth.files import claimed
 from pixelsleuth.models.checkpoint import Model, load_model
 from pixelsleuth.models.configuration import load_config, save_config
 from pixelsleuth.models.detective import DeepDetective
-from pixelsleuth.scoring.atlas import Atlas, fit_atlas, load_atlas
-from pixelsleuth.scoring.calibration import MIN_CALIBRATION, Calibration, save_calibration
+from pixelsleuth.scoring.atlas import Atlas, fit_atlas, save_atlas
 from pixelsleuth.scoring.complexity import fit_adjustment
 from pixelsleuth.scoring.measurements import joined, near_scores, raw_scores
-from pixelsleuth.scoring.networks import TorchNetworks, torch_scorer
-from pixelsleuth.scoring.scorer import Crops, Scorer, stacked
+from pixelsleuth.scoring.networks import TorchNetworks
+from pixelsleuth.scoring.scorer import Crops, Scorer
 from pixelsleuth.scoring.settings import (
     BOTH_TRACKS,
     CENTRE_AND_RIM,
@@ -37,24 +33,18 @@ from pixelsleuth.scoring.settings import (
     TWO_WAY,
     ScoreSettings,
     scoring_prior,
-    settings_from_tree,
 )
-from pixelsleuth.sources.duplicates import perceptual_hash
+from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
-from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
-from pixelsleuth.sources.traits import traits_of
 from pixelsleuth.training.data import balanced, to_float
-from pixelsleuth.training.ranking import CalibrationBatch, ranked, ranked_volumes
-from pixelsleuth.training.units import image_units, volume_units
+from pixelsleuth.training.presets import Settings
 
 #: Training pictures that thresholds and adjustments are fitted on.
 FIT_ON = 3000
 BATCH = 32
 #: Smallest number of training images with a close view that its adjustment is fitted on.
 MIN_NEAR = 100
-#: Largest number of calibration images of one source where there are several.
-MAX_PER_SOURCE = 500
 #: What the default score of face models combines with the centre's smoothness; chosen on validation pictures (LOG.md).
 FACE_COMBINATION = ("local_max", "mean_nll")
 #: Weights of codes and detective in their sum. On pictures that it was not taught on, the detective's score spreads
@@ -62,6 +52,22 @@ FACE_COMBINATION = ("local_max", "mean_nll")
 TRACK_WEIGHTS = (1.0, 0.7)
 #: Of each prior's scores, those that are also given adjusted for complexity.
 ADJUSTED = ("mean_nll", "nll_minus_entropy", "top_sixteenth")
+
+
+def fit_image_scores(folder: Path, store: Store, rows: np.ndarray, settings: Settings) -> None:
+    """Fit the scores of a model on `rows`, images that its priors were trained on, and write them into its folder, with
+    hashes of all that it was trained on."""
+    save_scores(folder, fit_scores(load_model(folder), store, rows, lambda done, total: None))
+    save_hashes(folder / TRAINED_ON, _hashes(store, store.rows("train")))
+
+
+def fit_scan_scores(folder: Path, store: Store, rows: np.ndarray, settings: Settings) -> None:
+    """Fit the atlas and the scores of a model on `rows`, slices that its priors were trained on, and write them into
+    its folder."""
+    learned = bool(settings.detective_stage.epochs)
+    fitted, atlas = fit_slices(load_model(folder), store, rows, settings.sign, learned)
+    save_atlas(folder, atlas)
+    save_scores(folder, fitted)
 
 
 def fit_scores(model: Model, store: Store, rows: np.ndarray, progress: Callable[[int, int], None]) -> ScoreSettings:
@@ -184,105 +190,8 @@ def save_scores(folder: Path, settings: ScoreSettings) -> None:
     save_config(folder, replace(load_config(folder), scoring=settings.as_tree()))
 
 
-def calibration_units(store: Store) -> list[np.ndarray]:
-    """The rows that are ranked as one unit, see training.units."""
-    return volume_units(store) if store.holds_volumes else image_units(store)
-
-
-def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
-    """The rows, of several sources at most `MAX_PER_SOURCE` each, those with the lowest SHA-256: one large source would
-    otherwise speak for all."""
-    sources = np.array(store.sources(rows))
-    if len(set(sources.tolist())) == 1:
-        return rows
-    kept = []
-    for name in sorted(set(sources.tolist())):
-        here = rows[sources == name]
-        kept.append(here[np.argsort(store.table.at("sha256", here))][:MAX_PER_SOURCE])
-    return np.sort(np.concatenate(kept))
-
-
-def calibrate(
-    folder: Path,
-    places: Places,
-    *,
-    dtype: str = "float32",
-    without: Collection[str] = (),
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Calibration:
-    """Rank the images or volumes of split `calib` and write `calibration.json` into the model folder.
-
-    Args:
-        without: sources of images that are not ranked, to see what a source gets that the calibration does not know.
-
-    Raises:
-        PixelsleuthError: the store was prepared otherwise than the model's, or shares inputs with its training; a
-            source of `without` has no image there, or the store holds volumes.
-        CalibrationError: too few images or volumes of split `calib`.
-    """
-    if dtype not in ("float32", "bfloat16"):
-        raise PixelsleuthError(f"expected float32 or bfloat16, got {dtype!r}", "dtype")
-    model = load_model(folder)
-    with claimed(folder), Store(places) as store:
-        if store.holds_volumes and without:
-            raise PixelsleuthError("sources are left out of images alone", "without")
-        if store.holds_volumes and dtype != "float32":
-            raise PixelsleuthError("models for volumes are calibrated in float32 alone", "dtype")
-        wrong = {k: v for k, v in model.config.preprocessing.items() if store.settings.get(k) != v}
-        if wrong:
-            key, value = next(iter(wrong.items()))
-            was = store.settings.get(key)
-            raise PixelsleuthError(
-                f"{store.path}: prepared with {key} = {was}, the model wants {value}; prepare it again"
-            )
-        units = calibration_units(store)
-        atlas = load_atlas(folder) if store.holds_volumes else None
-        scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
-        if store.holds_volumes:
-            calibration = ranked_volumes(scorer, store, units, progress)
-        else:
-            rows = evened_out(store, np.concatenate(units))
-            rows = _without(store, rows, without)
-            rows = np.random.default_rng(0).permutation(rows)
-            calibration = ranked(scorer, _batches(store, rows, scorer, progress))
-        save_calibration(folder / "calibration.json", calibration)
-    return calibration
-
-
-def _without(store: Store, rows: np.ndarray, names: Collection[str]) -> np.ndarray:
-    """The rows of other sources. A name that is not there would leave its source in, unseen."""
-    sources = np.array(store.sources(rows))
-    if unknown := set(names) - set(sources.tolist()):
-        raise PixelsleuthError(f"expected sources of {store.path}, got {', '.join(sorted(unknown))}", "without")
-    kept = rows[~np.isin(sources, list(names))]
-    if len(kept) < MIN_CALIBRATION:
-        raise CalibrationError(
-            f"{store.path} has {len(kept)} images without these sources, {MIN_CALIBRATION} are needed"
-        )
-    return kept
-
-
-def _batches(
-    store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]
-) -> Iterator[CalibrationBatch]:
-    for start in range(0, len(rows), BATCH):
-        yield _ranked_rows(store, rows[start : start + BATCH], scorer)
-        progress(min(start + BATCH, len(rows)), len(rows))
-
-
-def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> CalibrationBatch:
-    """Stored images as they are ranked."""
-    crops = crops_of(store, rows, scorer)
-    encoded = [store.encoded(int(row)) for row in rows]
-    boxes = [store.box(int(row)) for row in rows]
-    pixels = [decode(data).pixels for data in encoded]
-    reencoded = {}
-    for name in REENCODINGS:
-        views = [cut_reencoded(p, box, scorer.sizes, name) for p, box in zip(pixels, boxes, strict=True)]
-        reencoded[name] = stacked(views, crops.keys)
-    traits = [
-        traits_of(square, box.width, data, store.points(int(row)))
-        for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
-    ]
-    pictures = [f"{int(perceptual_hash(p)):016x}" for p in pixels]
-    return CalibrationBatch(crops, reencoded, store.sources(rows), np.stack(traits), pictures)
+def _hashes(store: Store, rows: np.ndarray) -> Hashes:
+    """Of the images of `rows`, so that none of them is taken for calibration later."""
+    looks = [perceptual_hash(decode(store.encoded(int(row))).pixels) for row in rows]
+    files = [of_file(sha256) for sha256 in store.table.at("sha256", rows).tolist()]
+    return Hashes(np.array(files, np.uint64), np.array(looks, np.uint64))

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from pixelsleuth.datasets.store import Store
-from pixelsleuth.scoring.calibration import SLICE, Calibration, map_quantiles, slice_name
+from pixelsleuth.errors import CalibrationError, PixelsleuthError
+from pixelsleuth.scoring.calibration import MIN_CALIBRATION, SLICE, Calibration, map_quantiles, slice_name
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.levelling import LEVELLED, can_level, cross_levelled
 from pixelsleuth.scoring.maps import parts_of, within
 from pixelsleuth.scoring.origins import conformal_p
 from pixelsleuth.scoring.scanlooks import MODEL_TRAITS, SCAN_TRAITS, model_traits
-from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores
+from pixelsleuth.scoring.scorer import PLAIN, Crops, Scorer, Scores, stacked
 from pixelsleuth.scoring.typicality import Typicality, fit_scan_typicality, fit_typicality
-from pixelsleuth.sources.reencoding import REENCODINGS
+from pixelsleuth.sources.duplicates import perceptual_hash
+from pixelsleuth.sources.images import decode
+from pixelsleuth.sources.reencoding import REENCODINGS, cut_reencoded
 from pixelsleuth.sources.scans.slices import SCAN_REENCODINGS, SLICE_BATCH, reencoded_slices
+from pixelsleuth.sources.traits import traits_of
+from pixelsleuth.training.fitting import crops_of
 
 #: Largest number of calibration images that are mapped: calibration spends most of its time on restorations.
 MAX_MAPS = 1000
+#: Images scored together.
+BATCH = 32
+#: Largest number of calibration images of one source where there are several.
+MAX_PER_SOURCE = 500
 #: Share of healthy pixels above the threshold by which a map becomes a segmentation.
 MARKED = 0.005
 #: Findings a volume that healthy calibration volumes may have, of the peak that makes a finding.
@@ -96,6 +105,78 @@ def ranked(scorer: Scorer, batches: Iterable[CalibrationBatch]) -> Calibration:
         levelling,
     )  # fmt: skip
     return _with_largest(calibration, [one[None] for block in maps for one in block])
+
+
+def ranked_images(
+    scorer: Scorer,
+    store: Store,
+    units: Sequence[np.ndarray],
+    without: Collection[str],
+    progress: Callable[[int, int], None],
+) -> Calibration:
+    """The calibration of a model on stored images, of several sources at most `MAX_PER_SOURCE` each.
+
+    Args:
+        units: (1,) row of each image.
+        without: sources whose images are left out.
+
+    Raises:
+        PixelsleuthError: a source of `without` has no image there.
+        CalibrationError: too few images of other sources.
+    """
+    rows = _without(store, evened_out(store, np.concatenate(units)), without)
+    rows = np.random.default_rng(0).permutation(rows)
+    return ranked(scorer, _batches(store, rows, scorer, progress))
+
+
+def evened_out(store: Store, rows: np.ndarray) -> np.ndarray:
+    """The rows, of several sources at most `MAX_PER_SOURCE` each, those with the lowest SHA-256: one large source would
+    otherwise speak for all."""
+    sources = np.array(store.sources(rows))
+    if len(set(sources.tolist())) == 1:
+        return rows
+    kept = []
+    for name in sorted(set(sources.tolist())):
+        here = rows[sources == name]
+        kept.append(here[np.argsort(store.table.at("sha256", here))][:MAX_PER_SOURCE])
+    return np.sort(np.concatenate(kept))
+
+
+def _without(store: Store, rows: np.ndarray, names: Collection[str]) -> np.ndarray:
+    """The rows of other sources. A name that is not there would leave its source in, unseen."""
+    sources = np.array(store.sources(rows))
+    if unknown := set(names) - set(sources.tolist()):
+        raise PixelsleuthError(f"expected sources of {store.path}, got {', '.join(sorted(unknown))}", "without")
+    kept = rows[~np.isin(sources, list(names))]
+    if len(kept) < MIN_CALIBRATION:
+        raise CalibrationError(
+            f"{store.path} has {len(kept)} images without these sources, {MIN_CALIBRATION} are needed"
+        )
+    return kept
+
+
+def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[CalibrationBatch]:
+    for start in range(0, len(rows), BATCH):
+        yield _ranked_rows(store, rows[start : start + BATCH], scorer)
+        progress(min(start + BATCH, len(rows)), len(rows))
+
+
+def _ranked_rows(store: Store, rows: np.ndarray, scorer: Scorer) -> CalibrationBatch:
+    """Stored images as they are ranked."""
+    crops = crops_of(store, rows, scorer)
+    encoded = [store.encoded(int(row)) for row in rows]
+    boxes = [store.box(int(row)) for row in rows]
+    pixels = [decode(data).pixels for data in encoded]
+    reencoded = {}
+    for name in REENCODINGS:
+        views = [cut_reencoded(p, box, scorer.sizes, name) for p, box in zip(pixels, boxes, strict=True)]
+        reencoded[name] = stacked(views, crops.keys)
+    traits = [
+        traits_of(square, box.width, data, store.points(int(row)))
+        for square, box, data, row in zip(crops.square, boxes, encoded, rows, strict=True)
+    ]
+    pictures = [f"{int(perceptual_hash(p)):016x}" for p in pixels]
+    return CalibrationBatch(crops, reencoded, store.sources(rows), np.stack(traits), pictures)
 
 
 def ranked_volumes(

@@ -35,27 +35,22 @@ from pixelsleuth.models.configuration import (
 from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.scoring.atlas import Atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.settings import ScoreSettings
-from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
-from pixelsleuth.sources.images import decode
 from pixelsleuth.synthesis.face_edits import SHARES
 from pixelsleuth.training.claims import check_settings, claim_folder
 from pixelsleuth.training.codes import cache_codes
 from pixelsleuth.training.data import Sampler, Viewed, scalars_of
-from pixelsleuth.training.fitting import fit_scores, fit_slices, save_scores
-from pixelsleuth.training.forging import forge
 from pixelsleuth.training.held_out import held_out_rows, prior_nll, reconstruction_of
 from pixelsleuth.training.loop import ALONE, fit, fit_deep_detective, fit_detective, steps_of
 from pixelsleuth.training.pair_dataset import PairDataset, pair_dataset_of
 from pixelsleuth.training.presets import Settings, as_tree
 from pixelsleuth.training.processes import Processes
+from pixelsleuth.training.regimes import Regime, regime_of
 from pixelsleuth.training.stages import (
     PriorStage,
     VAEStage,
     VQVAEStage,
 )
-from pixelsleuth.training.volume_forging import forge_slices
 
 
 def train(
@@ -94,10 +89,10 @@ def train(
         if settings.vae_stage.epochs:
             run.vae()
         run.priors(vqvae)
-        atlas = run.described()
+        processes.once(run.described)
         if settings.detective_stage.epochs:
-            run.detective(atlas)
-        processes.once(run.fitted)
+            run.detective()
+        processes.once(run.finished)
 
 
 def _unsaid(text: str) -> None:
@@ -123,6 +118,11 @@ class _Run:
     @property
     def work(self) -> Path:
         return self.folder / "training"
+
+    @cached_property
+    def regime(self) -> Regime:
+        """Of what the store holds."""
+        return regime_of(self.store)
 
     @cached_property
     def sha256(self) -> str:
@@ -228,21 +228,10 @@ class _Run:
         module = PriorStage(prior, stage, steps, seed)
         return self.fit(module, source, Viewed(sampler, len(codes)), steps, config.kind)
 
-    def described(self) -> Atlas | None:
-        """Write the configuration of what is trained so far; for volumes also fit the atlas, which a detective may
-        see, and its scores."""
-        self.processes.once(lambda: save_config(self.folder, self._config()))
-        if not self.store.holds_volumes:
-            return None
-
-        def fit_atlas() -> None:
-            taught = bool(self.settings.detective_stage.epochs)
-            fitted, atlas = fit_slices(load_model(self.folder), self.store, self.learned, self.settings.sign, taught)
-            save_atlas(self.folder, atlas)
-            save_scores(self.folder, fitted)
-
-        self.processes.once(fit_atlas)
-        return load_atlas(self.folder)
+    def described(self) -> None:
+        """Write the configuration of what is trained so far, with what is fitted before a detective is taught."""
+        save_config(self.folder, self._config())
+        self.regime.before_detective(self.folder, self.store, self.learned, self.settings)
 
     def _config(self) -> ModelConfig:
         store, settings = self.store, self.settings
@@ -265,7 +254,7 @@ class _Run:
         unfitted = ScoreSettings().as_tree()
         return ModelConfig(preprocessing, settings.vqvae, settings.priors, unfitted, training, vae=vae)
 
-    def detective(self, atlas: Atlas | None) -> None:
+    def detective(self) -> None:
         """Forge pairs with the networks that are trained, once, and train the detective."""
         settings, path = self.settings, self.folder / DETECTIVE_FILE
         torch.manual_seed(settings.seed)
@@ -274,7 +263,7 @@ class _Run:
             if isinstance(detective, DeepDetective):
                 speed = self._taught_deep(detective)
             else:
-                speed = self._taught_light(detective, atlas)
+                speed = self._taught_light(detective)
 
             def measured() -> None:
                 self._note("detective", speed)
@@ -283,10 +272,10 @@ class _Run:
             self.processes.once(measured)
         self._tell("detective", "detective")
 
-    def _taught_light(self, detective: Detective, atlas: Atlas | None) -> dict[str, float]:
+    def _taught_light(self, detective: Detective) -> dict[str, float]:
         settings, place = self.settings, self.work / "dataset"
         if not self._made(place / "mask.npy"):
-            self.processes.once(lambda: self._forged(atlas).save(place))
+            self.processes.once(lambda: self._forged().save(place))
         dataset = PairDataset.load(place)
         self.say(f"detective: {parameter_count(detective):,} parameters, {len(dataset):,} pairs")
         return fit_detective(
@@ -294,19 +283,11 @@ class _Run:
             self.processes,
         )  # fmt: skip
 
-    def _forged(self, atlas: Atlas | None) -> PairDataset:
+    def _forged(self) -> PairDataset:
         """Pairs, and what the networks see in them."""
-        store, settings, rows, model = self.store, self.settings, self.rows, load_model(self.folder)
+        settings, model = self.settings, load_model(self.folder)
         self.say(f"forging {settings.pairs:,} pairs of {', '.join(settings.forgeries)}")
-        if store.holds_volumes:
-            seen = atlas if settings.detective.atlas else None
-            forged = forge_slices(
-                store, rows, settings.pairs, settings.forgeries, settings.seed + 1, settings.sign, seen
-            )
-        else:
-            rows = rows[np.linspace(0, len(rows) - 1, min(settings.pairs, len(rows))).astype(int)]
-            forged = forge(model, store, rows, settings.forgeries, settings.seed + 1, settings.detective.scale)
-        return pair_dataset_of(model, forged)
+        return pair_dataset_of(model, self.regime.forge(self.folder, model, self.store, self.rows, settings))
 
     def _taught_deep(self, detective: DeepDetective) -> dict[str, float]:
         """Train a deep detective on the training faces whose landmarks are known; gives its figures."""
@@ -333,21 +314,14 @@ class _Run:
             detective, store, rows, stage, shares, self.work / "detective", settings.seed, self.progress, self.processes
         )
 
-    def fitted(self) -> None:
-        """Write the whole configuration, with what is fitted after the networks."""
-        whole = self._config()
-        if self.store.holds_volumes:
-            # Fitted before the detective was taught.
-            whole = replace(whole, scoring=load_config(self.folder).scoring)
+    def finished(self) -> None:
+        """Write the whole configuration, with what is fitted after the detective was taught."""
+        # What was fitted before it stays.
+        whole = replace(self._config(), scoring=load_config(self.folder).scoring)
         if self.settings.detective_stage.epochs:
             whole = replace(whole, detective=self.settings.detective)
         save_config(self.folder, whole)
-        if not self.store.holds_volumes:
-            save_scores(
-                self.folder,
-                fit_scores(load_model(self.folder), self.store, self.learned, lambda done, total: None),
-            )
-            save_hashes(self.folder / TRAINED_ON, _hashes(self.store, self.rows))
+        self.regime.after_detective(self.folder, self.store, self.learned, self.settings)
 
     def fit(self, module: Any, source: Any, sampler: Any, steps: int, name: str = "") -> dict[str, float]:
         """Train in all processes, from the last checkpoint in the folder of this part."""
@@ -373,13 +347,6 @@ class _Run:
         found = json.loads((self.work / f"{name}.json").read_text(encoding="utf-8"))
         self.figures[name] = found
         self.say(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
-
-
-def _hashes(store: Store, rows: np.ndarray) -> Hashes:
-    """Of the images of `rows`, so that none of them is taken for calibration later."""
-    looks = [perceptual_hash(decode(store.encoded(int(row))).pixels) for row in rows]
-    files = [of_file(sha256) for sha256 in store.table.at("sha256", rows).tolist()]
-    return Hashes(np.array(files, np.uint64), np.array(looks, np.uint64))
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
