@@ -159,6 +159,15 @@ def with_theirs(names: tuple[str, ...]) -> dict[str, set[str]]:
     return seen
 
 
+def test_training_asks_once_what_a_store_holds() -> None:
+    """What differs between images and scans is a field of their regimes, not another question."""
+    places = [
+        path.name for room, path, tree in modules() if room in ("training", "commands") for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr == "holds_volumes"
+    ]  # fmt: skip
+    assert places == ["regimes.py"]
+
+
 def test_judging_and_reporting_need_no_torch() -> None:
     """What is imported at the head of a module, and of what that imports; torch is loaded where networks run on it."""
     seen = with_theirs(("cli", "detector", "reporting.report", "scoring.graphs", "mood"))
