@@ -155,7 +155,9 @@ def _without(store: Store, rows: np.ndarray, names: Collection[str]) -> np.ndarr
     return kept
 
 
-def _batches(store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]) -> Iterator[CalibrationBatch]:
+def _batches(
+    store: Store, rows: np.ndarray, scorer: Scorer, progress: Callable[[int, int], None]
+) -> Iterator[CalibrationBatch]:
     for start in range(0, len(rows), BATCH):
         yield _ranked_rows(store, rows[start : start + BATCH], scorer)
         progress(min(start + BATCH, len(rows)), len(rows))
