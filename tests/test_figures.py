@@ -22,7 +22,6 @@ from pixelsleuth.evaluation.curves import precision_recall_curve, roc_curve
 from pixelsleuth.evaluation.phases import phases_of
 from pixelsleuth.evaluation.scored import Scored, read_scored
 from pixelsleuth.models.masked import sampling_steps
-from pixelsleuth.models.prior import Context
 from pixelsleuth.reporting import figures as drawing
 from pixelsleuth.reporting.curves import histogram_figure
 from pixelsleuth.reporting.grids import examples, reconstruction_figure
@@ -177,7 +176,7 @@ def test_reconstructions_carry_their_psnr(detector: Detector, model_folder: Path
     squares = squares_of(detector, sorted((shapes / "val/real").iterdir())[:3])
     image = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        made = (detector.model.decode(detector.model.encode(image)) * 255).round()
+        made = (detector.model.vqvae.decode(detector.model.vqvae.encode(image)) * 255).round()
     psnr = 20 * np.log10(255) - 10 * (made - image * 255).square().mean((1, 2, 3)).log10().numpy()
     below = reconstruction_figure(reconstructed(detector.model, squares)).axes[3:]
     assert [axes.get_xlabel().split(" dB")[0] for axes in below] == [f"{value:.1f}" for value in psnr]
@@ -199,7 +198,7 @@ def test_samples_are_as_likely_as_normal_images(detector: Detector, model_folder
     for kind, prior in model.priors.items():
         codes = prior.sample(uniforms)
         assert torch.equal(prior.sample(uniforms[3:5]), codes[3:5])
-        normal = float(prior.log_prob(model.encode(real)).nll.mean())
+        normal = float(prior.log_prob(model.vqvae.encode(real)).nll.mean())
         drawn = float(prior.log_prob(codes).nll.mean())
         random = float(
             prior.log_prob(torch.randint(32, codes.shape, generator=torch.Generator().manual_seed(2))).nll.mean()
@@ -234,7 +233,7 @@ def test_a_context_reaches_the_samples() -> None:
         prior.head[2].bias.zero_()
         prior.scalars.weight.mul_(40)
     uniforms = torch.rand(64, 4, 4, dtype=torch.float64)
-    low, high = (prior.sample(uniforms, Context(torch.full((64, 1), value))) for value in (-0.5, 0.5))
+    low, high = (prior.sample(uniforms, torch.full((64, 1), value)) for value in (-0.5, 0.5))
     assert (low != high).float().mean() > 0.1
 
 

@@ -13,7 +13,7 @@ from pixelsleuth.models.checkpoint import build_prior
 from pixelsleuth.models.configuration import PriorConfig, VQVAEConfig
 from pixelsleuth.models.masked import MaskedPrior, lattices, random_masks
 from pixelsleuth.models.pixelsnail import PixelSNAIL
-from pixelsleuth.models.prior import Context, draw
+from pixelsleuth.models.prior import draw
 from pixelsleuth.models.quantiser import Quantiser, perplexity
 from pixelsleuth.models.share import Share
 from pixelsleuth.models.vqvae import VQVAE
@@ -190,18 +190,16 @@ def test_nothing_flagged_gives_the_codes_back(config: PriorConfig) -> None:
     assert torch.equal(prior.resample(codes, uniforms, where=torch.zeros_like(codes, dtype=torch.bool)), unchanged)
 
 
-@pytest.mark.parametrize("change", [{}, {"attention_stride": 2}, {"embedding": 0}, {"context": 2, "classes": 3}])
+@pytest.mark.parametrize("change", [{}, {"attention_stride": 2}, {"embedding": 0}, {"context": 2}])
 def test_pixelsnail_restoration_equals_the_direct_algorithm(change: dict[str, int]) -> None:
     prior = awake(PixelSNAIL(replace(SNAIL, **change))).double()
     codes = torch.randint(11, (5, 6, 7))
-    context = None
-    if "context" in change:
-        context = Context(torch.randn(5, 2, dtype=torch.float64), torch.randint(3, (5,)))
+    scalars = torch.randn(5, 2, dtype=torch.float64)
     uniforms = torch.rand(5, 3, 6, 7, dtype=torch.float64)
     # Rare enough that some grids have their first flagged code below the first row, which the copies share.
-    above = float(prior.log_prob(codes, context).nll.quantile(0.95))
-    fast = prior.resample(codes, uniforms, above=above, context=context)
-    assert torch.equal(fast, prior.resample_directly(codes, uniforms, above, context))
+    above = float(prior.log_prob(codes, scalars).nll.quantile(0.95))
+    fast = prior.resample(codes, uniforms, above=above, scalars=scalars)
+    assert torch.equal(fast, prior.resample_directly(codes, uniforms, above, scalars))
     assert 0 < (fast != codes[:, None]).float().mean() < 1
 
 
@@ -256,15 +254,22 @@ def test_draw_follows_the_distribution() -> None:
 
 
 @pytest.mark.parametrize("kind", ["masked", "pixelsnail"])
-def test_context_matters_where_it_is_built_in_and_is_refused_elsewhere(kind: str) -> None:
-    config = PriorConfig(kind, 11, (6, 7), width=16, blocks=2, pairs=1, heads=2, context=1, classes=3)
-    prior = awake(build_prior(config))
+def test_scalars_matter_where_they_are_built_in_and_are_looked_at_nowhere_else(kind: str) -> None:
+    config = PriorConfig(kind, 11, (6, 7), width=16, blocks=2, pairs=1, heads=2, context=1)
+    prior, plain = awake(build_prior(config)), awake(build_prior(replace(config, context=0)))
     codes = torch.randint(11, (2, 6, 7))
-    first = Context(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))
-    second = Context(torch.ones(2, 1), torch.ones(2, dtype=torch.long))
+    first, second = torch.zeros(2, 1), torch.ones(2, 1)
     assert not torch.allclose(prior.log_prob(codes, first).nll, prior.log_prob(codes, second).nll)
-    with pytest.raises(ValueError, match="built for 1 scalars and 3 classes"):
-        prior.log_prob(codes)
+    for wrong in (None, torch.zeros(2, 2), torch.zeros(3, 1)):
+        with pytest.raises(ValueError, match=r"scalars: expected \(2, 1\), got"):
+            prior.log_prob(codes, wrong)
+    assert torch.equal(plain.log_prob(codes, first).nll, plain.log_prob(codes).nll)
+    uniforms, everywhere = torch.rand(2, 3, 6, 7), torch.ones_like(codes, dtype=torch.bool)
+    drawn = [one.resample(codes, uniforms, where=everywhere, scalars=second) for one in (prior, plain)]
+    assert torch.equal(drawn[1], plain.resample(codes, uniforms, where=everywhere))
+    assert not torch.equal(drawn[0], prior.resample(codes, uniforms, where=everywhere, scalars=first))
+    with pytest.raises(ValueError, match="classes: expected 0, got 3"):
+        replace(config, classes=3)
 
 
 def test_fast_vqvae_is_fully_deterministic_in_eval() -> None:

@@ -194,6 +194,7 @@ def cut_pairs(
         np.stack([[square for square, _ in pair] for pair in cut]),
         np.stack([cut_mask(m, box, size) for m, box in zip(masks, boxes, strict=True)]),
         np.array([kind] * len(pairs)),
+        np.zeros((len(pairs), 0), np.float32),
         close,
     )
 

@@ -82,12 +82,12 @@ def residuals(
     """Way to choose the codes -> (n, H, W) residual, as the default map takes it, and the share of codes drawn anew."""
     model, kind, settings = networks.model, next(iter(networks.model.priors)), networks.settings
     image, codes, scalars, *_ = networks.encoded(crops)
-    masked = model.surprise(kind, codes, scalars)
+    masked = model.priors[kind].log_prob(codes, scalars)
 
     def named(seen: torch.Tensor) -> torch.Tensor:
         usual = None if crops.position is None else networks.usual(seen, crops.position)
-        again = Encoded(seen, model.encode(seen, scalars), scalars, usual=usual)
-        measured, _ = networks.measured(again, set(model.priors), rim=False)
+        again = Encoded(seen, model.vqvae.encode(seen, scalars), scalars, usual=usual)
+        measured, _ = networks.measured(again, set(model.priors))
         return networks.flagged(again, measured, kind)
 
     def restored(where: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:

@@ -37,7 +37,7 @@ from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.prior import Prior
-from pixelsleuth.scoring.networks import REFERENCE_RESTORATIONS, torch_of
+from pixelsleuth.scoring.networks import REFERENCE_RESTORATIONS, nothing_told, torch_of
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restore
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -130,9 +130,8 @@ def batches(squares: np.ndarray) -> Iterator[tuple[Tensor, list[str]]]:
 
 @torch.no_grad()
 def surprises(model: Model, squares: np.ndarray) -> np.ndarray:
-    return np.concatenate([
-        model.surprise("masked", model.encode(image), None).nll.flatten().numpy() for image, _ in batches(squares)
-    ])  # fmt: skip
+    prior, vqvae = model.priors["masked"], model.vqvae
+    return np.concatenate([prior.log_prob(vqvae.encode(x)).nll.flatten().numpy() for x, _ in batches(squares)])
 
 
 def tempered(prior: MaskedPrior, temperature: float) -> MaskedPrior:
@@ -158,7 +157,7 @@ def mapped(model: Model, settings: ScoreSettings, squares: np.ndarray, way: Way)
     above = settings.lambda_p[way.kind] if way.above is None else way.above
     found = []
     for image, keys in batches(squares):
-        codes = model.encode(image)
+        codes = model.vqvae.encode(image)
         if isinstance(prior, MaskedPrior):
             # Which codes are unlikely is the prior's own word, at temperature 1.
             drawing, flags = tempered(prior, way.temperature), {"where": prior.log_prob(codes).nll > above}
@@ -166,7 +165,8 @@ def mapped(model: Model, settings: ScoreSettings, squares: np.ndarray, way: Way)
             # Each code is judged given the restored prefix.
             drawing, flags = prior, {"above": above}
         restored = restore(
-            image, codes, model.vqvae, drawing, keys, restorations=way.count, k=way.k, **flags,
+            image, codes, model.vqvae, drawing, keys, restorations=way.count, k=way.k,
+            scalars=nothing_told(image), **flags,
         )  # fmt: skip
         found += list(pooled(restored.residual).numpy())
     return found

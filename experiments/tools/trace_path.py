@@ -37,7 +37,7 @@ KINDS = {"image", "images", "video", "videos", "volume", "volumes", "slice"}
 #: What only one kind has, or is asked by: a condition that names one asks which kind it is.
 MARKS = {
     "holds_volumes", "is_volume", "scanner", "Volume", "Video", "volume", "video", "volumes", "slices", "position",
-    "inside", "scalars", "affine", "atlas", "surroundings",
+    "inside", "scalars", "affine", "atlas", "surroundings", "of_volumes", "of_slices", "of_scans",
 }  # fmt: skip
 ROOT = Path(__file__).parents[2]
 

@@ -119,7 +119,7 @@ def reconstructed(model: Model, squares: Sequence[np.ndarray]) -> Reconstruction
     """Encode squares and decode them again."""
     device = next(model.vqvae.parameters()).device
     image = torch.from_numpy(np.stack(squares)).to(device).permute(0, 3, 1, 2).float().div(255)
-    made = list(to_pixels(model.decode(model.encode(image))))
+    made = list(to_pixels(model.vqvae.decode(model.vqvae.encode(image))))
     pairs = list(zip(squares, made, strict=True))
     return Reconstructions(
         squares,
@@ -142,8 +142,7 @@ def sampled(model: Model, kind: str, count: int, seed: int = 0) -> np.ndarray:
     device = next(model.vqvae.parameters()).device
     keys = [f"{seed * 1_000_003 + number:064x}"[::-1] for number in range(count)]
     drawing = torch.from_numpy(draws.uniforms(keys, 1, model.vqvae.grid())[:, 0]).to(device)
-    scalars = None
-    if model.config.vqvae.context or model.priors[kind].config.context:
-        scalars = torch.linspace(-0.5, 0.5, count, device=device)[:, None]
-    codes = model.priors[kind].sample(drawing, model.context(kind, scalars))
-    return to_pixels(model.decode(codes, scalars))
+    # Where the networks were built for a position, each sample has its own.
+    scalars = torch.linspace(-0.5, 0.5, count, device=device)[:, None]
+    codes = model.priors[kind].sample(drawing, scalars)
+    return to_pixels(model.vqvae.decode(codes, scalars))

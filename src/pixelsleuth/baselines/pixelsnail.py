@@ -36,8 +36,8 @@ class OtherModel:
     @torch.no_grad()
     def compare(self, crops: Sequence[ComparedCrop]) -> Compared:
         size = self.model.config.vqvae.size
-        codes = self.model.encode(image_of(squares_of(crops, size)))
-        surprise = self.model.surprise(self.kind, codes)
+        codes = self.model.vqvae.encode(image_of(squares_of(crops, size)))
+        surprise = self.model.priors[self.kind].log_prob(codes)
         found = surprise_scores(surprise, self.settings.lambda_s[self.kind], self.settings.mean_nll[self.kind])
         name = self.folder.resolve().name
         return Compared(

@@ -143,8 +143,7 @@ def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np
     for turned in (crops, _mirrored(crops)):
         encoded = networks.encoded(turned)
         ours, theirs = encoded.codes.numpy(), other.codes(turned)
-        scalars = encoded.scalars if networks.model.config.vqvae.context else None
-        vectors = networks.model.vqvae.vectors(encoded.image, scalars)
+        vectors = networks.model.vqvae.vectors(encoded.image, encoded.scalars)
         distances = quantiser.distances(vectors.flatten(0, 2)).numpy()
         nearest, next_to_it = np.partition(distances, 1, 1)[:, :2].T
         near = next_to_it - nearest <= NEAR_TIE * (vectors**2).sum(-1).flatten().numpy()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
 from pixelsleuth.errors import ModelError
@@ -25,10 +25,9 @@ from pixelsleuth.models.configuration import (
 from pixelsleuth.models.detective import DeepDetective, Detective, build_detective
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.pixelsnail import PixelSNAIL
-from pixelsleuth.models.prior import Context, Prior
+from pixelsleuth.models.prior import Prior
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
-from pixelsleuth.records import Surprise
 
 
 @dataclass(frozen=True)
@@ -47,22 +46,6 @@ class Model:
     sha256: str
     detective: Detective | DeepDetective | None = None
     vae: VAE | None = None
-
-    def encode(self, image: Tensor, scalars: Tensor | None = None) -> Tensor:
-        """Codes of an image; `scalars` (B, n) of its context reach the VQ-VAE if it was built for them."""
-        return self.vqvae.encode(image, scalars if self.config.vqvae.context else None)
-
-    def decode(self, codes: Tensor, scalars: Tensor | None = None) -> Tensor:
-        """Image of codes, likewise."""
-        return self.vqvae.decode(codes, scalars if self.config.vqvae.context else None)
-
-    def context(self, kind: str, scalars: Tensor | None) -> Context | None:
-        """What the prior of this kind is given, likewise."""
-        return Context(scalars) if self.priors[kind].config.context and scalars is not None else None
-
-    def surprise(self, kind: str, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
-        """Surprise of codes to the prior of this kind."""
-        return self.priors[kind].log_prob(codes, self.context(kind, scalars))
 
     def count(self, kind: str) -> int:
         """Parameters of the prior of this kind."""

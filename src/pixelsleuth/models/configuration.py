@@ -77,7 +77,7 @@ class PriorConfig:
         embedding: `pixelsnail`: dimensions a code is embedded in; 0: one-hot, as in the paper.
         dropout: in residual blocks.
         context: scalars given with a grid (slice position), 0 for none.
-        classes: classes given with a grid, 0 for none.
+        classes: 0; models of earlier versions could be built for classes, which nothing gave.
     """
 
     kind: str = "masked"
@@ -98,6 +98,8 @@ class PriorConfig:
         object.__setattr__(self, "grid", tuple(self.grid))
         if self.kind not in ("masked", "pixelsnail"):
             raise ValueError(f"prior.kind: expected 'masked' or 'pixelsnail', got {self.kind!r}")
+        if self.classes:
+            raise ValueError(f"prior.classes: expected 0, got {self.classes}; no input gives classes")
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,11 @@ class ModelConfig:
     training: dict[str, Any] = field(default_factory=dict)
     detective: DetectiveConfig | None = None
     vae: VAEConfig | None = None
+
+    @property
+    def of_volumes(self) -> bool:
+        """Whether its inputs are volumes, whose slices it sees; else images and videos."""
+        return bool(self.preprocessing["crop"] == "volume")
 
     @property
     def close_size(self) -> int:

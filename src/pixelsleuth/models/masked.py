@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelsleuth.models.configuration import PriorConfig
-from pixelsleuth.models.prior import Context, check_context, draw, of_images, surprise_of
+from pixelsleuth.models.prior import draw, surprise_of, told
 from pixelsleuth.models.share import Share, processes, summed
 from pixelsleuth.records import Surprise
 
@@ -79,29 +79,24 @@ class MaskedPrior(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(8, config.width), nn.SiLU(), nn.Conv2d(config.width, config.codes, 1))
         if config.context:
             self.scalars = nn.Linear(config.context, config.width)
-        if config.classes:
-            self.classes = nn.Embedding(config.classes, config.width)
 
-    def forward(self, codes: Tensor, hidden: Tensor, context: Context | None = None) -> Tensor:
+    def forward(self, codes: Tensor, hidden: Tensor, scalars: Tensor | None = None) -> Tensor:
         """(B, h, w) codes, of which `hidden` (B, h, w) bool are not seen -> (B, K, h, w) logits."""
-        check_context(self.config, context, codes.shape[0])
         x = self.embed(codes.masked_fill(hidden, self.config.codes)).permute(0, 3, 1, 2) + self.place
-        if context is not None and context.scalars is not None:
-            x = x + self.scalars(context.scalars)[:, :, None, None]
-        if context is not None and context.classes is not None:
-            x = x + self.classes(context.classes)[:, :, None, None]
+        if self.config.context:
+            x = x + self.scalars(told(self.config, scalars, codes))[:, :, None, None]
         return self.head(self.layers(x.contiguous(memory_format=torch.channels_last)))
 
-    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
+    def loss(self, codes: Tensor, scalars: Tensor | None = None, share: Share | None = None) -> Tensor:
         hidden = random_masks(share or Share.whole(len(codes)), self.config.grid, codes.device)
-        logits = self(codes, hidden, context)
+        logits = self(codes, hidden, scalars)
         nll = F.cross_entropy(logits.float(), codes, reduction="none")
         # Hidden places, of which every process has another number, weigh alike.
         return (nll * hidden).sum() * processes() / summed(hidden.sum())
 
     @torch.no_grad()
     def log_prob(
-        self, codes: Tensor, context: Context | None = None, partition: Tensor | None = None, parts: int = LATTICES
+        self, codes: Tensor, scalars: Tensor | None = None, partition: Tensor | None = None, parts: int = LATTICES
     ) -> Surprise:
         """Surprise of every code under the mask that hides it.
 
@@ -112,23 +107,22 @@ class MaskedPrior(nn.Module):
         if partition is None:
             partition = lattices(self.config.grid, codes.device)
         if torch.compiler.is_exporting():
-            return self._log_prob_at_once(codes, context, partition, parts)
+            return self._log_prob_at_once(codes, scalars, partition, parts)
         nll = torch.zeros(codes.shape, device=codes.device)
         entropy = torch.zeros_like(nll)
         for number in range(parts):
             hidden = partition == number
-            seen = surprise_of(self(codes, hidden.expand(codes.shape), context), codes)
+            seen = surprise_of(self(codes, hidden.expand(codes.shape), scalars), codes)
             nll = torch.where(hidden, seen.nll, nll)
             entropy = torch.where(hidden, seen.entropy, entropy)
         return Surprise(nll, entropy)
 
-    def _log_prob_at_once(self, codes: Tensor, context: Context | None, partition: Tensor, parts: int) -> Surprise:
+    def _log_prob_at_once(self, codes: Tensor, scalars: Tensor | None, partition: Tensor, parts: int) -> Surprise:
         """`log_prob` in one pass over all parts: a graph would otherwise hold the network several times."""
         hidden = torch.stack([partition == number for number in range(parts)])
         copies = codes.repeat(parts, 1, 1)
         masks = hidden[:, None].expand(-1, codes.shape[0], -1, -1).flatten(0, 1)
-        scalars = None if context is None or context.scalars is None else context.scalars.repeat(parts, 1)
-        seen = surprise_of(self(copies, masks, None if scalars is None else Context(scalars)), copies)
+        seen = surprise_of(self(copies, masks, told(self.config, scalars, codes).repeat(parts, 1)), copies)
         nll, entropy = (
             (values.unflatten(0, (parts, -1)) * hidden[:, None]).sum(0) for values in (seen.nll, seen.entropy)
         )
@@ -142,7 +136,7 @@ class MaskedPrior(nn.Module):
         *,
         where: Tensor | None = None,
         above: float | None = None,
-        context: Context | None = None,
+        scalars: Tensor | None = None,
     ) -> Tensor:
         """Resample the chosen codes, as the protocol says. All are hidden, then drawn lattice by lattice in four steps,
         each given what was drawn before: codes drawn together are never neighbours. The first step is the same for
@@ -150,8 +144,8 @@ class MaskedPrior(nn.Module):
         if where is None:
             if above is None:
                 raise ValueError("resample: expected `where` or `above`, got neither")
-            where = self.log_prob(codes, context).nll > above
-        copies = uniforms.shape[1]
+            where = self.log_prob(codes, scalars).nll > above
+        known, copies = told(self.config, scalars, codes), uniforms.shape[1]
         restored = codes[:, None].expand(uniforms.shape).clone()
         partition = lattices(self.config.grid, codes.device)
         hidden = where.clone()
@@ -164,8 +158,8 @@ class MaskedPrior(nn.Module):
             alike = bool((hidden == where)[images].all())
             seen = restored[images, : 1 if alike else None]
             each = seen.shape[1]
-            about = of_images(context, images.repeat_interleave(each))
-            logits = self(seen.flatten(0, 1), hidden[images].repeat_interleave(each, 0), about)
+            about, unseen = (part[images].repeat_interleave(each, 0) for part in (known, hidden))
+            logits = self(seen.flatten(0, 1), unseen, about)
             # (copies, places, K): the chosen places of all these images.
             places = now[images]
             chosen = logits.permute(0, 2, 3, 1).unflatten(0, (len(images), each)).transpose(0, 1)[:, places]
@@ -176,13 +170,13 @@ class MaskedPrior(nn.Module):
         return restored
 
     @torch.no_grad()
-    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+    def sample(self, uniforms: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Sample whole grids, as the protocol says: few codes far apart at first, then ever more together, as MaskGIT
         does (Chang et al. 2022). Four steps, enough for restoration, would give codes that do not agree."""
         codes = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
         hidden = torch.ones_like(codes, dtype=torch.bool)
         for now in sampling_steps(self.config.grid, codes.device):
-            logits = self(codes, hidden, context).permute(0, 2, 3, 1)
+            logits = self(codes, hidden, scalars).permute(0, 2, 3, 1)
             codes[:, now] = draw(logits[:, now], uniforms[:, now])
             hidden[:, now] = False
         return codes

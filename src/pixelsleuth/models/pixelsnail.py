@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from pixelsleuth.models.configuration import PriorConfig
 from pixelsleuth.models.pixelsnail_cached import CachedSampler
-from pixelsleuth.models.prior import Context, check_context, draw, of_images, surprise_of
+from pixelsleuth.models.prior import draw, surprise_of, told
 from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
@@ -125,30 +125,26 @@ class PixelSNAIL(nn.Module):
         self.head = nn.Sequential(nn.ELU(), weight_norm(nn.Conv2d(config.width, config.codes, 1)))
         if config.context:
             self.scalars = nn.Linear(config.context, config.width)
-        if config.classes:
-            self.classes = nn.Embedding(config.classes, config.width)
 
-    def forward(self, codes: Tensor, context: Context | None = None) -> Tensor:
+    def forward(self, codes: Tensor, scalars: Tensor | None = None) -> Tensor:
         """(B, h, w) codes -> (B, K, h, w) logits; those at a place know only the codes before it."""
-        check_context(self.config, context, codes.shape[0])
         embedded = self.embed(codes) if self.embed is not None else F.one_hot(codes, self.config.codes)
         x = embedded.permute(0, 3, 1, 2).to(self.place.dtype).contiguous(memory_format=torch.channels_last)
         vertical = self.above(F.pad(x, (0, 0, 1, 0))[:, :, :-1]) + self.place
-        about = self._about(context)
-        if about is not None:
-            vertical = vertical + about[:, :, None, None]
+        if self.config.context:
+            vertical = vertical + self.scalars(told(self.config, scalars, codes))[:, :, None, None]
         horizontal = vertical + self.left(F.pad(x, (1, 0))[:, :, :, :-1])
         beside = self.beside(codes).permute(0, 3, 1, 2)
         for block in self.blocks:
             vertical, horizontal = block(vertical, horizontal, beside)
         return self.head(horizontal)
 
-    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
-        return F.cross_entropy(self(codes, context).float(), codes) * (share or Share.whole(len(codes))).weight
+    def loss(self, codes: Tensor, scalars: Tensor | None = None, share: Share | None = None) -> Tensor:
+        return F.cross_entropy(self(codes, scalars).float(), codes) * (share or Share.whole(len(codes))).weight
 
     @torch.no_grad()
-    def log_prob(self, codes: Tensor, context: Context | None = None) -> Surprise:
-        return surprise_of(self(codes, context), codes)
+    def log_prob(self, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
+        return surprise_of(self(codes, scalars), codes)
 
     @torch.no_grad()
     def resample(
@@ -158,7 +154,7 @@ class PixelSNAIL(nn.Module):
         *,
         where: Tensor | None = None,
         above: float | None = None,
-        context: Context | None = None,
+        scalars: Tensor | None = None,
     ) -> Tensor:
         """Resample codes as the protocol says; with `above`, redraw a code if its surprise *given the restored prefix*
         exceeds it (Marimont & Tarroni's algorithm).
@@ -168,8 +164,7 @@ class PixelSNAIL(nn.Module):
         """
         if (where is None) == (above is None):
             raise ValueError("resample: expected exactly one of `where` and `above`")
-        check_context(self.config, context, codes.shape[0])
-        flagged = where if where is not None else self.log_prob(codes, context).nll > above
+        flagged = where if where is not None else self.log_prob(codes, scalars).nll > above
         restored = codes[:, None].expand(uniforms.shape).clone()
         rows = flagged.any(2).cpu()
         numbers = torch.arange(codes.shape[1])
@@ -181,7 +176,7 @@ class PixelSNAIL(nn.Module):
         # What is kept from place to place is summed up over hundreds of steps: not in a reduced type.
         with torch.autocast(codes.device.type, enabled=False):
             walk = CachedSampler(self)
-            about = self._about(context)
+            about = self.scalars(told(self.config, scalars, codes)) if self.config.context else None
             for images in touched.split(max(1, AT_ONCE // uniforms.shape[1])):
                 # With `above` a drawn code may make any later one unlikely.
                 last = codes.shape[1] - 1 if where is None else int((rows[images] * numbers).max())
@@ -193,34 +188,22 @@ class PixelSNAIL(nn.Module):
         return restored
 
     @torch.no_grad()
-    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+    def sample(self, uniforms: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Sample whole grids in raster order, as the protocol says."""
         everywhere = torch.ones(uniforms.shape, dtype=torch.bool, device=uniforms.device)
-        return self.resample(everywhere.long(), uniforms[:, None], where=everywhere, context=context)[:, 0]
+        return self.resample(everywhere.long(), uniforms[:, None], where=everywhere, scalars=scalars)[:, 0]
 
     @torch.no_grad()
-    def resample_directly(
-        self, codes: Tensor, uniforms: Tensor, above: float, context: Context | None = None
-    ) -> Tensor:
+    def resample_directly(self, codes: Tensor, uniforms: Tensor, above: float, scalars: Tensor | None = None) -> Tensor:
         """Marimont & Tarroni's algorithm word for word: the whole network over all copies at every place. The oracle of
         `resample`."""
         copies = uniforms.shape[1]
         restored = codes.repeat_interleave(copies, 0)
-        context = of_images(context, torch.arange(len(codes), device=codes.device).repeat_interleave(copies))
+        about = told(self.config, scalars, codes).repeat_interleave(copies, 0)
         for row in range(self.config.grid[0]):
             for column in range(self.config.grid[1]):
-                logits = self(restored, context)[:, :, row, column]
+                logits = self(restored, about)[:, :, row, column]
                 nll = -logits.float().log_softmax(1).gather(1, restored[:, row, column, None])[:, 0]
                 drawn = draw(logits, uniforms[:, :, row, column].flatten())
                 restored[:, row, column] = torch.where(nll > above, drawn, restored[:, row, column])
         return restored.unflatten(0, (len(codes), copies))
-
-    def _about(self, context: Context | None) -> Tensor | None:
-        """(B, C): what the context adds at every place, or None."""
-        about = None
-        if context is not None and context.scalars is not None:
-            about = self.scalars(context.scalars)
-        if context is not None and context.classes is not None:
-            classes = self.classes(context.classes)
-            about = classes if about is None else about + classes
-        return about

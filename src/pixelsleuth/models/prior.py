@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -13,28 +12,16 @@ from pixelsleuth.models.share import Share
 from pixelsleuth.records import Surprise
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a prior knows of an image beside its codes.
-
-    Attributes:
-        scalars: (B, `context`) float32, or None.
-        classes: (B,) int64 in [0, `classes`), or None.
-    """
-
-    scalars: Tensor | None = None
-    classes: Tensor | None = None
-
-
 class Prior(Protocol):
-    """A distribution over code grids of normal images.
+    """A distribution over code grids of normal images. What it knows of an image beside its codes are `scalars`
+    (B, `context`) float32, such as the position of a slice; one that was built for none looks at none.
 
     `log_prob` gives the surprise and entropy of every code; `resample` draws chosen codes anew; `sample` draws all.
     """
 
     config: PriorConfig
 
-    def loss(self, codes: Tensor, context: Context | None = None, share: Share | None = None) -> Tensor:
+    def loss(self, codes: Tensor, scalars: Tensor | None = None, share: Share | None = None) -> Tensor:
         """Mean NLL in nats a code over the codes that this step predicts, a scalar.
 
         Args:
@@ -42,7 +29,7 @@ class Prior(Protocol):
         """
         ...
 
-    def log_prob(self, codes: Tensor, context: Context | None = None) -> Surprise:
+    def log_prob(self, codes: Tensor, scalars: Tensor | None = None) -> Surprise:
         """(B, h, w) int64 -> surprise and entropy of every code, each (B, h, w) float32."""
         ...
 
@@ -53,7 +40,7 @@ class Prior(Protocol):
         *,
         where: Tensor | None = None,
         above: float | None = None,
-        context: Context | None = None,
+        scalars: Tensor | None = None,
     ) -> Tensor:
         """Draw codes anew at temperature 1, S times for each image, and leave the rest as they are.
 
@@ -69,7 +56,7 @@ class Prior(Protocol):
         """
         ...
 
-    def sample(self, uniforms: Tensor, context: Context | None = None) -> Tensor:
+    def sample(self, uniforms: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Codes of images that never were: (B, h, w) float in [0, 1), used as in `resample` -> (B, h, w) int64."""
         ...
 
@@ -93,25 +80,16 @@ def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     return drawn[..., 0].clamp_max(logits.shape[-1] - 1)
 
 
-def check_context(config: PriorConfig, context: Context | None, batch: int) -> None:
-    """Raise ValueError where what the prior was built for and what it is given differ."""
-    scalars = context.scalars if context else None
-    classes = context.classes if context else None
-    if (scalars is not None) != (config.context > 0) or (classes is not None) != (config.classes > 0):
-        raise ValueError(
-            f"prior was built for {config.context} scalars and {config.classes} classes of context, "
-            f"got scalars {None if scalars is None else tuple(scalars.shape)} and "
-            f"classes {None if classes is None else tuple(classes.shape)}"
-        )
-    if scalars is not None and scalars.shape != (batch, config.context):
-        raise ValueError(f"context.scalars: expected {(batch, config.context)}, got {tuple(scalars.shape)}")
+def told(config: PriorConfig, scalars: Tensor | None, codes: Tensor) -> Tensor:
+    """(B, `context`) float32: what a prior is told of (B, h, w) codes beside them. None of it where it was built for
+    none, whatever `scalars` (B, n) there are.
 
-
-def of_images(context: Context | None, images: Tensor) -> Context | None:
-    """The context of some images, by number; each as often as its number stands there."""
-    if context is None:
-        return None
-    return Context(
-        None if context.scalars is None else context.scalars[images],
-        None if context.classes is None else context.classes[images],
-    )
+    Raises:
+        ValueError: it was built for scalars, and got none or as many as another.
+    """
+    if not config.context:
+        return torch.zeros(codes.shape[0], 0, device=codes.device)
+    if scalars is None or scalars.shape != (codes.shape[0], config.context):
+        got = "none" if scalars is None else tuple(scalars.shape)
+        raise ValueError(f"scalars: expected {(codes.shape[0], config.context)}, got {got}")
+    return scalars

@@ -30,36 +30,36 @@ class VQVAE(nn.Module):
         self.encoder, self.decoder = parts(config)
         self.quantiser = Quantiser(config.codes, config.dimensions, config.decay)
 
-    def forward(self, image: Tensor, context: Tensor | None = None) -> Reconstruction:
-        """`context` (B, n) float32 is what the architecture was built for, or None."""
-        quantised = self.quantiser(self.encoder(self._beside(image * 2 - 1, context)))
-        return Reconstruction(self.decoded(quantised.values, context), quantised)
+    def forward(self, image: Tensor, scalars: Tensor | None = None) -> Reconstruction:
+        """`scalars` (B, `context`) float32 are what the architecture was built for, looked at by no other."""
+        quantised = self.quantiser(self.encoder(self._beside(image * 2 - 1, scalars)))
+        return Reconstruction(self.decoded(quantised.values, scalars), quantised)
 
-    def encode(self, image: Tensor, context: Tensor | None = None) -> Tensor:
+    def encode(self, image: Tensor, scalars: Tensor | None = None) -> Tensor:
         """(B, C, H, W) float32 in [0, 1] -> codes (B, h, w) int64."""
-        z = self.vectors(image, context)
+        z = self.vectors(image, scalars)
         return self.quantiser.nearest(z.flatten(0, 2)).view(z.shape[:3])
 
-    def vectors(self, image: Tensor, context: Tensor | None = None) -> Tensor:
+    def vectors(self, image: Tensor, scalars: Tensor | None = None) -> Tensor:
         """(B, h, w, D) float32, what becomes the nearest codebook entry."""
-        return self.encoder(self._beside(image * 2 - 1, context)).float().permute(0, 2, 3, 1)
+        return self.encoder(self._beside(image * 2 - 1, scalars)).float().permute(0, 2, 3, 1)
 
-    def decode(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+    def decode(self, codes: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Codes (B, h, w) int64 -> image (B, C, H, W) float32 clamped to [0, 1]."""
-        return self.decoded(self.quantiser.look_up(codes), context).clamp(0, 1)
+        return self.decoded(self.quantiser.look_up(codes), scalars).clamp(0, 1)
 
-    def decoded(self, values: Tensor, context: Tensor | None = None) -> Tensor:
+    def decoded(self, values: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Codebook entries (B, D, h, w) -> image (B, C, H, W) float32, not clamped."""
-        return self.decoder(self._beside(values, context)).float() / 2 + 0.5
+        return self.decoder(self._beside(values, scalars)).float() / 2 + 0.5
 
-    def _beside(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """(B, C, H, W) with one constant plane for each scalar of the context."""
-        got = 0 if context is None else context.shape[1]
-        if got != self.config.context:
-            raise ValueError(f"the VQ-VAE was built for {self.config.context} scalars of context, got {got}")
-        if context is None or not got:
+    def _beside(self, x: Tensor, scalars: Tensor | None) -> Tensor:
+        """(B, C, H, W) with one constant plane for each scalar that the architecture was built for."""
+        if not self.config.context:
             return x
-        planes = context.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        got = 0 if scalars is None else scalars.shape[1]
+        if scalars is None or got != self.config.context:
+            raise ValueError(f"the VQ-VAE was built for {self.config.context} scalars of context, got {got}")
+        planes = scalars.to(x.dtype)[:, :, None, None].expand(-1, -1, *x.shape[2:])
         return torch.cat([x, planes], 1).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.models.masked import LATTICES, MaskedPrior, lattices
-from pixelsleuth.models.prior import Context
 from pixelsleuth.scoring.atlas import BINS, MIN_SPREAD
 from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors, surprise_map
-from pixelsleuth.scoring.networks import Encoded, TorchNetworks, altered_map, place_map, signed
+from pixelsleuth.scoring.networks import Encoded, TorchNetworks, altered_map, nothing_told, place_map, signed
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restoration_weights
 from pixelsleuth.scoring.settings import DETECTIVE_MAP
 
@@ -63,10 +62,10 @@ class ScoresOfImages(nn.Module):
         model, size = networks.model, (networks.size, networks.size)
         image = _float(square)
         encoded = Encoded(
-            image, model.encode(image), None, None if close is None else _float(close),
+            image, model.vqvae.encode(image), nothing_told(image), None if close is None else _float(close),
             None if near is None else _float(near), which,
         )  # fmt: skip
-        seen, _ = networks.measured(encoded, set(model.priors), rim=True)
+        seen = networks.measured_images(encoded, set(model.priors), rim=True)
         first = next(iter(model.priors))
         found = {"codes": seen.codes, "flagged": networks.flagged(encoded, seen, first)}
         for kind, surprise in seen.surprise.items():
@@ -103,8 +102,8 @@ class ScoresOfSlices(nn.Module):
         networks = self.networks
         model, size, sign = networks.model, (networks.size, networks.size), networks.settings.sign
         image, scalars = _float(square), position[:, None]
-        encoded = Encoded(image, model.encode(image, scalars), scalars, usual=self._usual(image, position))
-        seen, decoded = networks.measured(encoded, set(model.priors), rim=False)
+        encoded = Encoded(image, model.vqvae.encode(image, scalars), scalars, usual=self._usual(image, position))
+        seen, decoded = networks.measured(encoded, set(model.priors))
         first = next(iter(model.priors))
         found = {"codes": seen.codes, "flagged": networks.flagged(encoded, seen, first)}
         for kind, surprise in seen.surprise.items():
@@ -137,7 +136,7 @@ class Restorations(nn.Module):
         super().__init__()
         self.networks = networks
         self.parts = nn.ModuleList(networks.model.networks)
-        self.of_slices = networks.model.config.preprocessing["crop"] == "volume"
+        self.of_slices = networks.model.config.of_volumes
         self.inputs = ("square", "codes", "flagged", "uniforms") + (("position",) if self.of_slices else ())
 
     def examples(self) -> dict[str, Tensor]:
@@ -160,18 +159,18 @@ class Restorations(nn.Module):
         image = _float(square)
         prior = next(iter(model.priors.values()))
         assert isinstance(prior, MaskedPrior)
-        scalars = None if position is None else position[:, None].repeat_interleave(copies, 0)
-        about = Context(scalars) if prior.config.context and scalars is not None else None
+        told = nothing_told(image) if position is None else position[:, None]
+        scalars = told.repeat_interleave(copies, 0)
         restored = codes[:, None].expand(-1, copies, -1, -1).flatten(0, 1)
         hidden = flagged[:, None].expand(-1, copies, -1, -1).flatten(0, 1)
         drawn = uniforms.flatten(0, 1)
         partition = lattices(prior.config.grid)
         for number in range(LATTICES):
-            logits = prior(restored, hidden, about).permute(0, 2, 3, 1)
+            logits = prior(restored, hidden, scalars).permute(0, 2, 3, 1)
             now = hidden & (partition == number)
             restored = torch.where(now, _draw(logits, drawn), restored)
             hidden = hidden & ~now
-        decoded = model.decode(restored, scalars).unflatten(0, (-1, copies))
+        decoded = model.vqvae.decode(restored, scalars).unflatten(0, (-1, copies))
         distance = (decoded - image[:, None]).abs()
         weights = restoration_weights(distance.mean((2, 3, 4)) * 2, TEMPERATURE)
         spread = weights[:, :, None, None, None]
@@ -208,8 +207,7 @@ def graph_of(networks: TorchNetworks) -> nn.Module:
         raise PixelsleuthError(
             f"expected a model calibrated in float32, got {networks.dtype}: graphs compute in float32", "model"
         )
-    of_slices = networks.model.config.preprocessing["crop"] == "volume"
-    return ScoresOfSlices(networks) if of_slices else ScoresOfImages(networks)
+    return ScoresOfSlices(networks) if networks.model.config.of_volumes else ScoresOfImages(networks)
 
 
 @torch.no_grad()

@@ -43,8 +43,8 @@ class Measurements:
     Attributes:
         codes: (B, h, w) int64.
         surprise: prior kind -> its surprise, of the priors that were asked.
-        rim: surprise of the masked prior with centre and rim hidden in turn; None where it was not asked.
         two_way: `TWO_WAY` surprise; None where PixelSNAIL was not asked.
+        rim: surprise of the masked prior with centre and rim hidden in turn; None where it was not asked.
         smoothness: (B,) float64, `CENTRE_SMOOTHNESS` before adjustment; None of slices.
         altered: the detective's (B, H / 4, W / 4) logits of places and (B,) logits of images; None without one.
         complexity: (B, F) float64, the features of `complexity`; None of slices.
@@ -55,8 +55,8 @@ class Measurements:
 
     codes: Tensor
     surprise: dict[str, Surprise]
-    rim: Surprise | None
-    two_way: Surprise | None
+    two_way: Surprise | None = None
+    rim: Surprise | None = None
     smoothness: Tensor | None = None
     complexity: np.ndarray | None = None
     altered: tuple[Tensor, Tensor] | None = None

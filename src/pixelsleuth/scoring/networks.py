@@ -47,14 +47,14 @@ class Encoded(NamedTuple):
 
     Attributes:
         image: (B, C, H, W) float32 in [0, 1]; codes: (B, h, w) int64.
-        scalars: (B, n) float32, the context of slices; None of images.
+        scalars: (B, n) float32, where slices lie; of images n is 0.
         close, near, which: as in `Crops`, float32 in [0, 1], channels first.
         usual: (B, 1, H, W) float32, of slices standard scores against the atlas, where the detective sees them.
     """
 
     image: Tensor
     codes: Tensor
-    scalars: Tensor | None
+    scalars: Tensor
     close: Tensor | None = None
     near: Tensor | None = None
     which: Tensor | None = None
@@ -81,9 +81,9 @@ class TorchNetworks:
 
     @torch.no_grad()
     def measure(self, crops: Crops) -> Measurements:
-        """Measure everything that scores are fitted on, unadjusted."""
+        """Measure everything of images that scores are fitted on, unadjusted."""
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            seen, _ = self.measured(self.encoded(crops), set(self.model.priors), rim=True)
+            seen = self.measured_images(self.encoded(crops), set(self.model.priors), rim=True)
         return replace(seen, complexity=np.stack([complexity(pixels) for pixels in crops.square]))
 
     def encoded(self, crops: Crops) -> Encoded:
@@ -93,7 +93,7 @@ class TorchNetworks:
         if crops.position is not None:
             scalars = torch.from_numpy(crops.position.astype(np.float32))[:, None].to(self.device)
             usual = self.usual(image, crops.position)
-            return Encoded(image, self.model.encode(image, scalars), scalars, usual=usual)
+            return Encoded(image, self.model.vqvae.encode(image, scalars), scalars, usual=usual)
         close = near = which = None
         size = (crops.square if crops.close is None else crops.close).shape[1]
         if size != self.close_size:
@@ -103,7 +103,7 @@ class TorchNetworks:
         if crops.near is not None and crops.which is not None and isinstance(self.model.detective, DeepDetective):
             near = self._image(crops.near)
             which = torch.from_numpy(np.asarray(crops.which, np.int64)).to(self.device)
-        return Encoded(image, self.model.encode(image), None, close, near, which)
+        return Encoded(image, self.model.vqvae.encode(image), nothing_told(image), close, near, which)
 
     def usual(self, image: Tensor, position: np.ndarray) -> Tensor | None:
         """Standard scores of slices against the atlas, where the detective sees them."""
@@ -112,13 +112,9 @@ class TorchNetworks:
             return None
         return torch.from_numpy(self.atlas.z(image[:, 0].cpu().numpy(), position))[:, None].to(self.device)
 
-    def measured(self, encoded: Encoded, kinds: Collection[str], rim: bool) -> tuple[Measurements, Tensor]:
-        """Measure a batch, and decode its codes as they are, (B, C, H, W) float32.
-
-        Args:
-            kinds: of the priors to ask.
-            rim: also ask the masked prior for centre and rim in turn.
-        """
+    def measured(self, encoded: Encoded, kinds: Collection[str]) -> tuple[Measurements, Tensor]:
+        """Measure a batch by the priors of these kinds and the detective, and decode its codes as they are, (B, C, H,
+        W) float32."""
         model, codes, scalars = self.model, encoded.codes, encoded.scalars
         surprise: dict[str, Surprise] = {}
         two_way = None
@@ -126,25 +122,32 @@ class TorchNetworks:
             if kind == "pixelsnail" and kind in kinds:
                 surprise[kind], two_way = both_surprises(model, encoded)
             elif kind in kinds:
-                surprise[kind] = model.surprise(kind, codes, scalars)
-        decoded = model.decode(codes, scalars)
-        around = smoothness = None
-        if scalars is None:
-            masked = model.priors.get("masked")
-            centre = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device)
-            if isinstance(masked, MaskedPrior) and rim:
-                around = masked.log_prob(codes, partition=centre.long(), parts=2)
-            smoothness = centre_smoothness(decoded.mean(1), centre)
-        seen = Measurements(codes, surprise, around, two_way, smoothness)
+                surprise[kind] = model.priors[kind].log_prob(codes, scalars)
+        decoded = model.vqvae.decode(codes, scalars)
+        seen = Measurements(codes, surprise, two_way=two_way)
         altered, near, looks = self._altered(seen, decoded, encoded)
         return replace(seen, altered=altered, near=near, appearance=looks), decoded
+
+    def measured_images(self, encoded: Encoded, kinds: Collection[str], rim: bool) -> Measurements:
+        """Measure a batch of images, whose face is in the middle.
+
+        Args:
+            kinds: of the priors to ask.
+            rim: also ask the masked prior for centre and rim in turn.
+        """
+        seen, decoded = self.measured(encoded, kinds)
+        codes, masked = encoded.codes, self.model.priors.get("masked")
+        centre, around = centre_of((int(codes.shape[1]), int(codes.shape[2])), codes.device), None
+        if isinstance(masked, MaskedPrior) and rim:
+            around = masked.log_prob(codes, partition=centre.long(), parts=2)
+        return replace(seen, rim=around, smoothness=centre_smoothness(decoded.mean(1), centre))
 
     def restored(self, encoded: Encoded, seen: Measurements, keys: Sequence[str], kind: str = "") -> Restored:
         """Restorations by the prior of this kind, the default one unless given."""
         kind = kind or next(iter(self.model.priors))
         # The masked prior's flags are known beforehand; PixelSNAIL's depend on what it has restored.
         flags: dict[str, Any] = {"where": self.flagged(encoded, seen, kind)}
-        if kind == "pixelsnail" and encoded.scalars is None:
+        if kind == "pixelsnail" and not self.model.config.of_volumes:
             flags = {"above": self.settings.lambda_p[kind]}
         return restore(
             encoded.image, encoded.codes, self.model.vqvae, self.model.priors[kind], keys,
@@ -153,7 +156,7 @@ class TorchNetworks:
 
     def flagged(self, encoded: Encoded, seen: Measurements, kind: str) -> Tensor:
         """(B, h, w) bool, the codes to draw anew: above lambda_p, or of slices those that the detective names."""
-        if encoded.scalars is None or seen.altered is None:
+        if not self.model.config.of_volumes or seen.altered is None:
             return seen.surprise[kind].nll > self.settings.lambda_p[kind]
         altered = place_map(seen.altered[0], (self.size, self.size))
         return F.adaptive_max_pool2d(altered[:, None], seen.codes.shape[1:])[:, 0] > NAMED_FROM
@@ -173,7 +176,7 @@ class TorchNetworks:
         mapping, size = next(iter(self.model.priors)), (self.size, self.size)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             encoded = self.encoded(crops)
-            seen, _ = self.measured(encoded, wanted.kinds, wanted.rim)
+            seen = self.measured_images(encoded, wanted.kinds, wanted.rim)
             restored = self.restored(encoded, seen, crops.keys) if wanted.restored else None
         made: Maps = {}
         if wanted.maps and mapping in seen.surprise:
@@ -192,7 +195,7 @@ class TorchNetworks:
         model, sign, size = self.model, self.settings.sign, (self.size, self.size)
         mapping = next(iter(model.priors))
         encoded = self.encoded(crops)
-        seen, decoded = self.measured(encoded, wanted.kinds, rim=False)
+        seen, decoded = self.measured(encoded, wanted.kinds)
         maps = {
             "surprise": surprise_map(seen.judging, size),
             "masked_surprise": surprise_map(seen.surprise[mapping], size),
@@ -258,6 +261,11 @@ def torch_of(scorer: Scorer) -> TorchNetworks:
     return scorer.networks
 
 
+def nothing_told(image: Tensor) -> Tensor:
+    """(B, 0) float32, what networks are told of images beside them."""
+    return torch.zeros(image.shape[0], 0, device=image.device)
+
+
 def altered_map(seen: Measurements, size: tuple[int, int]) -> Tensor:
     """(B, H, W) float32, how likely each place was altered; where there is a view from near the mean of both."""
     assert seen.altered is not None
@@ -286,17 +294,15 @@ def to_pixels(image: Tensor) -> np.ndarray:
 def both_surprises(model: Model, encoded: Encoded) -> tuple[Surprise, Surprise]:
     """PixelSNAIL's surprise, and its average over an image and its mirror image, turned back."""
     codes, scalars = encoded.codes, encoded.scalars
-    mirrored = model.encode(encoded.image.flip(3), scalars)
+    prior, mirrored = model.priors["pixelsnail"], model.vqvae.encode(encoded.image.flip(3), scalars)
     if torch.compiler.is_exporting():
         # A graph would otherwise hold the network twice.
-        both = model.surprise(
-            "pixelsnail", torch.cat([codes, mirrored]), None if scalars is None else scalars.repeat(2, 1)
-        )
+        both = prior.log_prob(torch.cat([codes, mirrored]), scalars.repeat(2, 1))
         nll, entropy = (values.unflatten(0, (2, -1)) for values in (both.nll, both.entropy))
         there, back = Surprise(nll[0], entropy[0]), Surprise(nll[1], entropy[1])
     else:
-        there = model.surprise("pixelsnail", codes, scalars)
-        back = model.surprise("pixelsnail", mirrored, scalars)
+        there = prior.log_prob(codes, scalars)
+        back = prior.log_prob(mirrored, scalars)
     return there, Surprise((there.nll + back.nll.flip(2)) / 2, (there.entropy + back.entropy.flip(2)) / 2)
 
 
@@ -306,5 +312,5 @@ def judging_surprise(model: Model, encoded: Encoded) -> Surprise:
     model has one, else the default prior's."""
     kind = scoring_prior(model.priors)
     if kind != "pixelsnail":
-        return model.surprise(kind, encoded.codes, encoded.scalars)
+        return model.priors[kind].log_prob(encoded.codes, encoded.scalars)
     return both_surprises(model, encoded)[1]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelsleuth.models.prior import Context, Prior
+from pixelsleuth.models.prior import Prior
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring import draws
 
@@ -53,7 +53,7 @@ def restore(
     restorations: int,
     above: float | None = None,
     where: Tensor | None = None,
-    scalars: Tensor | None = None,
+    scalars: Tensor,
     k: float = TEMPERATURE,
 ) -> Restored:
     """Draw `restorations` restorations of each image and weigh them.
@@ -67,13 +67,12 @@ def restore(
         keys: of the random draws, see `draws.uniforms`.
         above: codes whose surprise in nats exceeds this are drawn anew; or
         where: (B, h, w) bool, the codes to draw anew.
-        scalars: (B, n) float32, context of the images, for networks that were built for it.
+        scalars: (B, n) float32, what networks that were built for it are told beside the images; n may be 0.
     """
     batch, grid = len(codes), (int(codes.shape[1]), int(codes.shape[2]))
     drawing = torch.from_numpy(draws.uniforms(keys, restorations, grid)).to(codes.device)
-    context = None if scalars is None or not prior.config.context else Context(scalars)
-    drawn = prior.resample(codes, drawing, where=where, above=above, context=context)
-    about = None if scalars is None or not vqvae.config.context else scalars.repeat_interleave(restorations, 0)
+    drawn = prior.resample(codes, drawing, where=where, above=above, scalars=scalars)
+    about = scalars.repeat_interleave(restorations, 0)
     decoded = vqvae.decode(drawn.flatten(0, 1), about).view(batch, restorations, *image.shape[1:])
     distance = (decoded - image[:, None]).abs()
     weights = restoration_weights(distance.mean((2, 3, 4)) * 2, k)

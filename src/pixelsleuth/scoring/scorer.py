@@ -172,6 +172,7 @@ class Scorer:
         config, detective = self.model.config, self.model.config.detective
         deep = detective is not None and detective.kind == "deep"
         self.size = config.vqvae.size
+        self._restores = "restoration" in self.settings.default_map
         self.sizes = Sizes(self.size, config.close_size, 2 * config.close_size if deep else 0)
         # The default prior first.
         self.kinds = [prior.kind for prior in config.priors]
@@ -184,40 +185,36 @@ class Scorer:
 
     def score(self, batches: Iterable[Crops], options: ScoreOptions = EVERYTHING) -> Scores:
         """Scores crops batch by batch. Slices must be those of one volume, in order: maps are pooled within it."""
-        of_images, of_slices = self._wanted(options)
-        parts, slices = [], []
+        wanted = self._wanted(options)
+        if self.model.config.of_volumes:
+            return self._volume(list(batches), wanted, options)
+        parts = []
         for crops in batches:
-            if crops.position is not None:
-                parts.append(self.networks.slices(crops, of_slices))
-                slices.append(crops)
-                continue
-            raw = self.networks.images(crops, of_images)
+            raw = self.networks.images(crops, wanted)
             features = np.stack([complexity(pixels) for pixels in crops.square])
             scores = with_combined(raw.scores, features, self.settings)
             if self.levelling is not None and raw.appearance is not None:
                 scores[LEVELLED] = self.levelling(scores[self.settings.default], raw.appearance)
             parts.append(replace(raw, scores=scores))
-        found = _joined(parts)
-        return self._volume(found, slices, options) if slices else found
+        return _joined(parts)
 
-    def _wanted(self, options: ScoreOptions) -> tuple[Wanted, Wanted]:
-        """What the networks are asked for of images, and of slices."""
-        needed = "restoration" in self.settings.default_map
+    def _wanted(self, options: ScoreOptions) -> Wanted:
+        """What the networks are asked for."""
+        restored = options.maps and (options.restorations or self._restores)
         kinds = set(self.kinds)
         if not options.every_score:
             # The detective's map is drawn without the prior that the others are made of.
             others = options.maps and (options.restorations or self.settings.default_map != DETECTIVE_MAP)
             kinds = self.judging | ({self.kinds[0]} if others else set())
-        of_images = Wanted(
-            frozenset(kinds), options.every_score or CENTRE_AND_RIM in self.resting, options.maps,
-            options.maps and (options.restorations or needed), options.baselines, options.reference,
-        )  # fmt: skip
-        # Of slices the default map is always made, and with it every score.
-        both = frozenset({self.kinds[0], scoring_prior(self.kinds)})
-        return of_images, of_images._replace(kinds=both, restored=of_images.restored or needed)
+        rim = options.every_score or CENTRE_AND_RIM in self.resting
+        return Wanted(frozenset(kinds), rim, options.maps, restored, options.baselines, options.reference)
 
-    def _volume(self, scores: Scores, crops: Sequence[Crops], options: ScoreOptions) -> Scores:
+    def _volume(self, crops: Sequence[Crops], wanted: Wanted, options: ScoreOptions) -> Scores:
         """The scores of all slices with their maps pooled within the volume, and the score that rests on these."""
+        # The default map is always made, and with it every score.
+        both = frozenset({self.kinds[0], scoring_prior(self.kinds)})
+        wanted = wanted._replace(kinds=both, restored=wanted.restored or self._restores)
+        scores = _joined([self.networks.slices(part, wanted) for part in crops])
         pixels, inside, position = (
             np.concatenate([getattr(part, name) for part in crops]) for name in ("square", "inside", "position")
         )

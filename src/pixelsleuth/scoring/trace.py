@@ -48,7 +48,7 @@ def trace(networks: TorchNetworks, crop: Crops, kind: str = "") -> Trace:
     """
     kind = kind or next(iter(networks.model.priors))
     encoded = networks.encoded(crop)
-    seen, decoded = networks.measured(encoded, set(networks.model.priors), rim=False)
+    seen, decoded = networks.measured(encoded, set(networks.model.priors))
     made = networks.restored(encoded, seen, crop.keys, kind)
     flagged = networks.flagged(encoded, seen, kind)[0] | (made.codes[0] != encoded.codes).any(0)
     surprise = seen.surprise[kind]

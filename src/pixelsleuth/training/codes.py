@@ -36,11 +36,10 @@ def cache_codes(
     for start in range(0, len(rows), 64):
         batch = rows[start : start + 64]
         image = to_float(torch.from_numpy(store.pixels(batch)).to(device))
-        context = context_of(store, batch, vqvae.config.context)
-        context = None if context is None else context.to(device)
+        scalars = context_of(store, batch, vqvae.config.context).to(device)
         for view in range(views):
             seen = image if view == 0 else image.flip(3) if view == 1 else augmented(image, stage.augment)
-            codes[view, start : start + 64] = vqvae.encode(seen, context).cpu().numpy()
+            codes[view, start : start + 64] = vqvae.encode(seen, scalars).cpu().numpy()
     vqvae.cpu()
     complexity, usage = perplexity(torch.from_numpy(codes[0].astype(np.int64)), vqvae.config.codes)
     say(f"codes: {len(rows):,} x {views} grids cached, perplexity {complexity:.0f}, {usage:.0%} of the codebook used")
@@ -49,6 +48,6 @@ def cache_codes(
     partial.replace(path)
 
 
-def context_of(store: Store, rows: np.ndarray, count: int) -> Tensor | None:
-    """(n, count) float32, the context of the rows; None where `count` is 0."""
-    return torch.from_numpy(scalars_of(store, rows, count)) if count else None
+def context_of(store: Store, rows: np.ndarray, count: int) -> Tensor:
+    """(n, count) float32, the context of the rows."""
+    return torch.from_numpy(scalars_of(store, rows, count))

@@ -130,8 +130,8 @@ def fit_slices(model: Model, store: Store, rows: np.ndarray, sign: int, learned:
     def slices(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image = to_float(torch.from_numpy(store.pixels(rows[numbers])))
         scalars = torch.from_numpy(position[numbers].astype(np.float32))[:, None]
-        codes = model.encode(image, scalars)
-        seen = {kind: model.surprise(kind, codes, scalars) for kind in model.priors}
+        codes = model.vqvae.encode(image, scalars)
+        seen = {kind: prior.log_prob(codes, scalars) for kind, prior in model.priors.items()}
         for kind, one in seen.items():
             nll[kind].append(one.nll.numpy().ravel())
         return image[:, 0].numpy(), (seen[first].nll - seen[first].entropy).numpy()

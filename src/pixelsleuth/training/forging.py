@@ -42,16 +42,16 @@ class Forged:
         pixels: (N, 2, size, size, 3) uint8; alike but for the mask and what re-encoding did.
         mask: (N, size, size) bool, where the forgery was altered.
         kind: (N,) of synthesis.anomalies.KINDS, of slices of synthesis.lesions.KINDS.
+        scalars: (N, n) float32, what networks are told beside the pictures: of slices their position, else none.
         close: the pixels at the size a detective sees; None where that is the same.
-        scalars: (N, n) float32, context of the pictures; None for none.
         usual: (N, 2, size, size, 1) float16, standard scores against the atlas; None for none.
     """
 
     pixels: np.ndarray
     mask: np.ndarray
     kind: np.ndarray
+    scalars: np.ndarray
     close: np.ndarray | None = None
-    scalars: np.ndarray | None = None
     usual: np.ndarray | None = None
 
 
@@ -114,7 +114,7 @@ def forge(
                     if close is not None:
                         close[i, k] = near
             progress(min(start + BATCH, len(rows)), len(rows))
-    return Forged(pixels, mask, kind, close)
+    return Forged(pixels, mask, kind, np.zeros((len(mask), 0), np.float32), close)
 
 
 def _thumbnails(store: Store, rows: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pixelsleuth.datasets.store import Store
-from pixelsleuth.models.prior import Context
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.training.codes import context_of
 from pixelsleuth.training.data import to_float
@@ -30,15 +29,14 @@ def reconstruction_of(vqvae: VQVAE, store: Store, work: Path) -> dict[str, float
     """Reconstruction metrics on held-out pictures, and a picture of reconstructions in the log."""
     rows = held_out_rows(store)
     images = torch.from_numpy(store.pixels(rows))
-    context = context_of(store, rows, vqvae.config.context)
-    metrics = reconstruction_metrics(vqvae, images, context=context)
+    scalars = context_of(store, rows, vqvae.config.context)
+    metrics = reconstruction_metrics(vqvae, images, scalars)
     logger = TensorBoardLogger(work, name="", version="log")
     for name, value in metrics.items():
         logger.experiment.add_scalar(f"held_out/{name}", value)
     image = to_float(images[:8])
     with torch.no_grad():
-        about = None if context is None else context[:8]
-        made = vqvae.decode(vqvae.encode(image, about), about)
+        made = vqvae.decode(vqvae.encode(image, scalars[:8]), scalars[:8])
     sheet = torch.cat([torch.cat(list(image), 2), torch.cat(list(made), 2)], 1)
     logger.experiment.add_image("held_out/above_input_below_reconstruction", sheet)
     logger.experiment.close()
@@ -56,5 +54,5 @@ def prior_nll(prior: Any, vqvae: VQVAE, store: Store, rows: np.ndarray) -> float
             to_float(torch.from_numpy(store.pixels(batch))), context_of(store, batch, vqvae.config.context)
         )
         scalars = context_of(store, batch, prior.config.context)
-        total += float(prior.log_prob(codes, None if scalars is None else Context(scalars)).nll.mean((1, 2)).sum())
+        total += float(prior.log_prob(codes, scalars).nll.mean((1, 2)).sum())
     return total / len(rows)

@@ -102,16 +102,16 @@ def pair_dataset_of(
 ) -> PairDataset:
     """Run the networks over forged pairs."""
     flat = forged.pixels.reshape(-1, *forged.pixels.shape[2:])
-    scalars = None if forged.scalars is None else np.repeat(forged.scalars, 2, axis=0)
+    scalars = np.repeat(forged.scalars, 2, axis=0)
     made = np.zeros_like(flat)
     felt = []
     for start in range(0, len(flat), BATCH):
         image = to_float(torch.from_numpy(flat[start : start + BATCH])).contiguous(memory_format=torch.channels_last)
-        about = None if scalars is None else torch.from_numpy(scalars[start : start + BATCH])
-        codes = model.encode(image, about)
+        about = torch.from_numpy(scalars[start : start + BATCH])
+        codes = model.vqvae.encode(image, about)
         seen = judging_surprise(model, Encoded(image, codes, about))
         felt.append(torch.stack([seen.nll, seen.entropy], 1).half().numpy())
-        decoded = model.decode(codes, about).permute(0, 2, 3, 1)
+        decoded = model.vqvae.decode(codes, about).permute(0, 2, 3, 1)
         made[start : start + BATCH] = decoded.mul(255).round().byte().numpy()
         progress(min(start + BATCH, len(flat)), len(flat))
     surprise = np.concatenate(felt)

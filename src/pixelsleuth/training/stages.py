@@ -13,7 +13,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pixelsleuth.models.detective import DeepDetective, Detective
-from pixelsleuth.models.prior import Context
 from pixelsleuth.models.quantiser import perplexity
 from pixelsleuth.models.share import Share, part_of
 from pixelsleuth.models.vae import VAE
@@ -95,7 +94,7 @@ class VQVAEStage(_Taught):
         pixels, scalars = batch
         share = self.share(len(pixels))
         image = augmented(to_float(pixels), self.stage.augment, share)
-        loss, parts, codes = vqvae_loss(self.model, image, self.weights, scalars if scalars.shape[1] else None)
+        loss, parts, codes = vqvae_loss(self.model, image, self.weights, scalars)
         loss = loss * share.weight
         self.tell("loss", loss)
         if self.global_step % log_every(self.steps) == 0:
@@ -130,7 +129,7 @@ class PriorStage(_Taught):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         codes, scalars = batch
         share = self.share(len(codes))
-        loss = self.model.loss(codes.long(), Context(scalars) if scalars.shape[1] else None, share)
+        loss = self.model.loss(codes.long(), scalars, share)
         self.tell("nll", loss)
         return loss
 
@@ -225,7 +224,7 @@ def detective_loss(places: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor,
 
 
 def vqvae_loss(
-    model: VQVAE, image: Tensor, weights: LossWeights, context: Tensor | None = None
+    model: VQVAE, image: Tensor, weights: LossWeights, scalars: Tensor
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """The three-term loss of van den Oord et al. 2017, eq. 3: reconstruction, codebook, commitment.
 
@@ -235,7 +234,7 @@ def vqvae_loss(
     Returns:
         The loss, its parts by name, and the codes (B, h, w).
     """
-    made = model(image, context)
+    made = model(image, scalars)
     difference = (made.image - image) * 2
     parts = {
         "l1": difference.abs().mean(),
@@ -255,16 +254,15 @@ def vqvae_loss(
 
 
 @torch.no_grad()
-def reconstruction_metrics(
-    model: VQVAE, images: Tensor, batch: int = 32, context: Tensor | None = None
-) -> dict[str, float]:
-    """Measure the reconstruction of (N, H, W, C) uint8 images: mean L1 (range [0, 1]), mean PSNR over images in dB,
-    mean SSIM, perplexity of the codes and share of the codebook in use."""
+def reconstruction_metrics(model: VQVAE, images: Tensor, scalars: Tensor, batch: int = 32) -> dict[str, float]:
+    """Measure the reconstruction of (N, H, W, C) uint8 images, of which a network may be told `scalars` (N, n) float32:
+    mean L1 (range [0, 1]), mean PSNR over images in dB, mean SSIM, perplexity of the codes
+    and share of the codebook in use."""
     model.eval()
     l1, psnr, ssim, codes = [], [], [], []
     for start in range(0, len(images), batch):
         image = to_float(images[start : start + batch])
-        about = None if context is None else context[start : start + batch]
+        about = scalars[start : start + batch]
         grid = model.encode(image, about)
         made = model.decode(grid, about)
         l1.append((made - image).abs().mean((1, 2, 3)))

@@ -69,7 +69,7 @@ def forge_slices(
         at += 1
         progress(at, pairs)
     scalars = position[chosen].astype(np.float32)[:, None]
-    return Forged(pixels, mask, np.array(["scan"] * pairs), scalars=scalars, usual=usual)
+    return Forged(pixels, mask, np.array(["scan"] * pairs), scalars, usual=usual)
 
 
 def _with_anomalies(
