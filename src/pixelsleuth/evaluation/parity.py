@@ -135,7 +135,7 @@ def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np
     """(n,) bool, the crops of which a place, or one of their mirror image, has two entries of the codebook equally near
     to float32: which of them it gets may depend on the runtime, and on what else is in the batch. Counts the codes.
     Crops beside such slices count as tied, too: maps are pooled."""
-    crops = _crops_of(sample)
+    crops = stacked([crop.views for crop in sample.crops], [crop.key for crop in sample.crops])
     tied = np.zeros(len(crops.square), bool)
     networks, other = torch_of(torch.scorer), graph.scorer.networks
     assert isinstance(other, GraphNetworks)
@@ -155,14 +155,6 @@ def _tied(found: Parity, torch: Detector, graph: Detector, sample: Sample) -> np
         found.other_codes += int((differ & (margin > TIE)).sum())
         tied |= (differ | near.reshape(ours.shape)).any((1, 2))
     return ndimage.binary_dilation(tied, iterations=MEAN // 2) if sample.kind == "volume" else tied
-
-
-def _crops_of(sample: Sample) -> Crops:
-    keys = [crop.key for crop in sample.crops]
-    if sample.kind != "volume":
-        return stacked([crop.views for crop in sample.crops], keys)
-    cut = sample.slices
-    return Crops(cut.pixels, keys, inside=cut.inside, position=cut.position)
 
 
 def _mirrored(crops: Crops) -> Crops:

@@ -238,20 +238,15 @@ def _resting_on(settings: ScoreSettings) -> set[str]:
 
 def stacked(views: Sequence[Views], keys: Sequence[str] = ()) -> Crops:
     """Views of several crops, all of images or all of slices, as one batch."""
-    close = [one.close for one in views if one.close is not None]
     which = [row for row, one in enumerate(views) if one.near is not None]
-    near = [one.near for one in views if one.near is not None]
-    inside = [one.inside for one in views if one.inside is not None]
-    position = [one.position for one in views if one.position is not None]
-    return Crops(
-        np.stack([one.square for one in views]),
-        keys,
-        np.stack(close) if close else None,
-        np.stack(near) if near else None,
-        np.array(which) if near else None,
-        np.stack(inside) if inside else None,
-        np.array(position) if position else None,
-    )
+
+    def of(name: str) -> np.ndarray | None:
+        parts = [getattr(one, name) for one in views if getattr(one, name) is not None]
+        return np.stack(parts) if parts else None
+
+    square = np.stack([one.square for one in views])
+    rows = np.array(which) if which else None
+    return Crops(square, keys, of("close"), of("near"), rows, of("inside"), of("position"))
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:
