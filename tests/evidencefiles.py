@@ -132,6 +132,14 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
     "sd_comment.jpg": (lambda: jpeg(exif=exif(comment="a cat Steps: 20, Sampler: DPM++ 2M, Size: 512x512")),
                        {"generator_settings"}, {"no_metadata"}),
     "firefly.jpg": (lambda: jpeg(xmp=xmp('xmp:CreatorTool="Adobe Firefly"')), {"generator"}, {"editor"}),
+    "credit_line.jpg": (
+        lambda: jpeg(xmp=xmp('xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
+                             'photoshop:Credit="Luma Press / Gemini Agency"')),
+        set(), {"generator", "editor", "developer", "no_metadata"}),
+    "credit_google.jpg": (
+        lambda: jpeg(xmp=xmp('xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
+                             'photoshop:Credit="Made with Google AI"')),
+        {"generator"}, {"editor", "developer"}),
     "camera.jpg": (
         lambda: jpeg(qtables=OWN_TABLES, exif=exif(camera="NIKON D850", taken=TAKEN, changed=TAKEN, size=(512, 512),
                                                    maker=True)),
@@ -195,6 +203,7 @@ VIDEOS: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
             + "</rdf:Seq></xmpMM:History>")),
         {"video_editor", "history"}, {"camera", "no_video_metadata"}),
     "capcut.mp4": (lambda: video({"comment": "made with CapCut"}), {"video_editor"}, {"converted"}),
+    "directed.mp4": (lambda: video({"comment": "Directed by Sora Tanaka"}), set(), {"generator", "video_editor"}),
     "youtube.mp4": (lambda: video({}, {"handler_name": "ISO Media file produced by Google Inc."}), {"video_site"},
                     {"video_editor", "no_video_metadata"}),
     "ffmpeg.mp4": (lambda: video({}, by_ffmpeg=True), {"converted"}, {"video_editor", "camera"}),

@@ -25,7 +25,19 @@ from pixelsleuth.records import Box, Finding, Statement
 from pixelsleuth.reporting.together import together
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
 from pixelsleuth.sources.images import jpeg_round_trip
-from tests.evidencefiles import FILES, OWN_TABLES, VIDEOS, exif, jpeg, photo, png, signed, video, with_thumbnail
+from tests.evidencefiles import (
+    FILES,
+    OWN_TABLES,
+    VIDEOS,
+    exif,
+    jpeg,
+    photo,
+    png,
+    signed,
+    video,
+    with_thumbnail,
+    xmp,
+)
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
@@ -118,6 +130,48 @@ def test_programs_are_matched_as_words() -> None:
     assert source_type_of(SOURCE + "trainedAlgorithmicMedia") == ("trainedAlgorithmicMedia", "ai")
     assert source_type_of("digsrctype:compositeCapture")[1] == "edited"
     assert source_type_of("nothing known")[1] == "unknown"
+
+
+#: Statements that a program's name leads to.
+NAMING = {"generator", "editor", "developer", "video_editor", "video_site", "generator_settings"}
+
+
+@pytest.mark.parametrize(
+    ("credit", "code"),
+    [("Luma Press / Gemini Agency", ""), ("UN Photos", ""), ("Aperture Foundation", ""), ("Created by Sora Tanaka", ""),
+     ("Canva", ""), ("Not made with Google AI", ""), ("Made with Google AI", "generator"),
+     ("Edited with Google AI", "generator"), ("Jane Doe; Made with Google AI.", "generator"),
+     ("Apple Photos Clean Up", "generator"), ("Created with GIMP", "editor"),
+     ("Edited with Adobe Lightroom Classic 13.2", "developer")],
+)  # fmt: skip
+def test_of_a_credit_line_only_phrases_name_programs(credit: str, code: str) -> None:
+    for attributes in (f'photoshop:Credit="{credit}"', f'photoshop:creditLine="{credit}"'):
+        packet = xmp('xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" ' + attributes)
+        said = {one.code: one for one in picture_evidence(jpeg(xmp=packet)).statements}
+        assert NAMING & set(said) == ({code} if code else set())
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "code"),
+    [("comment", "Directed by Sora Tanaka", ""), ("description", "Mein Urlaub in Vegas", ""),
+     ("comment", "A talk at Blender Foundation about Resolve and Luma", ""), ("synopsis", "Veo, Veo: a game", ""),
+     ("description", "Follow me on TikTok and YouTube: https://www.youtube.com/@me", ""),
+     ("comment", "https://www.youtube.com/watch?v=abc-123", "video_site"), ("comment", "vid:v09044g4", "video_site"),
+     ("comment", "Made with KineMaster", "video_editor"), ("description", "Made with Google AI", "generator")],
+)  # fmt: skip
+def test_of_a_video_s_comment_only_phrases_name_programs(key: str, text: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(video({key: text}))
+    said = {one.code: one for one in video_statements(path)}
+    assert NAMING & set(said) == ({code} if code else set())
+    assert "converted" not in said
+
+
+def test_in_a_field_that_programs_fill_in_a_name_is_enough(tmp_path: Path) -> None:
+    said = picture_evidence(jpeg(xmp=xmp('xmp:CreatorTool="Gemini"'))).statements
+    assert "generator" in {one.code for one in said}
+    (tmp_path / "a.mp4").write_bytes(video({}, {"handler_name": "Sora"}))
+    assert "generator" in {one.code for one in video_statements(tmp_path / "a.mp4")}
 
 
 def test_a_thumbnail_shows_its_picture_under_any_shape() -> None:

@@ -18,8 +18,10 @@ from pixelsleuth.evidence.programs import (
     MAX_DATE_GAP,
     SITES,
     VIDEO_EDITORS,
+    address_in,
     named,
     origin,
+    phrased,
     steps_of,
 )
 from pixelsleuth.records import Statement
@@ -27,9 +29,10 @@ from pixelsleuth.records import Statement
 #: Tags of QuickTime and Android that name what took a video.
 _MAKES = ("com.apple.quicktime.make", "com.android.manufacturer", "make")
 _MODELS = ("com.apple.quicktime.model", "com.android.model", "model")
-#: Tags that name a program or a site.
-_PROGRAMS = ("encoder", "encoding_tool", "software", "com.apple.quicktime.software", "writing_application", "comment",
-             "description", "synopsis", "handler_name", "vendor_id", "major_brand")  # fmt: skip
+#: Tags that programs and sites name themselves in, and those in which people write what they please.
+_PROGRAMS = ("encoder", "encoding_tool", "software", "com.apple.quicktime.software", "writing_application",
+             "handler_name", "vendor_id", "major_brand")  # fmt: skip
+_FREE = ("comment", "description", "synopsis")
 #: Years before which no container was written: a clock that was not set.
 _FIRST_YEAR = 1990
 #: How FFmpeg's libraries name themselves, with the version right behind.
@@ -79,13 +82,15 @@ def _programs(tags: list[dict[str, str]], xmp: dict[str, Any]) -> Iterator[State
     """Generators, editors and sites that the tags name; of converters only where no editor is named."""
     texts = [_LIBAV.sub(r"FFmpeg \1 ", plain(one[key])) for one in tags for key in one if key.lower() in _PROGRAMS]
     texts += [text for key in ("CreatorTool", "softwareAgent") for text in xmp.get("xmp", {}).get(key, [])]
-    generator = named(GENERATORS, texts)
+    free = [plain(one[key]) for one in tags for key in one if key.lower() in _FREE]
+    generator = named(GENERATORS, texts) or phrased(GENERATORS, free)
     if generator:
         yield Statement("generator", "ai", {"program": generator[:80]})
-    elif any(_WORKFLOW.search(text) for text in texts):
+    elif any(_WORKFLOW.search(text) for text in free):
         yield Statement("generator_settings", "ai", {"where": "comment"})
-    editor = named(VIDEO_EDITORS, texts) or named(EDITORS, texts) or named(DEVELOPERS, texts)
-    site, converter = named(SITES, texts), named(CONVERTERS, texts)
+    editors = (VIDEO_EDITORS, EDITORS, DEVELOPERS)
+    editor = next(filter(None, (named(names, texts) or phrased(names, free) for names in editors)), "")
+    site, converter = named(SITES, texts) or address_in(free), named(CONVERTERS, texts)
     if editor:
         yield Statement("video_editor", "edited", {"program": editor[:80]})
     if site:

@@ -11,7 +11,17 @@ from pixelsleuth.errors import InputError
 from pixelsleuth.evidence.containers import video_statements
 from pixelsleuth.evidence.credentials import credentials
 from pixelsleuth.evidence.metadata import Metadata, read_metadata
-from pixelsleuth.evidence.programs import DEVELOPERS, EDITORS, GENERATORS, MAX_DATE_GAP, named, origin, steps_of
+from pixelsleuth.evidence.programs import (
+    DEVELOPERS,
+    EDITORS,
+    GENERATOR_PHRASES,
+    GENERATORS,
+    MAX_DATE_GAP,
+    named,
+    origin,
+    phrased,
+    steps_of,
+)
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
 from pixelsleuth.sources.compression import is_standard, jpeg_quality
@@ -88,7 +98,7 @@ def _origin(metadata: Metadata) -> list[Statement]:
 def _programs(metadata: Metadata) -> list[Statement]:
     """Programs that the metadata name, and the steps that they list."""
     found = []
-    keys = ("CreatorTool", "softwareAgent", "Software", "Credit", "creditLine", "AISystemUsed")
+    keys = ("CreatorTool", "softwareAgent", "Software", "AISystemUsed")
     texts = [
         metadata.exif.get("Software", ""),
         metadata.exif.get("ProcessingSoftware", ""),
@@ -96,9 +106,11 @@ def _programs(metadata: Metadata) -> list[Statement]:
     ]
     texts += [text for key in keys for text in metadata.xmp.get(key, [])]
     texts += [metadata.texts.get(key, "") for key in ("Software", "software", "Source")]
-    generator, developer = named(GENERATORS, texts), named(DEVELOPERS, texts)
+    credit = [text for key in ("Credit", "creditLine") for text in metadata.xmp.get(key, [])]
+    generator = named(GENERATORS, texts) or phrased(GENERATORS, credit, GENERATOR_PHRASES)
+    developer = named(DEVELOPERS, texts) or phrased(DEVELOPERS, credit)
     # "Adobe Photoshop Lightroom" is no Photoshop.
-    editor = named(EDITORS, [text for text in texts if not named(DEVELOPERS, [text])])
+    editor = named(EDITORS, [text for text in texts if not named(DEVELOPERS, [text])]) or phrased(EDITORS, credit)
     if generator:
         found.append(Statement("generator", "ai", {"program": generator[:80]}))
     if editor:
