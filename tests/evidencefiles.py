@@ -39,7 +39,7 @@ def source_type(code: str) -> bytes:
 
 def exif(
     software: str = "", camera: str = "", taken: str = "", changed: str = "", size: tuple[int, int] | None = None,
-    maker: bool = False, comment: str = "",
+    maker: bool = False, comment: str = "", code: str = "ascii",
 ) -> Image.Exif:  # fmt: skip
     made = Image.Exif()
     inner = made.get_ifd(0x8769)
@@ -55,7 +55,7 @@ def exif(
     if maker:
         inner[0x927C] = b"the maker's own notes"
     if comment:
-        inner[0x9286] = b"ASCII\0\0\0" + comment.encode()
+        inner[0x9286] = (b"ASCII\0\0\0" if code == "ascii" else b"UNICODE\0") + comment.encode(code)
     return made
 
 
@@ -84,6 +84,15 @@ def barred(image: Image.Image) -> Image.Image:
 def jpeg(image: Image.Image | None = None, **how: object) -> bytes:
     buffer = io.BytesIO()
     (image or photo()).save(buffer, "JPEG", **{"quality": 90, **how})
+    return buffer.getvalue()
+
+
+def webp(make: str, model: str) -> bytes:
+    """As ComfyUI's SaveAnimatedWEBP writes it: its settings stand where EXIF has the names of a camera."""
+    told = Image.Exif()
+    told[0x010F], told[0x0110] = make, model
+    buffer = io.BytesIO()
+    photo(128).save(buffer, "WEBP", exif=told)
     return buffer.getvalue()
 
 
@@ -131,6 +140,11 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
     "comfy_workflow.png": (lambda: png(workflow='{"nodes": []}'), {"generator_settings"}, {"no_metadata"}),
     "sd_comment.jpg": (lambda: jpeg(exif=exif(comment="a cat Steps: 20, Sampler: DPM++ 2M, Size: 512x512")),
                        {"generator_settings"}, {"no_metadata"}),
+    "sd_long_prompt.jpg": (
+        lambda: jpeg(exif=exif(comment="a cat, " * 300 + "Steps: 20, Sampler: DPM++ 2M", code="utf-16-be")),
+        {"generator_settings"}, {"no_metadata"}),
+    "comfy.webp": (lambda: webp(make='workflow:{"nodes": []}', model='prompt:{"3": {"class_type": "KSampler"}}'),
+                   {"generator_settings"}, {"camera", "no_metadata"}),
     "firefly.jpg": (lambda: jpeg(xmp=xmp('xmp:CreatorTool="Adobe Firefly"')), {"generator"}, {"editor"}),
     "credit_line.jpg": (
         lambda: jpeg(xmp=xmp('xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" '
@@ -209,6 +223,8 @@ VIDEOS: dict[str, tuple[Callable[[], bytes], set[str], set[str]]] = {
     "ffmpeg.mp4": (lambda: video({}, by_ffmpeg=True), {"converted"}, {"video_editor", "camera"}),
     "generated.mp4": (lambda: video({"comment": '{"prompt": {}, "workflow": {}}'}), {"generator_settings"},
                       {"no_video_metadata"}),
+    "comfy.mp4": (lambda: video({"prompt": '{"3": {"class_type": "KSampler"}}', "workflow": '{"nodes": []}'}),
+                  {"generator_settings"}, {"camera", "no_video_metadata"}),
     "stripped.mp4": (lambda: video({}), {"no_video_metadata", "c2pa_none"}, {"converted", "camera"}),
 }  # fmt: skip
 

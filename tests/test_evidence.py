@@ -15,7 +15,7 @@ from PIL import Image
 
 from pixelsleuth.evidence import credentials
 from pixelsleuth.evidence.containers import video_statements
-from pixelsleuth.evidence.metadata import read_metadata
+from pixelsleuth.evidence.metadata import MAX_SEARCHED, decoded, read_metadata
 from pixelsleuth.evidence.programs import EDITORS, named, source_type_of
 from pixelsleuth.evidence.statements import evidence_of, picture_evidence
 from pixelsleuth.evidence.thumbnails import likeness
@@ -35,6 +35,7 @@ from tests.evidencefiles import (
     png,
     signed,
     video,
+    webp,
     with_thumbnail,
     xmp,
 )
@@ -172,6 +173,57 @@ def test_in_a_field_that_programs_fill_in_a_name_is_enough(tmp_path: Path) -> No
     assert "generator" in {one.code for one in said}
     (tmp_path / "a.mp4").write_bytes(video({}, {"handler_name": "Sora"}))
     assert "generator" in {one.code for one in video_statements(tmp_path / "a.mp4")}
+
+
+SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1"
+JOB = "Job ID: 01234567-89ab-cdef-0123-456789abcdef"
+
+
+def codes(data: bytes) -> set[str]:
+    return {one.code for one in picture_evidence(data).statements}
+
+
+@pytest.mark.parametrize("code", ["ascii", "utf-16-be", "utf-16-le", "utf-16", "utf-8"])
+def test_settings_are_found_behind_a_prompt_of_any_length(code: str) -> None:
+    prompt = "a portrait, " if code == "ascii" else "ein Porträt, 人像, "
+    assert "generator_settings" in codes(jpeg(exif=exif(comment=f"{prompt * 150}\n{SETTINGS}", code=code)))
+    assert "generator_settings" not in codes(jpeg(exif=exif(comment=prompt * 150, code=code)))
+
+
+@pytest.mark.parametrize("key", ["Description", "Descriptionz"])
+def test_settings_are_found_behind_long_prompts_of_a_png(key: str) -> None:
+    data = png(**{key: "a portrait, " * 400 + JOB})
+    assert "generator_settings" in codes(data)
+    assert len(read_metadata(data).texts[key]) <= 500
+    assert "generator_settings" not in codes(png(**{key: "a portrait, " * 400}))
+
+
+def test_comments_are_read_in_their_code_and_searched_no_further_than_the_bound() -> None:
+    for code in ("utf-16-be", "utf-16-le", "utf-16"):
+        assert (
+            read_metadata(jpeg(exif=exif(comment="Grüße aus 東京", code=code))).exif["UserComment"] == "Grüße aus 東京"
+        )
+    # As some programs write it.
+    assert decoded(b"UNICODE\0plain letters") == "plain letters"
+    assert decoded(b"UNICODE\0" + "odd".encode("utf-16-be") + b"\0").startswith("odd")
+    assert len(decoded(b"UNICODE\0" + "a".encode("utf-16-le") * 10**6)) == MAX_SEARCHED
+    assert len(decoded(b"a" * 10**6)) == len(decoded("a" * 10**6)) == MAX_SEARCHED
+    assert len(read_metadata(png(Descriptionz="y" * 900_000)).searched["Descriptionz"]) == MAX_SEARCHED
+
+
+@pytest.mark.parametrize("held", ['prompt:{"3": {}}', 'workflow: {"nodes": []}', '{"extra": 1, "prompt": {}}'])
+def test_settings_in_place_of_a_camera_are_no_camera(held: str) -> None:
+    for data in (webp(make="", model=held), webp(make=held, model="x"), jpeg(exif=exif(camera=held))):
+        assert "generator_settings" in codes(data)
+        assert not {"camera", "camera_saved_again"} & codes(data)
+    assert "generator_settings" in codes(jpeg(exif=exif(camera="NIKON D850", comment=held)))
+    assert "camera" in codes(jpeg(exif=exif(camera="NIKON D850", comment=held)))
+    assert "generator_settings" not in codes(jpeg(exif=exif(comment="workflow: raw, then black and white")))
+
+
+def test_a_camera_s_name_is_short() -> None:
+    (said,) = [one for one in picture_evidence(webp("A maker", "x" * 400)).statements if one.code == "camera"]
+    assert len(said.values["camera"]) == 80
 
 
 def test_a_thumbnail_shows_its_picture_under_any_shape() -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pixelsleuth.evidence.credentials import video_credentials
-from pixelsleuth.evidence.metadata import plain, xmp_of
+from pixelsleuth.evidence.metadata import decoded, plain, xmp_of
 from pixelsleuth.evidence.programs import (
     CONVERTERS,
     DEVELOPERS,
@@ -19,10 +19,12 @@ from pixelsleuth.evidence.programs import (
     SITES,
     VIDEO_EDITORS,
     address_in,
+    camera,
     named,
     origin,
     phrased,
     steps_of,
+    with_settings,
 )
 from pixelsleuth.records import Statement
 
@@ -37,8 +39,8 @@ _FREE = ("comment", "description", "synopsis")
 _FIRST_YEAR = 1990
 #: How FFmpeg's libraries name themselves, with the version right behind.
 _LIBAV = re.compile(r"^(Lav[fc])(?=\d)")
-#: What ComfyUI writes into a comment.
-_WORKFLOW = re.compile(r'"(prompt|workflow)":')
+#: Tags of their own that ComfyUI keeps its settings in (`SaveWEBM`, `SaveVideo`).
+_COMFY = ("prompt", "workflow")
 
 
 def video_statements(path: str | os.PathLike[str]) -> tuple[Statement, ...]:
@@ -70,12 +72,10 @@ def video_statements(path: str | os.PathLike[str]) -> tuple[Statement, ...]:
     return tuple(found)
 
 
-def _camera(tags: dict[str, str]) -> Iterator[Statement]:
+def _camera(tags: dict[str, str]) -> list[Statement]:
     make = next((tags[key] for key in _MAKES if tags.get(key)), "")
     model = next((tags[key] for key in _MODELS if tags.get(key)), "")
-    if make or model:
-        name = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
-        yield Statement("camera", "camera", {"camera": name[:80]})
+    return camera(make, model)
 
 
 def _programs(tags: list[dict[str, str]], xmp: dict[str, Any]) -> Iterator[Statement]:
@@ -84,10 +84,13 @@ def _programs(tags: list[dict[str, str]], xmp: dict[str, Any]) -> Iterator[State
     texts += [text for key in ("CreatorTool", "softwareAgent") for text in xmp.get("xmp", {}).get(key, [])]
     free = [plain(one[key]) for one in tags for key in one if key.lower() in _FREE]
     generator = named(GENERATORS, texts) or phrased(GENERATORS, free)
+    lower = [(key.lower(), value) for one in tags for key, value in one.items()]
+    settings = with_settings((key, decoded(value)) for key, value in lower if key in _FREE)
+    settings += [key for key, value in lower if key in _COMFY and value.lstrip().startswith("{")]
     if generator:
         yield Statement("generator", "ai", {"program": generator[:80]})
-    elif any(_WORKFLOW.search(text) for text in free):
-        yield Statement("generator_settings", "ai", {"where": "comment"})
+    elif settings:
+        yield Statement("generator_settings", "ai", {"where": settings[0]})
     editors = (VIDEO_EDITORS, EDITORS, DEVELOPERS)
     editor = next(filter(None, (named(names, texts) or phrased(names, free) for names in editors)), "")
     site, converter = named(SITES, texts) or address_in(free), named(CONVERTERS, texts)

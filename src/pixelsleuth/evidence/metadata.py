@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import xml.etree.ElementTree as ElementTree
 import zlib
@@ -16,11 +17,17 @@ from pixelsleuth.sources.images import opened
 MAX_XMP_BYTES = 4_000_000
 #: Characters kept of one text.
 MAX_CHARACTERS = 500
+#: Characters searched of a text in which image generators leave their settings, behind prompts of any length.
+MAX_SEARCHED = 65_536
+#: Bytes of a PNG's keyword, by its specification.
+MAX_KEYWORD = 79
 #: Values kept of one XMP property, such as the steps of a history.
 MAX_VALUES = 200
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 _TAGS = {name: tag for tag, name in ExifTags.TAGS.items()}
+#: Texts of EXIF in which generators leave their settings; ComfyUI takes the camera's for it.
+_SEARCHED = ("UserComment", "ImageDescription", "Make", "Model")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Metadata:
         history: steps of xmpMM:History, each field -> text.
         iptc: (record, number) -> text.
         texts: of a PNG, keyword -> text.
+        searched: name -> text, of EXIF's comments and camera and of a PNG's texts, up to `MAX_SEARCHED` characters of
+            each as they stand: to be looked through, not to be shown.
         thumbnail: the encoded picture in EXIF's second directory.
         maker_note: whether the camera's own block is there.
         tables: a JPEG's quantisation tables by number, 64 values each, row by row.
@@ -48,6 +57,7 @@ class Metadata:
     history: list[dict[str, str]] = field(default_factory=list)
     iptc: dict[tuple[int, int], str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    searched: dict[str, str] = field(default_factory=dict)
     thumbnail: bytes | None = None
     maker_note: bool = False
     tables: dict[int, list[int]] = field(default_factory=dict)
@@ -75,19 +85,42 @@ def read_metadata(data: bytes) -> Metadata | None:
             except Exception:
                 broken.append(name)
         if image.format == "PNG":
-            found["texts"] = _png_texts(data)
+            told = _png_texts(data)
+            found["texts"] = {plain(key): plain(text) for key, text in told.items()}
+            found["searched"] = found.get("searched", {}) | {plain(key): text for key, text in told.items()}
         tables = {k: list(v) for k, v in sorted((getattr(image, "quantization", None) or {}).items())}
         return Metadata(image.format or "", image.size, tables=tables, broken=tuple(broken), **found)
 
 
 def plain(value: Any) -> str:
     """One line of what a file says, without control characters."""
-    if isinstance(value, bytes):
-        value = (
-            value.removeprefix(b"ASCII\0\0\0").removeprefix(b"UNICODE\0").replace(b"\0", b"").decode("utf-8", "replace")
-        )
-    text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * MAX_CHARACTERS])
+    text = "".join(c if c.isprintable() else " " for c in decoded(value)[: 4 * MAX_CHARACTERS])
     return " ".join(text.split())[:MAX_CHARACTERS]
+
+
+def decoded(value: Any) -> str:
+    """What a file says as it stands, up to `MAX_SEARCHED` characters. Bytes are UTF-8, or UTF-16 where they begin with
+    EXIF's name of it, UNICODE."""
+    if not isinstance(value, bytes):
+        return str(value)[:MAX_SEARCHED]
+    if value.startswith(b"UNICODE\0"):
+        return _utf_16(value[8 : 8 + 2 * MAX_SEARCHED])
+    # Without their zeros, texts in UTF-16 that say nothing of it can be read as well, as Windows writes its own tags.
+    told = value.removeprefix(b"ASCII\0\0\0")[: 2 * MAX_SEARCHED].replace(b"\0", b"")
+    return told.decode("utf-8", "replace")[:MAX_SEARCHED]
+
+
+def _utf_16(data: bytes) -> str:
+    """UTF-16 in whichever byte order: by its mark, or by where the zeros stand that are half of every Latin letter,
+    digit and space. EXIF leaves the order open, and programs do not keep to that of the block around it."""
+    if data.startswith((b"\xfe\xff", b"\xff\xfe")):
+        return data.decode("utf-16", "replace")
+    high, low = data[::2].count(0), data[1::2].count(0)
+    if not high and not low:
+        # Some programs call UNICODE what is UTF-8; UTF-16 without any zero is hardly ever valid as such.
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode("utf-8")[:MAX_SEARCHED]
+    return data.decode("utf-16-be" if high >= low else "utf-16-le", "replace")
 
 
 def _exif(image: Image.Image) -> dict[str, Any]:
@@ -104,7 +137,9 @@ def _exif(image: Image.Image) -> dict[str, Any]:
         told = {"Make", "Model", "Software", "DateTime", "Artist", "Copyright", "ImageDescription"}
         names = told | {ExifTags.TAGS.get(tag, "") for tag in inner}
         texts = {name: text for name, text in texts.items() if name in names}
-    found = {"exif": texts, "maker_note": maker in inner}
+    values = {name: inner.get(_TAGS[name], exif.get(_TAGS[name])) for name in _SEARCHED}
+    searched = {name: decoded(value) for name, value in values.items() if value is not None}
+    found = {"exif": texts, "searched": searched, "maker_note": maker in inner}
     # A TIFF's second directory is its second page; of anything else it is the thumbnail's.
     second = {} if image.format == "TIFF" else exif.get_ifd(ExifTags.IFD.IFD1)
     start, length = second.get(_TAGS["JpegIFOffset"]), second.get(_TAGS["JpegIFByteCount"])
@@ -169,9 +204,9 @@ def _iptc(image: Image.Image) -> dict[str, Any]:
     return {"iptc": {key: plain(value) for key, value in first.items() if key[0] == 2 and key[1] > 0}}
 
 
-def _png_texts(data: bytes) -> dict[str, str]:
-    """Texts of a PNG's chunks, also of those behind its pixels, which are not decoded for them."""
-    found: dict[str, str] = {}
+def _png_texts(data: bytes) -> dict[bytes, str]:
+    """Texts of a PNG's chunks by keyword, also of those behind its pixels, which are not decoded for them."""
+    found: dict[bytes, str] = {}
     at = 8
     while at + 12 <= len(data) and len(found) < MAX_VALUES:
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -186,7 +221,7 @@ def _png_texts(data: bytes) -> dict[str, str]:
         elif kind != b"tEXt":
             continue
         if keyword != b"XML:com.adobe.xmp":
-            found[plain(keyword)] = plain(rest)
+            found[keyword[:MAX_KEYWORD]] = decoded(rest)
     return found
 
 
@@ -198,8 +233,8 @@ def _three(rest: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _inflated(packed: bytes) -> bytes:
-    """No more than is kept of a text, however much it unpacks to."""
+    """No more than is searched of a text, however much it unpacks to."""
     try:
-        return zlib.decompressobj().decompress(packed, 4 * MAX_CHARACTERS)
+        return zlib.decompressobj().decompress(packed, MAX_SEARCHED)
     except zlib.error:
         return b""

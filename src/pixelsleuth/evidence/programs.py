@@ -9,6 +9,7 @@ comment: there only phrases count that programs are known to write, or that say 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from pixelsleuth.records import Statement
 
@@ -55,6 +56,12 @@ _BETWEEN = re.compile(r"\s*[;/|,\n]\s*")
 _ADDRESS = re.compile(
     r"https?://(?:[a-z]+\.)?(?:youtube\.com|youtu\.be|vimeo\.com|twitter\.com|x\.com|tiktok\.com)/\S+|vid:v\w+",
     re.IGNORECASE,
+)
+#: Settings of a generator: as AUTOMATIC1111 writes them behind the prompt; Midjourney's number of a picture; ComfyUI's
+#: prompt or workflow, as it stands in a WebP's EXIF (`SaveAnimatedWEBP`), or in JSON that holds both.
+_SETTINGS = re.compile(
+    r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b"
+    r'|\A\s*(?:prompt|workflow):\s*\{|\A\s*\{(?s:.*?)"(?:prompt|workflow)":'
 )
 
 #: Seconds between the times taken and changed that are not remarked on: cameras write both at once.
@@ -106,6 +113,17 @@ def address_in(texts: list[str]) -> str:
 
 def _any_of(names: tuple[str, ...]) -> str:
     return "|".join(map(re.escape, names))
+
+
+def with_settings(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """The names of the texts that hold the settings of an image generator, of pairs of a name and a text."""
+    return [name for name, text in texts if _SETTINGS.search(text)]
+
+
+def camera(make: str, model: str) -> list[Statement]:
+    """State which camera is named, by its maker and model, if any is."""
+    name = model if model.lower().startswith(make.lower()) else f"{make} {model}"
+    return [Statement("camera", "camera", {"camera": name.strip()[:80]})] if name.strip() else []
 
 
 def source_type_of(value: str) -> tuple[str, str]:

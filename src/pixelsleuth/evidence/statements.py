@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from datetime import datetime
 from typing import NamedTuple
 
@@ -17,10 +16,12 @@ from pixelsleuth.evidence.programs import (
     GENERATOR_PHRASES,
     GENERATORS,
     MAX_DATE_GAP,
+    camera,
     named,
     origin,
     phrased,
     steps_of,
+    with_settings,
 )
 from pixelsleuth.evidence.thumbnails import likeness
 from pixelsleuth.records import Statement
@@ -32,9 +33,8 @@ UNLIKE = 0.8
 #: Longer sides in pixels that messengers scale pictures to, by their own source code: Signal for Android
 #: (`PushMediaConstraints`, image size targets), Telegram for Android (`AndroidUtilities.getPhotoSize`).
 PASSED_ON = {1024: "Signal", 1280: "Telegram", 1600: "Signal", 2048: "Signal", 4096: "Signal"}
-#: What image generators write beside their pictures: keyword of a PNG's text, or how EXIF's UserComment begins.
+#: What image generators write beside their pictures: keywords of a PNG's texts.
 _PROMPTS = ("parameters", "prompt", "workflow", "Dream", "invokeai_metadata", "sd-metadata", "generation_data")
-_SETTINGS = re.compile(r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b")
 
 
 class FileEvidence(NamedTuple):
@@ -84,15 +84,17 @@ def _origin(metadata: Metadata) -> list[Statement]:
     """Where it comes from by its own word: the IPTC's source type, a generator's settings, a camera's name."""
     found = origin(metadata.xmp)
     prompts = [key for key in _PROMPTS if key in metadata.texts]
-    texts = {key: metadata.exif.get(key, "") for key in ("UserComment", "ImageDescription")} | metadata.texts
-    settings = [*prompts, *(key for key, text in texts.items() if _SETTINGS.search(text))]
+    settings = [*prompts, *with_settings(metadata.searched.items())]
     if settings:
         found.append(Statement("generator_settings", "ai", {"where": settings[0][:80]}))
-    make, model = metadata.exif.get("Make", ""), metadata.exif.get("Model", "")
-    if make or model:
-        name = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
-        found.append(Statement("camera", "camera", {"camera": name}))
-    return found
+    return found + camera(*_make_and_model(metadata))
+
+
+def _make_and_model(metadata: Metadata) -> tuple[str, str]:
+    """EXIF's names of the camera's maker and model; empty where a generator left its settings in their place."""
+    if with_settings((key, metadata.searched.get(key, "")) for key in ("Make", "Model")):
+        return "", ""
+    return metadata.exif.get("Make", ""), metadata.exif.get("Model", "")
 
 
 def _programs(metadata: Metadata) -> list[Statement]:
@@ -171,6 +173,6 @@ def _compression(metadata: Metadata) -> list[Statement]:
     if metadata.empty and max(metadata.size) in PASSED_ON:
         side = max(metadata.size)
         found.append(Statement("passed_on", "passed_on", {"side": str(side), "messenger": PASSED_ON[side]}))
-    elif metadata.exif.get("Model") and not metadata.maker_note:
+    elif _make_and_model(metadata)[1] and not metadata.maker_note:
         found.append(Statement("camera_saved_again", "edited", {"quality": quality}))
     return found
