@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -237,8 +239,12 @@ def write_evidence_files(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def signed(data: bytes, actions: list[dict[str, str]], mime: str = "image/jpeg") -> bytes:
-    """A file with a C2PA manifest, signed by somebody whom nobody was told to trust."""
+def signed(
+    data: bytes, actions: list[dict[str, Any]], mime: str = "image/jpeg", of: bytes | None = None,
+    relationship: str = "parentOf", signer: str = "A tester",
+) -> bytes:  # fmt: skip
+    """A file with a C2PA manifest, signed by somebody whom nobody was told to trust; of: the file that it was made of,
+    which the manifest names as its ingredient `xmp:iid:1`."""
     import c2pa
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -252,7 +258,7 @@ def signed(data: bytes, actions: list[dict[str, str]], mime: str = "image/jpeg")
 
     now = datetime.datetime.now(datetime.timezone.utc)
     chain = b""
-    for subject, issuer, own, by in (("A tester", "A root", key, root_key), ("A root", "A root", root_key, root_key)):
+    for subject, issuer, own, by in ((signer, "A root", key, root_key), ("A root", "A root", root_key, root_key)):
         root = own is root_key
         usage = {
             name: False
@@ -288,6 +294,9 @@ def signed(data: bytes, actions: list[dict[str, str]], mime: str = "image/jpeg")
         "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
     }
     result = io.BytesIO()
-    with c2pa.Builder(manifest) as builder_, c2pa.Signer.from_info(info) as signer:
-        builder_.sign(signer, mime, io.BytesIO(data), result)
+    with c2pa.Builder(manifest) as builder_, c2pa.Signer.from_info(info) as signs:
+        if of is not None:
+            ingredient = {"title": "b", "relationship": relationship, "instance_id": "xmp:iid:1"}
+            builder_.add_ingredient(json.dumps(ingredient), mime, io.BytesIO(of))
+        builder_.sign(signs, mime, io.BytesIO(data), result)
     return result.getvalue()

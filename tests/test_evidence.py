@@ -269,6 +269,84 @@ def test_signed_credentials_are_read_and_a_change_breaks_them() -> None:
     assert "c2pa_ai" in {one.code for one in ai}
 
 
+#: What an editor says that opened a signed picture and changed it.
+OPENED = [{"action": "c2pa.opened", "parameters": {"ingredientIds": ["xmp:iid:1"]}}, {"action": "c2pa.cropped"}]
+
+
+def created(code: str) -> list[dict[str, str]]:
+    return [{"action": "c2pa.created", "digitalSourceType": SOURCE + code}]
+
+
+def test_what_earlier_versions_were_signed_as_is_not_lost() -> None:
+    pytest.importorskip("c2pa", reason="needs the c2pa extra")
+    pytest.importorskip("cryptography", reason="comes with the c2pa extra")
+    first = signed(jpeg(), [*created("trainedAlgorithmicMedia"), {"action": "c2pa.resized"}], signer="A generator")
+    second = signed(first, OPENED, of=first)
+    for data in (second, signed(second, OPENED, of=second)):
+        said = {one.code: one for one in picture_evidence(data).statements}
+        assert {"c2pa_untrusted", "c2pa_earlier_ai", "c2pa_actions"} <= set(said)
+        assert not {"c2pa_ai", "c2pa_camera", "c2pa_earlier_camera", "c2pa_invalid"} & set(said)
+        assert said["c2pa_earlier_ai"].says == "ai"
+        assert said["c2pa_earlier_ai"].values == {"signer": "A generator", "type": "trainedAlgorithmicMedia"}
+        assert said["c2pa_actions"].values["actions"] == "cropped, resized"
+        for code in LANGUAGES:
+            assert "A generator" in said["c2pa_earlier_ai"].sentence(language(code))
+    taken = signed(jpeg(), created("digitalCapture"))
+    said_codes = codes(signed(taken, OPENED, of=taken))
+    assert "c2pa_earlier_camera" in said_codes
+    assert not {"c2pa_camera", "c2pa_earlier_ai"} & said_codes
+    assert all(
+        "{" not in Statement("c2pa_earlier_camera", "camera", {"signer": "A"}).sentence(language(code))
+        for code in LANGUAGES
+    )
+
+
+def test_only_a_whole_earlier_version_of_the_picture_counts() -> None:
+    pytest.importorskip("c2pa", reason="needs the c2pa extra")
+    pytest.importorskip("cryptography", reason="comes with the c2pa extra")
+    first = signed(jpeg(), created("trainedAlgorithmicMedia"))
+    # A picture made by AI that was placed in a photograph is another picture.
+    placed = [*created("digitalCapture"), {"action": "c2pa.placed", "parameters": {"ingredientIds": ["xmp:iid:1"]}}]
+    assert not {"c2pa_ai", "c2pa_earlier_ai"} & codes(signed(jpeg(), placed, of=first, relationship="componentOf"))
+    # What was changed after it was signed is not what had been signed.
+    changed = bytearray(first)
+    changed[-2_000] ^= 255
+    assert "c2pa_earlier_ai" not in codes(signed(bytes(changed), OPENED, of=bytes(changed)))
+    # The earlier manifest itself was changed.
+    second = signed(first, OPENED, of=first)
+    forged = second.replace(b"trainedAlgorithmicMedia", b"trainedAlgorithmicMedja")
+    assert "c2pa_invalid" in codes(forged)
+    assert "c2pa_earlier_ai" not in codes(forged)
+
+
+def chain(length: int, **last: object) -> dict[str, object]:
+    """A tree of manifests of which each is the parent of the one before it; `last` is added to the last."""
+    manifests: dict[str, dict[str, object]] = {
+        str(k): {"ingredients": [{"relationship": "parentOf", "active_manifest": str(k + 1)}]} for k in range(length)
+    }
+    manifests[str(length - 1)] |= last
+    return {"active_manifest": "0", "manifests": manifests}
+
+
+def test_earlier_versions_are_followed_once_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [{"label": "c2pa.actions.v2", "data": {"actions": created("trainedAlgorithmicMedia")}}]
+
+    def said_of(tree: dict[str, object]) -> set[str]:
+        monkeypatch.setattr(credentials, "manifest_store", lambda *_: tree)
+        return {one.code for one in credentials.credentials(jpeg() + b"jumb")}
+
+    within = credentials.MAX_VERSIONS + 1
+    assert "c2pa_earlier_ai" in said_of(chain(within, assertions=made))
+    assert said_of(chain(within + 1, assertions=made)) == {"c2pa_valid"}
+    assert said_of(chain(3, ingredients=[{"relationship": "parentOf", "active_manifest": "0"}])) == {"c2pa_valid"}
+    # In the form of C2PA 1, and with contents of other kinds than are expected.
+    tree = chain(2, assertions=made)
+    tree["manifests"]["0"]["ingredients"][0]["validation_status"] = [{"code": "assertion.dataHash.mismatch"}]
+    assert said_of(tree) == {"c2pa_valid"}
+    odd = [{"label": "c2pa.actions", "data": data} for data in ([], "x", {"actions": "x"}, {"actions": ["x", {}]})]
+    assert said_of(chain(1, assertions=odd)) == {"c2pa_valid"}
+
+
 def test_without_the_library_credentials_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
     (said,) = credentials.credentials(jpeg() + b"jumb c2pa")

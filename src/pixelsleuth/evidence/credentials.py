@@ -21,6 +21,8 @@ _HEADS = (
 _UNTRUSTED = ("signingCredential.untrusted",)
 #: The box of an MP4 that holds a manifest (C2PA 2.1, section A.5), and the number of top-level boxes searched for it.
 C2PA_BOX, MAX_BOXES = bytes.fromhex("d8fec3d61b0e483c92975828877ec481"), 10_000
+#: Earlier versions of a picture, signed one after another, that are followed back.
+MAX_VERSIONS = 32
 #: Marks of a manifest: the box that holds it, and its address in XMP. Without them the library need not be asked.
 _MARKS = (b"jumb", b"c2pa", b"dcterms:provenance")
 
@@ -101,29 +103,88 @@ def mime_of(data: bytes) -> str | None:
 
 
 def _said(tree: dict[str, Any]) -> list[Statement]:
-    manifest = tree.get("manifests", {}).get(tree.get("active_manifest"), {})
-    signed = manifest.get("signature_info") or {}
-    maker = (manifest.get("claim_generator_info") or [{}])[0].get("name") or manifest.get("claim_generator") or "?"
-    values = {"signer": plain(signed.get("issuer") or "?")[:80], "program": plain(maker)[:80]}
+    manifests, label = tree.get("manifests") or {}, tree.get("active_manifest")
+    manifest = manifests.get(label) or {}
+    values = {"signer": _signer(manifest), "program": _program(manifest)}
     problems = [plain(one.get("code", "")) for one in tree.get("validation_status") or []]
     broken = [code for code in problems if code not in _UNTRUSTED]
     if broken:
         return [Statement("c2pa_invalid", "edited", values | {"why": broken[0][:80]})]
     found = [Statement("c2pa_untrusted" if problems else "c2pa_valid", "neutral", values)]
-    actions = [
-        action
-        for assertion in manifest.get("assertions", [])
-        if str(assertion.get("label", "")).startswith("c2pa.actions")
-        for action in (assertion.get("data") or {}).get("actions", [])
-    ]
-    kinds = [source_type_of(str(action["digitalSourceType"])) for action in actions if action.get("digitalSourceType")]
-    made = next((code for code, says in kinds if says in ("ai", "ai_part")), "")
+    earlier = _earlier(manifests, label)
+    made, taken = _made_by_ai(manifest), _taken(manifest)
     if made:
         found.append(Statement("c2pa_ai", "ai", values | {"type": made}))
-    elif any(says == "camera" for _, says in kinds):
+    elif taken:
         found.append(Statement("c2pa_camera", "camera", values))
-    done = list(dict.fromkeys(plain(action.get("action", "")).removeprefix("c2pa.") for action in actions))
+    # What is said of the picture itself is not said again of an earlier version.
+    before = next((one for one in earlier if _made_by_ai(one)), None)
+    camera = next((one for one in earlier if _taken(one)), None)
+    if before and not made:
+        found.append(Statement("c2pa_earlier_ai", "ai", {"signer": _signer(before), "type": _made_by_ai(before)}))
+    elif camera and not before and not taken:
+        found.append(Statement("c2pa_earlier_camera", "camera", {"signer": _signer(camera)}))
+    actions = [action for one in (manifest, *earlier) for action in _actions(one)]
+    done = dict.fromkeys(plain(action.get("action", "")).removeprefix("c2pa.") for action in actions)
     changes = [name for name in done if name and name not in ("created", "opened")]
     if changes:
         found.append(Statement("c2pa_actions", "edited", values | {"actions": ", ".join(changes)[:120]}))
     return found
+
+
+def _earlier(manifests: dict[str, Any], label: Any) -> list[dict[str, Any]]:
+    """The manifests of the picture's earlier versions, the last one first, at most `MAX_VERSIONS`: each names the one
+    that it was made of as its parent. One whose own signature did not hold when it was opened is not followed: then
+    what was opened is not what had been signed. Pictures that were placed in this one are no versions of it."""
+    found: list[dict[str, Any]] = []
+    seen, waiting = {label}, [label]
+    while waiting and len(found) < MAX_VERSIONS:
+        for ingredient in (manifests.get(waiting.pop(0)) or {}).get("ingredients") or []:
+            parent = ingredient.get("active_manifest")
+            held = not set(_failures(ingredient)) - set(_UNTRUSTED)
+            if ingredient.get("relationship") == "parentOf" and parent in manifests and parent not in seen and held:
+                seen.add(parent)
+                waiting.append(parent)
+                found.append(manifests[parent])
+    return found[:MAX_VERSIONS]
+
+
+def _failures(ingredient: dict[str, Any]) -> list[str]:
+    """What the signer who opened an ingredient found wrong with its manifest, in the form of C2PA 2 or of C2PA 1."""
+    results = (ingredient.get("validation_results") or {}).get("activeManifest") or {}
+    told = [*(results.get("failure") or []), *(ingredient.get("validation_status") or [])]
+    return [str(one.get("code", "")) for one in told]
+
+
+def _signer(manifest: dict[str, Any]) -> str:
+    return plain((manifest.get("signature_info") or {}).get("issuer") or "?")[:80]
+
+
+def _program(manifest: dict[str, Any]) -> str:
+    told = (manifest.get("claim_generator_info") or [{}])[0].get("name") or manifest.get("claim_generator") or "?"
+    return plain(told)[:80]
+
+
+def _actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps of work that a manifest lists. What is in an assertion is up to who wrote it."""
+    held = [
+        assertion.get("data")
+        for assertion in manifest.get("assertions") or []
+        if str(assertion.get("label", "")).startswith("c2pa.actions")
+    ]
+    listed = [one.get("actions") for one in held if isinstance(one, dict)]
+    return [step for steps in listed if isinstance(steps, list) for step in steps if isinstance(step, dict)]
+
+
+def _made_by_ai(manifest: dict[str, Any]) -> str:
+    """The first source type of a manifest's actions that speaks of AI; empty without one."""
+    return next((code for code, says in _source_types(manifest) if says in ("ai", "ai_part")), "")
+
+
+def _taken(manifest: dict[str, Any]) -> bool:
+    return any(says == "camera" for _, says in _source_types(manifest))
+
+
+def _source_types(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    told = [action.get("digitalSourceType") for action in _actions(manifest)]
+    return [source_type_of(str(one)) for one in told if one]
