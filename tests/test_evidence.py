@@ -338,7 +338,11 @@ def test_earlier_versions_are_followed_once_and_not_without_end(monkeypatch: pyt
     within = credentials.MAX_VERSIONS + 1
     assert "c2pa_earlier_ai" in said_of(chain(within, assertions=made))
     assert said_of(chain(within + 1, assertions=made)) == {"c2pa_valid"}
-    assert said_of(chain(3, ingredients=[{"relationship": "parentOf", "active_manifest": "0"}])) == {"c2pa_valid"}
+    # One that names itself and the first as its parents, again and again, does not hide the next.
+    tree = chain(3, assertions=made)
+    again = [{"relationship": "parentOf", "active_manifest": label} for label in "01"]
+    tree["manifests"]["1"]["ingredients"][:0] = again * credentials.MAX_VERSIONS
+    assert "c2pa_earlier_ai" in said_of(tree)
     # In the form of C2PA 1, and with contents of other kinds than are expected.
     tree = chain(2, assertions=made)
     tree["manifests"]["0"]["ingredients"][0]["validation_status"] = [{"code": "assertion.dataHash.mismatch"}]
