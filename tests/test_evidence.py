@@ -211,6 +211,14 @@ def test_comments_are_read_in_their_code_and_searched_no_further_than_the_bound(
     assert len(read_metadata(png(Descriptionz="y" * 900_000)).searched["Descriptionz"]) == MAX_SEARCHED
 
 
+@pytest.mark.parametrize("text", ["Steps: " + "1" * 65_000, "Steps: 1" * 8_000, "{" + '"prompt' * 9_000, " " * 65_000])
+def test_many_long_texts_take_no_time(text: str) -> None:
+    data = png(**{f"{k}z": text for k in range(200)})
+    began = time.process_time()
+    assert "generator_settings" not in codes(data)
+    assert time.process_time() - began < 2
+
+
 @pytest.mark.parametrize("held", ['prompt:{"3": {}}', 'workflow: {"nodes": []}', '{"extra": 1, "prompt": {}}'])
 def test_settings_in_place_of_a_camera_are_no_camera(held: str) -> None:
     for data in (webp(make="", model=held), webp(make=held, model="x"), jpeg(exif=exif(camera=held))):

@@ -57,12 +57,15 @@ _ADDRESS = re.compile(
     r"https?://(?:[a-z]+\.)?(?:youtube\.com|youtu\.be|vimeo\.com|twitter\.com|x\.com|tiktok\.com)/\S+|vid:v\w+",
     re.IGNORECASE,
 )
-#: Settings of a generator: as AUTOMATIC1111 writes them behind the prompt; Midjourney's number of a picture; ComfyUI's
-#: prompt or workflow, as it stands in a WebP's EXIF (`SaveAnimatedWEBP`), or in JSON that holds both.
-_SETTINGS = re.compile(
-    r"\bSteps: \d+, Sampler: |\bJob ID: [0-9a-f]{8}-[0-9a-f-]{27}\b"
-    r'|\A\s*(?:prompt|workflow):\s*\{|\A\s*\{(?s:.*?)"(?:prompt|workflow)":'
+#: Settings of a generator: as AUTOMATIC1111 writes them behind the prompt, and Midjourney's number of a picture. Each
+#: pattern begins with a letter, for which `re` looks fast.
+_SETTINGS = (
+    re.compile(r"Steps: \d{1,9}, Sampler: "),
+    re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f-]{27}\b"),
 )
+#: ComfyUI's prompt or workflow: as it begins in a WebP's EXIF (`SaveAnimatedWEBP`), and as a key of JSON.
+_COMFY = re.compile(r"\s*(?:prompt|workflow):\s*\{")
+_COMFY_KEY = re.compile(r'"(?:prompt|workflow)":')
 
 #: Seconds between the times taken and changed that are not remarked on: cameras write both at once.
 MAX_DATE_GAP = 120
@@ -117,7 +120,13 @@ def _any_of(names: tuple[str, ...]) -> str:
 
 def with_settings(texts: Iterable[tuple[str, str]]) -> list[str]:
     """The names of the texts that hold the settings of an image generator, of pairs of a name and a text."""
-    return [name for name, text in texts if _SETTINGS.search(text)]
+    return [name for name, text in texts if _holds_settings(text)]
+
+
+def _holds_settings(text: str) -> bool:
+    if any(pattern.search(text) for pattern in _SETTINGS) or _COMFY.match(text):
+        return True
+    return text.lstrip().startswith("{") and _COMFY_KEY.search(text) is not None
 
 
 def camera(make: str, model: str) -> list[Statement]:
