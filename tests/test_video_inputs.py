@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pixelsleuth.sources import tone, videos
 from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.formats import VIDEO_SUFFIXES, format_of
 from pixelsleuth.sources.samples import CropSettings, read_sample
-from pixelsleuth.sources.tracks import Policy, overlap, tracks_of
+from pixelsleuth.sources.tracks import Policy, _looks, overlap, tracks_of
 from pixelsleuth.sources.videos import Video, frames_at, open_video
 from tests.videofiles import (
     Coding,
@@ -298,6 +299,27 @@ def test_frames_without_times_are_counted(tmp_path: Path, name: str, codec: str)
     assert found[1].time == pytest.approx(7 / 25)
 
 
+def test_frames_of_which_few_have_a_time_are_counted(tmp_path: Path) -> None:
+    # Small pictures share the packets of MPEG-PS, each of which has one time.
+    options = (("preset", "ultrafast"), ("bf", "2"))
+    path = write_coded(tmp_path / "v.mpg", numbered_frames(300, 64, 64), Coding("libx264", "yuv420p", options))
+    video = open_video(path)
+    assert (len(video), round(video.rate, 6)) == (300, 25)
+    (note,) = [note for note in video.notes if note.code == "frames_counted"]
+    assert "of 300 frames have no time" in note.sentence
+    found = list(frames_at(video, [0, 7, 150, 299]))
+    assert [round((frame.pixels.mean() - 20) / 5) for frame in found] == [0, 7, 30, 19]
+
+
+def test_packets_without_a_time_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(videos, "COUNTED_FROM", 1000)
+    options = (("preset", "ultrafast"), ("bf", "2"))
+    path = write_coded(tmp_path / "v.mpg", numbered_frames(300, 64, 64), Coding("libx264", "yuv420p", options))
+    video = open_video(path)
+    assert len(video) < 50
+    assert "frames_untimed" in codes_of(video)
+
+
 def test_sizes_that_cannot_be_are_no_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import av
 
@@ -460,6 +482,43 @@ def test_a_video_with_one_key_frame_is_decoded_once(tmp_path: Path, monkeypatch:
     )
     assert [frame.index for frame in frames_at(video, [400, 900, 1400, 1900])] == [400, 900, 1400, 1900]
     assert len(counted) < 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("v.ts", "libx264", (("preset", "ultrafast"), ("bf", "2"), ("sc_threshold", "0"))),
+        ("v.ts", "mpeg2video", (("b", "3000000"), ("bf", "2"), ("sc_threshold", "1000000000"))),
+        ("v.mpg", "mpeg2video", (("b", "3000000"), ("bf", "2"), ("sc_threshold", "1000000000"))),
+        ("v.mp4", "libx264", (("preset", "ultrafast"), ("x264-params", "intra-refresh=1"))),
+    ],
+)
+def test_no_frame_is_lost_where_a_seek_lands_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, options: tuple[tuple[str, str], ...]
+) -> None:
+    # Key frames lie 31 apart, so that frames of all places between them are wanted.
+    monkeypatch.setattr(videos, "SEEK_FROM", 50)
+    how = Coding(codec, "yuv420p", options, keys=31)
+    video = open_video(write_coded(tmp_path / name, numbered_frames(800, 64, 64), how))
+    wanted = [3, *range(60, 800, 67), 799]
+    found = list(frames_at(video, wanted))
+    assert [frame.index for frame in found] == wanted
+    assert [round((frame.pixels.mean() - 20) / 5) for frame in found] == [index % 40 for index in wanted]
+    # With the frame after each, as motion wants it.
+    pairs = list(_looks(video, Policy(frames=12, pick="quality")))
+    assert [after is not None for _, after in pairs] == [True] * 12
+
+
+def test_a_seek_that_lands_behind_every_frame_wanted_goes_on_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the first key frame is one: what the others promise cannot be decoded from there.
+    how = Coding(options=(("preset", "ultrafast"), ("sc_threshold", "0")), keys=10_000)
+    video = open_video(write_coded(tmp_path / "v.ts", numbered_frames(200, 32, 32), how))
+    monkeypatch.setattr(videos, "SEEK_FROM", 50)
+    promised = replace(video, keys=video.stamps[::20].copy())
+    found = list(frames_at(promised, [70, 130, 199]))
+    assert [round((frame.pixels.mean() - 20) / 5) for frame in found] == [30, 10, 39]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not count threads in /proc")

@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,17 @@ MAX_DECODED = 400_000_000_000
 MAX_VIDEO_TRACKS = 16
 #: Frames ahead beyond which seeking is worth its decoding from a key frame.
 SEEK_FROM = 300
+#: Seconds before the first frame that count as the start of a file: times of decoding begin before those of showing.
+BEFORE_START = 10
 #: A frame is black where none of its channels is above this, limited range's black and noise included.
 BLACK = 32
 #: Frames a second of a bare stream that names none.
 USUAL_RATE = 25
 #: A track moves where it has at least this share of the frames of the one with most: chapters have a picture each.
 MOVES = 0.1
+#: Frames are counted where those without a time are more than this many times those with one. As many without as with
+#: are the second fields of broadcasts, whose packets are no frames of their own.
+COUNTED_FROM = 2
 #: Times between frames are called uneven from a longest (but for a twentieth) this many times the median.
 UNEVEN = 1.5
 
@@ -61,7 +67,7 @@ class Video:
         track: index of the stream that is read.
         keys: presentation times of the frames at which decoding can begin, ascending.
         by_ffmpeg: FFmpeg's muxer wrote the file.
-        counted: the file gives its frames no times, so that they are counted.
+        counted: the file gives its frames, or most of them, no times, so that they are counted.
         found: what was found odd or had to be done so far, by code; reading frames adds to it.
     """
 
@@ -212,7 +218,7 @@ def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[No
     try:
         for packet in container.demux([track.stream for track in tracks]):
             track = by_index[packet.stream.index]
-            stamp = packet.pts if packet.pts is not None else packet.dts
+            stamp = _stamp_of(packet)
             if not packet.size:
                 continue
             if not track.stamps:
@@ -235,8 +241,15 @@ def _demux(container: Any, tracks: Sequence[_Track], digest: str, notes: list[No
     except (av.error.FFmpegError, OSError, IndexError) as error:
         notes.append(Note("stopped_early", f"reading stopped after {total:,} frames ({_why(error)})"))
     for track in tracks:
-        if track.untimed and not track.stamps:
-            track.stamps, track.keys, track.counted = list(range(track.untimed)), [], True
+        # MPEG-PS gives some packets a time and leaves the frames between them to be counted.
+        if track.untimed > COUNTED_FROM * len(track.stamps):
+            track.stamps, track.keys, track.counted = list(range(track.untimed + len(track.stamps))), [], True
+
+
+def _stamp_of(item: Any) -> int | None:
+    """When a packet or a frame is to be shown, in units of its stream; when it is decoded where that is not told."""
+    found: int | None = item.pts if item.pts is not None else item.dts
+    return found
 
 
 def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes: list[Note]) -> _Track:
@@ -289,6 +302,15 @@ def _say_of_track(track: _Track, container: str, notes: list[Note]) -> None:
         )
     elif shown < declared:
         notes.append(Note("end_missing", f"{shown:,} of {declared:,} frames are there; the end is missing"))
+    if track.counted and track.untimed < shown:
+        rate = float(track.stream.average_rate or USUAL_RATE)
+        sentence = f"{track.untimed:,} of {shown:,} frames have no time of their own: all are counted"
+        sentence += f", {rate:.3g} a second"
+        notes.append(Note("frames_counted", sentence))
+    elif track.untimed and not track.counted:
+        sentence = f"{track.untimed:,} of {read + track.untimed:,} packets have no time of their own: second fields"
+        sentence += ", or frames that are not looked at"
+        notes.append(Note("frames_untimed", sentence))
     gaps = np.diff(np.unique(np.array(track.stamps, np.int64)))
     if len(gaps) > 1 and np.percentile(gaps, 95) > UNEVEN * max(float(np.median(gaps)), 1.0):
         unit = float(track.stream.time_base or 1)
@@ -354,31 +376,61 @@ class _Decoding:
 
     def __init__(self, container: Any, stream: Any, video: Video) -> None:
         self._container, self._stream, self._video = container, stream, video
+        self._keys = frozenset(video.keys.tolist())
         self._left = MAX_DECODED
         self._last: int | None = None
         self._frames = self._begun()
 
-    def _begun(self) -> Iterator[tuple[int, Any]]:
-        return display.whole_frames(self._decoded(), self._video.unit, self._video.say)
+    def _begun(self, at_key: bool = False) -> Iterator[tuple[int, Any]]:
+        return display.whole_frames(self._decoded(at_key), self._video.unit, self._video.say)
 
     def close(self) -> None:
         """Let go of the frames; else this and its generator hold each other, and with them the decoder's threads."""
         self._frames = iter(())
 
     def seek(self, stamp: int) -> None:
-        """Go on from the last key frame before a frame, unless that has been passed already."""
+        """Go on from the last key frame before a frame, unless that has been passed already.
+
+        A seek may land behind the frame: in MPEG-TS and MPEG-PS FFmpeg seeks by the time of decoding, which is before
+        that of showing, and where pictures are refreshed piece by piece the first whole one comes long after the key
+        frame. So the frame that comes first is looked at, and where it is too late an earlier place is sought. What
+        lies there before a key frame would be decoded onto a grey picture and is left out; so is a key frame whose time
+        is not that of one: MPEG-PS times some packets only, and after a seek those between them are guessed.
+        """
         import av
 
         keys = self._video.keys
         place = bisect_right(keys, stamp) - 1
         if place < 0 or (self._last is not None and keys[place] <= self._last):
             return
-        try:
-            self._container.seek(stamp, stream=self._stream, backward=True)
-        except (av.error.FFmpegError, OSError):
-            # Decoding on takes longer and gives the same.
-            return
-        self._frames = self._begun()
+        moved = False
+        for target, at_key in self._places_before(stamp, place):
+            try:
+                self._container.seek(target, stream=self._stream, backward=True)
+            except (av.error.FFmpegError, OSError):
+                if not moved:
+                    # Decoding on takes longer and gives the same.
+                    return
+                continue
+            moved = True
+            self._frames = self._begun(at_key)
+            first = next(self._frames, None)
+            if first is not None:
+                self._frames = chain((first,), self._frames)
+                if first[0] <= stamp:
+                    return
+
+    def _places_before(self, stamp: int, place: int) -> Iterator[tuple[int, bool]]:
+        """Where to seek for a frame, in units of the video, and whether a key frame is to be waited for there: to the
+        frame itself, to the key frame before it, which is at `place`, to earlier ones by strides that double, to what
+        lies before the first frame."""
+        yield stamp, True
+        back = 0
+        while back < place:
+            yield int(self._video.keys[place - back]), True
+            back = 2 * back + 1
+        yield int(self._video.keys[0]), True
+        yield int(self._video.stamps[0]) - round(BEFORE_START / self._video.unit), False
 
     def until(self, stamp: int) -> tuple[int, Any] | None:
         """The next frame that is not before `stamp`."""
@@ -388,18 +440,21 @@ class _Decoding:
                 return found, frame
         return None
 
-    def _decoded(self) -> Iterator[tuple[int, Any]]:
+    def _decoded(self, at_key: bool) -> Iterator[tuple[int, Any]]:
         import av
 
         number = 0
         for packet in self._packets():
+            if at_key and packet.size and not (packet.is_keyframe and _stamp_of(packet) in self._keys):
+                continue
+            at_key = False
             try:
                 frames = packet.decode()
             except (av.error.FFmpegError, ValueError):
                 # A damaged packet costs its own frames, not the video.
                 continue
             for frame in frames:
-                stamp = number if self._video.counted else frame.pts if frame.pts is not None else frame.dts
+                stamp = number if self._video.counted else _stamp_of(frame)
                 number += 1
                 pixels = frame.width * frame.height
                 self._left -= pixels
