@@ -235,6 +235,20 @@ def test_a_video_gets_a_record_with_its_frames(faces_detector: Detector, tmp_pat
     assert record["scores"][name] == pytest.approx(max(frame["score"] for frame in record["frames"]), abs=1e-5)
 
 
+def test_a_map_is_of_its_own_frame_where_frames_change_their_size(faces_detector: Detector, tmp_path: Path) -> None:
+    parts = [write_video(tmp_path / f"{side}.h264", face_frames(6, side)).read_bytes() for side in (256, 320)]
+    for number, order in enumerate((parts, parts[::-1])):
+        (tmp_path / f"v{number}.h264").write_bytes(b"".join(order))
+    findings = faces_detector.detect_many([tmp_path / "v0.h264", tmp_path / "v1.h264"], max_false_alarm=0.05)
+    for finding, sides in zip(findings, ((256, 320), (320, 256)), strict=True):
+        assert finding.stills
+        for still in finding.stills:
+            side = sides[finding.frames[still.frame].index >= 6]
+            assert still.heatmap.shape == (side, side)
+        assert finding.heatmap is not None
+        assert finding.heatmap.shape == finding.stills[0].heatmap.shape
+
+
 def check_steps(steps: list[Step], paths: list[Path]) -> None:
     """Of each video: every stage is told, in order, and the share of the work only grows."""
     for path in paths:

@@ -137,15 +137,17 @@ class Assembler:
         stills = []
         for k, crop, raw in zip(order, crops, mapped.maps[self.default_map], strict=True):
             assert crop.surroundings is not None
+            assert crop.shape is not None
             pixels, box = crop.surroundings
             excess = drawn_back(self.calibration.coloured(self.calibration.excess(raw)), box, pixels.shape)
-            whole = drawn_back(self.calibration.share(raw), crop.face.box, sample.shape)
+            whole = drawn_back(self.calibration.share(raw), crop.face.box, crop.shape)
             stills.append(Still(before + k, pixels, excess, whole))
         over, box = self.calibration.excess(mapped.maps[self.default_map][0]), crops[0].face.box
         return replace(
-            finding, regions=self._regions(over, box, sample.shape, len(sample.crops)), heatmap=stills[0].heatmap,
-            stills=tuple(stills), restoration=None if mapped.restoration is None else mapped.restoration[0],
-            raw_maps={name: m[0] for name, m in mapped.maps.items()}, square=box,
+            finding, regions=self._regions(over, box, stills[0].heatmap.shape, len(sample.crops)),
+            heatmap=stills[0].heatmap, stills=tuple(stills),
+            restoration=None if mapped.restoration is None else mapped.restoration[0], square=box,
+            raw_maps={name: m[0] for name, m in mapped.maps.items()},
         )  # fmt: skip
 
     def _of_volume(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:

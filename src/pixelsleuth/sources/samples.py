@@ -129,6 +129,7 @@ class Crop:
         views: the crop as the networks see it.
         index, time: of the frame or slice, -1 and 0 of an image.
         surroundings: of a frame, what lies around the crop, and the crop's place on it; else None.
+        shape: (H, W) of the frame, which may be another than that of the frame before; None of an image or slice.
     """
 
     key: str
@@ -137,6 +138,7 @@ class Crop:
     index: int = -1
     time: float = 0.0
     surroundings: tuple[np.ndarray, Box] | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Sample:
         kind: `image`, `video` or `volume`.
         source: an image's encoded bytes, or the array that was given: decoded pixels of many photos would fill memory;
             a volume; None of a video.
-        shape: (H, W) of the upright image or of a frame, (X, Y, Z) of a volume.
+        shape: (H, W) of the upright image or of the first crop's frame, (X, Y, Z) of a volume.
         tracks: the crops: of an image one a face, of a video several a person, of a volume one track of slices.
         notes: what was done to read it.
         cut: of a volume, its slices.
@@ -301,7 +303,7 @@ def _volume(path: str | os.PathLike[str], how: CropSettings, progress: Progress)
 def _sighted(sighting: Sighting, sha256: str, how: CropSettings) -> Crop:
     around = (sighting.surroundings, sighting.box)
     crop = _cut(sighting.face, sha256, sighting.index, how, *around)
-    return replace(crop, time=sighting.time, surroundings=around)
+    return replace(crop, time=sighting.time, surroundings=around, shape=sighting.shape)
 
 
 def _cut(face: Face, sha256: str, index: int, how: CropSettings, pixels: np.ndarray, box: Box) -> Crop:
@@ -314,20 +316,19 @@ def _cut(face: Face, sha256: str, index: int, how: CropSettings, pixels: np.ndar
 def _whole_frames(video: Video, how: CropSettings, count: int, confidence: float) -> Sample:
     crops: list[Crop] = []
     black: list[Crop] = []
-    shape = (0, 0)
     for frame in frames_at(video, Policy(frames=count).indices(len(video))):
         face = _whole(frame.pixels, confidence)
         shape = (frame.pixels.shape[0], frame.pixels.shape[1])
         crop = _cut(face, video.sha256, frame.index, how, frame.pixels, face.box)
         kept = black if is_black(frame.pixels) else crops
-        kept.append(replace(crop, time=frame.time, surroundings=surrounded(frame.pixels, face.box)))
+        kept.append(replace(crop, time=frame.time, surroundings=surrounded(frame.pixels, face.box), shape=shape))
     if crops and black:
         video.say(black_frames(len(black), len(crops)))
     # Of a video that is black throughout the frames stand for themselves.
     crops = crops or black
     if not crops:
         raise InputError("no_frames", "no frame could be decoded; copy the video again from its source", video.sha256)
-    return Sample(video.path, video.sha256, "video", None, shape, (tuple(crops),), video.notes)
+    return Sample(video.path, video.sha256, "video", None, crops[0].shape or (0, 0), (tuple(crops),), video.notes)
 
 
 def _whole(pixels: np.ndarray, confidence: float) -> Face:
