@@ -549,6 +549,52 @@ def test_volumes_in_time_copies_and_holes(tmp_path: Path) -> None:
         assert refusal(folder).code == code
 
 
+def test_slices_that_share_an_identifier_are_no_copies(tmp_path: Path) -> None:
+    values, one_for_all = scan(), {"SOPInstanceUID": "1.2.3.9"}
+    paths = write_series(tmp_path / "s", values, How(more=one_for_all))
+    volume = read_volume(tmp_path / "s")
+    assert np.array_equal(volume.values, values)
+    assert codes_of(volume) == {"thick_slices"}
+    (tmp_path / "s/copy.dcm").write_bytes(paths[0].read_bytes())
+    assert "copies" in codes_of(read_volume(tmp_path / "s"))
+    # Without places their numbers tell them apart.
+    write_series(tmp_path / "n", values, How(turn=None, more=one_for_all))
+    assert np.array_equal(read_volume(tmp_path / "n").values, values)
+
+
+def test_a_refusal_says_what_was_done_so_far(tmp_path: Path, brain_detector: Detector) -> None:
+    paths = write_series(tmp_path / "s", scan())
+    write_report(tmp_path / "s/report.dcm")
+    (tmp_path / "s/copy.dcm").write_bytes(paths[0].read_bytes())
+    paths[3].unlink()
+    error = refusal(tmp_path / "s")
+    assert error.code == "uneven_slices"
+    assert [note.code for note in error.notes] == ["left_out", "copies"]
+    # Also where it is what was read that is refused.
+    write_series(tmp_path / "flat", np.full((20, 24, 6), 7.0), How(photometric="MONOCHROME1"))
+    error = refusal(tmp_path / "flat")
+    assert error.code == "no_contrast"
+    assert "turned_over" in {note.code for note in error.notes}
+    record = brain_detector.detect(tmp_path / "s", max_false_alarm=0.1).record()
+    assert [note["code"] for note in record["notes"]] == ["left_out", "copies"]
+
+
+def test_no_reason_names_a_file_that_stands_alone(tmp_path: Path) -> None:
+    # A server gives what is sent to it names of its own.
+    (tmp_path / "d394.nii").write_bytes(b"no scan, " * 100)
+    (tmp_path / "d394.dcm").write_bytes(write_series(tmp_path / "s", scan())[0].read_bytes()[:300])
+    whole = write_enhanced(tmp_path / "whole.dcm", scan(), range(6)).read_bytes()
+    (tmp_path / "d394_cut.dcm").write_bytes(whole[:-300])
+    for name in ("d394.nii", "d394.dcm", "d394_cut.dcm"):
+        error = refusal(tmp_path / name)
+        assert "d394" not in error.sentence
+    assert error.code == "truncated"
+    # Among others the one that is damaged is named.
+    paths = write_series(tmp_path / "t", scan())
+    paths[2].write_bytes(paths[2].read_bytes()[:-200])
+    assert paths[2].name in refusal(tmp_path / "t").sentence
+
+
 def test_sentences_are_of_one_line_whatever_names_and_elements_hold(tmp_path: Path, brain_detector: Detector) -> None:
     write_series(tmp_path / "s", scan())
     write_report(tmp_path / "s/re\nport.dcm")

@@ -292,7 +292,7 @@ def _volume(path: str | os.PathLike[str], how: CropSettings, progress: Progress)
     try:
         cut = slices_of(volume, how.slices or SliceFraming())
     except InputError as error:
-        raise InputError(error.code, error.sentence, volume.sha256) from None
+        raise InputError(error.code, error.sentence, volume.sha256, volume.notes) from None
     crops = tuple(
         Crop(key_of(volume.sha256, int(index)), Face(cut.box, 1.0), faces.Views(pixels, None, None, *place), int(index))
         for index, pixels, *place in zip(cut.index, cut.pixels, cut.inside, cut.position, strict=True)

@@ -93,7 +93,7 @@ def _open_alone(path: Path) -> Opened:
             raise InputError("not_a_volume", "a DICOMDIR is the index of a disc; give the folder with its pictures")
         if not one.pictures:
             if one.header is None or "Image Storage" in name_of(one.sop_class):
-                raise _cut_off(path)
+                raise _cut_off()
             raise InputError("not_a_volume", f"expected slices, got a DICOM file without pictures ({one.what})")
         (stack,) = with_names(path.parent, stacks_of([one]))
         if one.pictures < MIN_SLICES and stack.sections:
@@ -104,12 +104,13 @@ def _open_alone(path: Path) -> Opened:
             )
         return _open_stack(stack, [])
     except InputError as error:
-        raise InputError(error.code, error.sentence, sha256) from None
+        raise InputError(error.code, error.sentence, sha256, error.notes) from None
 
 
-def _cut_off(path: Path) -> InputError:
-    return InputError("truncated", f"expected whole DICOM files, got one that is cut off or damaged ({path.name}); "
-                      "copy it again")  # fmt: skip
+def _cut_off(path: Path | None = None) -> InputError:
+    """The refusal of a damaged file; of one among others it gives the name."""
+    expected, named = ("whole DICOM files", f" ({path.name})") if path else ("a whole DICOM file", "")
+    return InputError("truncated", f"expected {expected}, got one that is cut off or damaged{named}; copy it again")
 
 
 def _counted(left_out: dict[Path, str]) -> str:
@@ -134,6 +135,14 @@ class _Frame:
 
 
 def _open_stack(stack: Stack, notes: list[Note]) -> Opened:
+    """The volume of one stack; `notes` is added to, and a refusal carries what it holds by then."""
+    try:
+        return _of_stack(stack, notes)
+    except InputError as error:
+        raise InputError(error.code, error.sentence, error.sha256, tuple(notes)) from None
+
+
+def _of_stack(stack: Stack, notes: list[Note]) -> Opened:
     heads, copies = _without_copies(stack.heads)
     if copies:
         notes.append(Note("copies", f"{copies} file(s) of the series are copies of others; each slice counts once"))
@@ -167,13 +176,16 @@ def _open_stack(stack: Stack, notes: list[Note]) -> Opened:
 
 
 def _without_copies(heads: Sequence[Header]) -> tuple[list[Header], int]:
-    """Files whose object is not that of one before."""
-    seen: set[str] = set()
+    """Files that are not those of an object before: some programs give all slices one identifier, so that where they
+    lie and their numbers count, too."""
+    seen: set[tuple[str, tuple[float, ...], int]] = set()
     kept = []
     for one in heads:
         uid = text_of(one.header, "SOPInstanceUID") or str(one.path)
-        if uid not in seen:
-            seen.add(uid)
+        place = numbers_of(one.header, "ImagePositionPatient", 3)
+        key = uid, () if place is None else tuple(place.tolist()), whole_of(one.header, "InstanceNumber", 0)
+        if key not in seen:
+            seen.add(key)
             kept.append(one)
     return kept, len(heads) - len(kept)
 
@@ -282,7 +294,9 @@ def _values(heads: Sequence[Header], frames: Sequence[_Frame], shape: tuple[int,
     at = 0
     with Unpacker() as unpacker:
         for one in heads:
-            stored = _stored(one, hashes, unpacker).reshape(one.pictures, *shape[1:])
+            # Of a file that stands alone whoever gave it knows the name, and a server has given it another.
+            name = one.path.name if len(heads) > 1 else "the file"
+            stored = _stored(one, name, hashes, unpacker).reshape(one.pictures, *shape[1:])
             for frame in frames[at : at + one.pictures]:
                 scaled = stored[frame.number]
                 if (frame.slope, frame.intercept) != (1.0, 0.0):
@@ -294,9 +308,8 @@ def _values(heads: Sequence[Header], frames: Sequence[_Frame], shape: tuple[int,
     return values, hashlib.sha256("".join(sorted(hashes)).encode()).hexdigest()
 
 
-def _stored(one: Header, hashes: list[str], unpacker: Unpacker) -> np.ndarray:
-    """The stored values of one file; its hash is added to the others."""
-    name = one.path.name
+def _stored(one: Header, name: str, hashes: list[str], unpacker: Unpacker) -> np.ndarray:
+    """The stored values of one file, which reasons call `name`; its hash is added to the others."""
     try:
         data = one.path.read_bytes()
     except OSError as error:
@@ -314,7 +327,7 @@ def _stored(one: Header, hashes: list[str], unpacker: Unpacker) -> np.ndarray:
         raise InputError("truncated", f"the pixels of {name} cannot be read ({why[:120]}); copy it again") from None
     rows, columns = (whole_of(one.header, keyword, 1) for keyword in ("Rows", "Columns"))
     if found.size != one.pictures * rows * columns:
-        raise _cut_off(one.path)
+        raise _cut_off(one.path if name == one.path.name else None)
     return found
 
 

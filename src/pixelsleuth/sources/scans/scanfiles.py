@@ -85,7 +85,7 @@ def open_file(path: Path) -> Opened:
             return open_nrrd(header, sha256)
         reader = _reader_of(head)
         if reader is None:
-            raise _unknown(path, header, head)
+            raise _unknown(header, head)
         return _open_nibabel(header, head, reader, sha256)
     except InputError as error:
         raise InputError(error.code, error.sentence, sha256) from None
@@ -173,13 +173,13 @@ def _partner(path: Path, suffixes: Sequence[str]) -> Path:
     return found
 
 
-def _unknown(path: Path, header: Path, head: bytes) -> InputError:
+def _unknown(header: Path, head: bytes) -> InputError:
     if len(head) < 348 and head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
         return InputError("truncated", f"the file ends within its header; {DAMAGED}")
     known = sniffed(header).name
     if known and known not in ("NIfTI", "NRRD", "FreeSurfer (MGH)", "text"):
         return InputError("unsupported_format", f"expected NIfTI, MGH, NRRD or DICOM, got {known}; convert it to NIfTI")
-    return InputError("not_a_volume", f"expected a NIfTI, MGH, NRRD or DICOM file, got something else ({path.name})")
+    return InputError("not_a_volume", "expected a NIfTI, MGH, NRRD or DICOM file, got something else")
 
 
 def first_line(error: BaseException) -> str:

@@ -79,7 +79,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     try:
         return _checked(os.fspath(path), opened)
     except InputError as error:
-        raise InputError(error.code, error.sentence, opened.sha256) from None
+        raise InputError(error.code, error.sentence, opened.sha256, opened.notes) from None
 
 
 def _opened(path: Path) -> Opened:
