@@ -17,7 +17,7 @@ from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
 from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions, reason_caution
-from pixelsleuth.reporting.filefacts import FileFacts, picture_facts
+from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts
 from pixelsleuth.reporting.layers import FindingView, layers, view_of
 from pixelsleuth.reporting.overlays import warmth
 from pixelsleuth.reporting.places import where_of
@@ -25,6 +25,7 @@ from pixelsleuth.reporting.report import Judge, Report, section, without_folders
 from pixelsleuth.sources.compression import jpeg_quality
 from tests.conftest import shape_picture
 from tests.test_whole_run import run_cli
+from tests.videofiles import write_sound
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,16 @@ def test_jpeg_quality_is_told_from_its_table() -> None:
 
 def test_file_facts_survive_anything() -> None:
     assert "cannot be read" in dict(picture_facts(b"\xff\xd8\xff broken").rows)["metadata"]
+
+
+def test_facts_of_a_video_without_a_picture_are_those_there_are(tmp_path: Path) -> None:
+    facts = dict(video_facts(write_sound(tmp_path / "v.mp4")).rows)
+    assert "metadata" not in facts
+    assert facts["bytes"] == f"{(tmp_path / 'v.mp4').stat().st_size:,}"
+    assert facts["format"].startswith("QuickTime / MOV, 1.")
+    # Nor is another file opened that one names.
+    (tmp_path / "list.mp4").write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{tmp_path}/v.mp4\n")
+    assert "format" not in dict(video_facts(tmp_path / "list.mp4").rows)
 
 
 def test_cautions_name_what_is_unusual_besides_tampering(detector: Detector, judge: Judge, tmp_path: Path) -> None:

@@ -20,10 +20,20 @@ from pixelsleuth.datasets.volume_preparation import find_volumes
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError
 from pixelsleuth.records import Finding
+from pixelsleuth.reporting.layers import view_of
+from pixelsleuth.reporting.writing import save_heatmap
 from pixelsleuth.sources.inputs import Refused, find_inputs, kind_of
 from pixelsleuth.sources.samples import Sample
 from pixelsleuth.sources.scans import dicompixels, scanfiles
-from pixelsleuth.sources.scans.volumes import Volume, is_volume, read_volume, stem_of
+from pixelsleuth.sources.scans.volumes import (
+    Volume,
+    in_file_order,
+    is_volume,
+    read_volume,
+    save_volume,
+    stem_of,
+    voxel_sizes_of,
+)
 from tests.volumefiles import LPS, head, write
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed (extra dicom)")
@@ -132,6 +142,44 @@ def test_every_format_reads_as_the_same_volume(tmp_path: Path, how: str) -> None
     assert is_volume(path)
     assert kind_of(path) == "volume"
     assert "." not in stem_of(path)
+
+
+def facts_of(path: Path | str) -> dict[str, str]:
+    """The facts that the report tells of a scan that was not judged, for these need no maps."""
+    finding = Finding(str(path), None, "volume", {}, "not_applicable")
+    return dict(view_of(finding, path, "").facts.rows)
+
+
+@pytest.mark.parametrize("how", [*FORMATS, "no_suffix", "scan.dat"])
+def test_the_report_tells_the_facts_of_every_format(tmp_path: Path, how: str) -> None:
+    path = _written(tmp_path, scan(), "a.nii.gz" if how in ("no_suffix", "scan.dat") else how)
+    path = path.rename(tmp_path / how) if path.name == "a.nii.gz" else path
+    facts = facts_of(path)
+    assert "metadata" not in facts
+    assert facts["bytes"] == f"{path.stat().st_size:,}"
+    assert "20 x 24 x 6 voxels of 1 x 1 x 1 mm" in facts["format"]
+    assert facts["format"].endswith("float32" if how == "big.nii" else "int16")
+    assert facts["axes"].startswith("LAS" if how == "analyze.img" else "LPS")
+
+
+def test_the_report_tells_the_facts_of_dicom_and_of_what_cannot_be_read(tmp_path: Path) -> None:
+    write_series(tmp_path / "s", scan(), How(series="1.2.3"))
+    write_series(tmp_path / "s", scan(), How(series="1.2.4"), prefix="b")
+    facts = facts_of(f"{tmp_path}/s#1.2.4")
+    assert facts["files"] == "6"
+    assert facts["format"] == "DICOM (MR), 20 x 24 x 6 voxels of 1.5 x 1.5 x 4 mm, uint16"
+    alone = facts_of(write_enhanced(tmp_path / "all.dcm", scan(), range(6)))
+    assert "bytes" in alone
+    assert "20 x 24 x 6 voxels" in alone["format"]
+    (tmp_path / "a.nii").write_bytes(nifti(scan())[:900])
+    assert facts_of(tmp_path / "a.nii") == {"bytes": "900", "metadata": "cannot be read (truncated)"}
+    image = nibabel.Nifti1Image(scan().astype(np.int16), np.diag([1e-3, 1e-3, 1e-3, 1]))
+    image.header.set_xyzt_units("meter")
+    image.header["descrip"] = b"a scan"
+    nibabel.save(image, tmp_path / "m.nii")
+    facts = facts_of(tmp_path / "m.nii")
+    assert "voxels of 1 x 1 x 1 mm" in facts["format"]
+    assert facts["description"] == "a scan"
 
 
 def test_one_file_is_one_file_whatever_half_of_a_pair_it_is_named_as(tmp_path: Path) -> None:
@@ -337,6 +385,42 @@ def test_voxel_sizes_that_none_can_have_are_told(tmp_path: Path, size: float) ->
     volume = read_volume(path)
     assert np.array_equal(volume.values[::-1, ::-1], values)
     assert codes_of(volume) == {"voxel_size"}
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("micron", 1000.0), ("meter", 0.001)])
+def test_sizes_are_told_in_millimetres_whatever_the_header_counts_in(tmp_path: Path, unit: str, scale: float) -> None:
+    values, affine = scan(), np.diag([-0.9, -0.9, 5.5, 1.0])
+    plain = read_volume(_with_codes(tmp_path / "mm.nii", values, affine, affine, (1, 0)))
+    own = np.diag([scale, scale, scale, 1.0]) @ affine
+    image = nibabel.Nifti1Image(values.astype(np.int16), own)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert np.array_equal(volume.values, plain.values)
+    assert voxel_sizes_of(volume) == pytest.approx(voxel_sizes_of(plain), rel=1e-6)
+    assert codes_of(volume) == {"voxel_unit", "thick_slices"}
+    assert "5.5 mm apart" in next(note.sentence for note in volume.notes if note.code == "thick_slices")
+    # Maps go back as the file is.
+    assert np.allclose(volume.affine, own)
+    save_volume(tmp_path / "map.nii.gz", in_file_order(volume.values, volume), volume.affine, volume.unit)
+    back = nibabel.load(tmp_path / "map.nii.gz")
+    assert np.allclose(back.affine, own)
+    assert back.header.get_xyzt_units()[0] == unit
+
+
+def test_the_map_of_a_finding_is_in_the_unit_of_its_file(tmp_path: Path) -> None:
+    finding = Finding("a.nii", None, "volume", {}, "normal", heatmap=np.zeros((3, 3, 3), np.float32),
+                      affine=np.diag([1e-3, 1e-3, 1e-3, 1]), unit="meter")  # fmt: skip
+    written = nibabel.load(tmp_path / str(save_heatmap(finding, tmp_path, 0).heatmap_file))
+    assert written.header.get_xyzt_units()[0] == "meter"
+
+
+def test_small_voxels_are_not_taken_for_flat_ones(tmp_path: Path) -> None:
+    values = scan()
+    fine = np.diag([-5e-4, -5e-4, 5e-4, 1.0])
+    assert read_volume(_with_codes(tmp_path / "a.nii", values, fine, fine, (1, 0))).values.shape == values.shape
+    sheared = np.array([[100, 100, 0, 0], [0, 1e-9, 0, 0], [0, 0, 100, 0], [0, 0, 0, 1.0]])
+    assert refusal(_with_codes(tmp_path / "b.nii", values, sheared, np.eye(4), (1, 0))).code == "wrong_affine"
 
 
 def test_infinite_voxels_are_background(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.datasets.volume_preparation import find_volumes, mask_of, prepare_volumes
@@ -15,6 +16,7 @@ from pixelsleuth.evaluation.volumes import _matched_auroc
 from pixelsleuth.scoring.atlas import BINS, Atlas, bin_of, fit_atlas, load_atlas, save_atlas
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.maps import smoothed, top_of
+from pixelsleuth.sources.scans import slices
 from pixelsleuth.sources.scans.slices import MAX_Z, MIN_Z, SliceFraming, slices_of
 from pixelsleuth.sources.scans.volumes import in_file_order, read_mask, read_volume, save_volume, stem_of
 from pixelsleuth.synthesis.lesions import KINDS, SUBTLETIES, Lesion, drawn, graded, made_anomalous
@@ -88,6 +90,30 @@ def test_what_is_cut_is_drawn_back_where_it_was(tmp_path: Path, frame: str) -> N
     assert cut.inside[:, 0].sum() == 0 or frame != "head"
     assert cut.position[0] == pytest.approx(-0.5)
     assert cut.position[-1] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("frame", ["head", "whole"])
+def test_long_and_narrow_slices_need_no_square_of_their_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frame: str
+) -> None:
+    values = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 1, (600, 40, 4)), (8, 8, 0)).astype(np.float32)
+    values = 100 + 40 * values / values.std()
+    values[:20], values[-20:] = 0, 0
+    volume = read_volume(write(tmp_path / "a.nii", np.maximum(values, 0)))
+    maps = np.random.default_rng(1).random((4, 48, 48)).astype(np.float32)
+    usual = slices_of(volume, SliceFraming(size=48, frame=frame, keep_empty=True))
+    monkeypatch.setattr(slices, "MAX_BOX", 0)
+    made = []
+    real = np.full
+    monkeypatch.setattr(slices.np, "full", lambda shape, *rest: made.append(shape) or real(shape, *rest))
+    bounded = slices_of(volume, SliceFraming(size=48, frame=frame, keep_empty=True))
+    assert set(made) == {(48, 48)}
+    # Laid on whole pixels, so that a row may lie half a pixel off.
+    assert abs(float(bounded.pixels.mean()) - float(usual.pixels.mean())) < 4
+    assert (bounded.inside != usual.inside).mean() < 0.05
+    drawn = bounded.drawn_back(maps)
+    monkeypatch.undo()
+    assert np.allclose(drawn, usual.drawn_back(maps), atol=1e-3)
 
 
 def test_empty_slices_are_dropped_and_trimmed(tmp_path: Path) -> None:

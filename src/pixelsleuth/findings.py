@@ -159,7 +159,7 @@ class Assembler:
         every = volume_scores(scores.scores)
         finding = replace(
             finding, score=every[self.calibration.score], scores={name: round(v, 6) for name, v in every.items()},
-            affine=sample.volume.affine,
+            affine=sample.volume.affine, unit=sample.volume.unit,
         )  # fmt: skip
         if finding.p_value is None:
             # Of a scan that is not prepared like those of calibration neither slices nor places have a p-value.

@@ -39,7 +39,7 @@ def write_pixels(detector: Detector, path: Path, out: Path) -> str:
     largest = max(float(detector.calibration.quantiles.max()), 1e-9)
     # Squashed, not cut off: what lies beyond every healthy pixel still has its order.
     drawn = sample.slices.drawn_back(np.maximum(raw, 0) / (np.maximum(raw, 0) + largest))
-    save_volume(out / path.name, in_file_order(drawn, sample.volume), sample.volume.affine)
+    save_volume(out / path.name, in_file_order(drawn, sample.volume), sample.volume.affine, sample.volume.unit)
     return ""
 
 

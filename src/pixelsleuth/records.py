@@ -320,7 +320,7 @@ class Finding:
         p_value: among all calibration pictures; p_value_any_source, p_value_new_source: valid for pictures of each of
             their sources, and of sources never seen (see scoring.origins); None where sources are not known.
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
-        affine: (4, 4) of a volume's file, to write maps in its space.
+        affine: (4, 4) of a volume's file, to write maps in its space; unit: what it counts lengths in.
         notes: what was done to read the input, or what limits the finding.
         tracks: of a face, what the codes and what the detective say alone, each in standard deviations of normal
             training images, and which of them alarms while the other is calm (`disagree`); None without both.
@@ -348,6 +348,7 @@ class Finding:
     stills: tuple[Still, ...] = ()
     slices: tuple[SliceFinding, ...] = ()
     affine: np.ndarray | None = None
+    unit: str = "mm"
     notes: tuple[Note, ...] = ()
     evidence: tuple[Statement, ...] = ()
     captured: str | None = None

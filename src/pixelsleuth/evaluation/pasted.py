@@ -46,6 +46,7 @@ def paste_anomalies(source: Path, out: Path, *, seed: int, depth: float = 0.5, k
             )  # fmt: skip
             values = np.clip(found * spread + middle, volume.values.min(), None)
             name = f"{stem_of(path)}__{kind}_{subtlety}.nii.gz"
-            save_volume(out / "volumes" / name, in_file_order(values, volume), volume.affine)
-            save_volume(out / "mask" / name, in_file_order(mask.astype(np.float32), volume), volume.affine)
+            space = volume.affine, volume.unit
+            save_volume(out / "volumes" / name, in_file_order(values, volume), *space)
+            save_volume(out / "mask" / name, in_file_order(mask.astype(np.float32), volume), *space)
     return len(paths) * len(kinds)

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
+from pixelsleuth.errors import InputError
 from pixelsleuth.language import Language, language
 from pixelsleuth.sources.compression import jpeg_quality
-from pixelsleuth.sources.images import opened
+from pixelsleuth.sources.images import opened as opened_picture
+from pixelsleuth.sources.scans.scanfiles import MILLIMETRES, Opened
+from pixelsleuth.sources.videos import open_container
 
 #: What is shown of EXIF; a camera writes hundreds of fields.
 _EXIF = (
@@ -47,7 +50,7 @@ def picture_facts(data: bytes, say: Language | None = None) -> FileFacts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = opened(data)
+            image = opened_picture(data)
             size = say("fact.pixels", width=str(image.width), height=str(image.height))
             rows.append((say("fact.format"), f"{image.format}, {size}, {image.mode}"))
             if image.format == "JPEG":
@@ -68,26 +71,29 @@ def picture_facts(data: bytes, say: Language | None = None) -> FileFacts:
 
 
 def video_facts(path: str | os.PathLike[str], say: Language | None = None) -> FileFacts:
-    """Facts of a video's container and its first video stream."""
+    """Facts of a video's container and its first video stream, where it has one."""
     import av
 
     rows, say = [], say or language()
     try:
         rows.append((say("fact.bytes"), say.number(os.path.getsize(path))))
-        # A path is never read as an address: the protocol is named.
-        with av.open(f"file:{os.fspath(path)}", metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
-            codec = stream.codec_context
-            rows.append((say("fact.format"), f"{container.format.long_name or container.format.name}, {codec.name}"))
-            size = say("fact.pixels", width=str(codec.width), height=str(codec.height))
-            rate = float(stream.average_rate) if stream.average_rate else 0
-            told = [size, say("fact.rate", rate=say.decimal(rate, ".2f"))] if rate else [size]
-            if container.duration:
-                told.append(f"{say.decimal(container.duration / av.time_base, '.1f')} s")
-            rows.append((say("fact.picture"), ", ".join(told)))
-            if codec.bit_rate:
-                rows.append((say("fact.bit_rate"), f"{say.number(round(codec.bit_rate / 1000))} kbit/s"))
-            tags = {**container.metadata, **stream.metadata}
+        with open_container(path) as container:
+            name = container.format.long_name or container.format.name
+            duration = [f"{say.decimal(container.duration / av.time_base, '.1f')} s"] if container.duration else []
+            tags = dict(container.metadata)
+            stream = next(iter(container.streams.video), None)
+            codec = stream.codec_context if stream is not None else None
+            if stream is None or codec is None:
+                rows.append((say("fact.format"), ", ".join([name, *duration])))
+            else:
+                rows.append((say("fact.format"), f"{name}, {codec.name}"))
+                size = say("fact.pixels", width=str(codec.width), height=str(codec.height))
+                rate = float(stream.average_rate) if stream.average_rate else 0
+                told = [size, say("fact.rate", rate=say.decimal(rate, ".2f"))] if rate else [size]
+                rows.append((say("fact.picture"), ", ".join(told + duration)))
+                if codec.bit_rate:
+                    rows.append((say("fact.bit_rate"), f"{say.number(round(codec.bit_rate / 1000))} kbit/s"))
+                tags |= stream.metadata
             for name in ("encoder", "creation_time", "com.apple.quicktime.model", "handler_name", "title", "comment"):
                 if tags.get(name):
                     rows.append((name.rsplit(".", 1)[-1].replace("_", " "), _short(tags[name])))
@@ -96,22 +102,32 @@ def video_facts(path: str | os.PathLike[str], say: Language | None = None) -> Fi
     return FileFacts(tuple(rows))
 
 
-def volume_facts(path: str | os.PathLike[str], say: Language | None = None) -> FileFacts:
-    """Facts of a NIfTI file's header; of a folder how many files it holds."""
+def volume_facts(path: str | os.PathLike[str], opened: Opened | InputError, say: Language | None = None) -> FileFacts:
+    """Facts of a scan's file, or of the files of a series.
+
+    Args:
+        opened: what the reader that judged it makes of it, or why it cannot be read.
+    """
     import nibabel
 
     rows, say = [], say or language()
     try:
         if os.path.isdir(path):
-            return FileFacts(((say("fact.files"), say.number(len(os.listdir(path)))),))
-        rows.append((say("fact.bytes"), say.number(os.path.getsize(path))))
-        image = nibabel.Nifti1Image.from_filename(os.fspath(path))
-        shape = " x ".join(f"{n}" for n in image.shape)
-        sides = " x ".join(f"{float(side):.3g}" for side in image.header.get_zooms()[:3])
-        told = say("fact.voxels", shape=shape, sides=sides)
-        rows.append((say("fact.format"), f"NIfTI, {told}, {image.get_data_dtype()}"))
-        rows.append((say("fact.axes"), say("fact.axes.ends", codes="".join(nibabel.aff2axcodes(image.affine)))))
-        text = _short(bytes(image.header["descrip"]).rstrip(b"\0"))
+            rows.append((say("fact.files"), say.number(len(os.listdir(path)))))
+        elif os.path.isfile(path):
+            rows.append((say("fact.bytes"), say.number(os.path.getsize(path))))
+        elif isinstance(opened, Opened):
+            rows.append((say("fact.files"), say.number(opened.files)))
+        if isinstance(opened, InputError):
+            rows.append((say("fact.metadata"), say("fact.broken", why=opened.code)))
+            return FileFacts(tuple(rows))
+        shape = " x ".join(f"{n}" for n in opened.shape)
+        lengths = nibabel.affines.voxel_sizes(opened.affine) * MILLIMETRES[opened.unit]
+        told = say("fact.voxels", shape=shape, sides=" x ".join(f"{float(side):.3g}" for side in lengths))
+        rows.append((say("fact.format"), f"{opened.format}, {told}, {opened.dtype.name}"))
+        codes = "".join(str(code or "?") for code in nibabel.aff2axcodes(opened.affine))
+        rows.append((say("fact.axes"), say("fact.axes.ends", codes=codes)))
+        text = _short(opened.description)
         rows += [(say("fact.description"), text)] if text else []
     except Exception as error:
         # What a broken file does to a parser is not foreseeable, and the finding has its own reason.

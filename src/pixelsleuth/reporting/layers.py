@@ -22,7 +22,7 @@ from pixelsleuth.reporting.planes import ScanView, planes, scan_view, sheet, tic
 from pixelsleuth.sources.faces import drawn_back
 from pixelsleuth.sources.images import decode, read_bytes
 from pixelsleuth.sources.scans.slices import picture_of
-from pixelsleuth.sources.scans.volumes import in_ras, read_volume
+from pixelsleuth.sources.scans.volumes import in_ras, open_volume, volume_of
 from pixelsleuth.sources.tracks import rim, surrounded
 
 #: Longer side of a picture in the report, so that a finding stays under a megabyte.
@@ -82,12 +82,17 @@ def view_of(finding: Finding, path: str | os.PathLike[str], title: str, say: Lan
 
 def _view_of_volume(finding: Finding, path: str | os.PathLike[str], title: str, say: Language | None) -> FindingView:
     """The slice with most of the largest place that few normal volumes match; without any the most unusual one."""
-    facts = volume_facts(path, say)
     flat = replace(finding, heatmap=None, excess=None, raw_maps={}, restoration=None)
+    try:
+        opened = open_volume(path)
+    except InputError as error:
+        return FindingView(flat, None, volume_facts(path, error, say), title)
+    facts = volume_facts(path, opened, say)
     if finding.heatmap is None or finding.excess is None:
+        opened.close()
         return FindingView(flat, None, facts, title)
     try:
-        volume = read_volume(path)
+        volume = volume_of(path, opened)
     except InputError:
         return FindingView(flat, None, facts, title)
     scan = scan_view(finding, volume)

@@ -43,7 +43,7 @@ def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:
         finding = replace(finding, frames=tuple(frames), heatmap_file=frames[finding.stills[0].frame].heatmap_file)
     elif finding.heatmap is not None and finding.affine is not None:
         file = f"heatmaps/{name}_heatmap.nii.gz"
-        save_volume(folder / file, finding.heatmap, finding.affine)
+        save_volume(folder / file, finding.heatmap, finding.affine, finding.unit)
         finding = replace(finding, heatmap_file=file)
     elif finding.heatmap is not None:
         finding = replace(finding, heatmap_file=_save_map(finding.heatmap, folder, f"heatmaps/{name}_heatmap.png"))

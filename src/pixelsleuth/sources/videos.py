@@ -158,7 +158,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
         raise InputError("unreadable", f"the file cannot be read ({error.strerror}); check its permissions") from error
     notes: list[Note] = []
     try:
-        with _opened(path) as container:
+        with open_container(path) as container:
             tracks = [_Track(stream) for stream in container.streams.video[:MAX_VIDEO_TRACKS] if not _is_cover(stream)]
             if not tracks:
                 held = "a cover picture but no video" if container.streams.video else "sound or data but no picture"
@@ -184,7 +184,8 @@ def open_video(path: str | os.PathLike[str]) -> Video:
     return video
 
 
-def _opened(path: str | os.PathLike[str]) -> Any:
+def open_container(path: str | os.PathLike[str]) -> Any:
+    """A file as PyAV opens it, which leads to no other file or address. Raises what PyAV raises."""
     import av
 
     # A path is never read as an address: the protocol is named. Nor does the file lead to others.
@@ -332,7 +333,7 @@ def frames_at(video: Video, indices: Sequence[int]) -> Iterator[Frame]:
     import av
 
     try:
-        container = _opened(video.path)
+        container = open_container(video.path)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             "missing", f"the video can no longer be read ({error.strerror}); was it moved?", video.sha256

@@ -172,7 +172,17 @@ def _of_stack(stack: Stack, notes: list[Note]) -> Opened:
         notes.append(Note("ct_padding", f"values below {AIR:.0f}, outside the scanner's circle, count as air"))
     notes += _packing_notes(heads)
     ordered = np.ascontiguousarray(values[order].transpose(2, 1, 0))
-    return Opened(sha256, shape, ordered.dtype, affine, lambda: ordered, tuple(notes))
+    stored = _stored_type(first)
+    return Opened(
+        sha256, shape, stored, affine, lambda: ordered, tuple(notes), format=f"DICOM ({modality or '?'})",
+        files=len(heads),
+    )  # fmt: skip
+
+
+def _stored_type(header: Any) -> np.dtype:
+    sign = "i" if whole_of(header, "PixelRepresentation", 0) else "u"
+    size = {8: 1, 16: 2, 32: 4}.get(whole_of(header, "BitsAllocated", 16), 2)
+    return np.dtype(f"{sign}{size}")
 
 
 def _without_copies(heads: Sequence[Header]) -> tuple[list[Header], int]:

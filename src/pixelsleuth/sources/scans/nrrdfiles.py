@@ -58,7 +58,7 @@ def open_nrrd(path: Path, sha256: str) -> Opened:
     def load() -> np.ndarray:
         return _values(path, end, header, dtype, sides).reshape(shape)
 
-    return Opened(sha256, shape, dtype, affine, load, notes)
+    return Opened(sha256, shape, dtype, affine, load, notes, format="NRRD")
 
 
 def _shape(header: Any, dtype: np.dtype) -> tuple[int, ...]:

@@ -37,6 +37,8 @@ MAX_TAIL = 64 << 20
 MAX_HEADER = 1 << 20
 #: NIfTI-2's header is the longest of fixed length.
 HEAD = 540
+#: What lengths of a header count in, as nibabel names it -> how many millimetres that is.
+MILLIMETRES = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 #: sform and qform disagree where their axes lie further apart than this, in degrees, ...
 MAX_TURN = 5.0
 #: ... or their voxel sizes differ by more than this share.
@@ -52,9 +54,13 @@ class Opened:
     """A volume whose header was read.
 
     Attributes:
+        dtype: of the voxels as they are stored.
         load: gives the voxels, float32 or what casts to it, of `shape`. Raises InputError where they are damaged.
-        affine: (4, 4) float64, voxel to RAS in mm.
+        affine: (4, 4) float64, voxel to RAS in units of `unit`.
         notes: what the header leaves open.
+        unit: one of `MILLIMETRES`.
+        format: its name; description: what a NIfTI header says of itself; files: how many hold it.
+        close: lets go of the file where `load` is not called.
     """
 
     sha256: str
@@ -63,6 +69,11 @@ class Opened:
     affine: np.ndarray
     load: Callable[[], np.ndarray]
     notes: tuple[Note, ...] = ()
+    unit: str = "mm"
+    format: str = ""
+    description: bytes = b""
+    files: int = 1
+    close: Callable[[], None] = lambda: None
 
 
 def open_file(path: Path) -> Opened:
@@ -238,7 +249,8 @@ def _open_nibabel(header: Path, head: bytes, reader: Any, sha256: str) -> Opened
             # Not mapped: a file that shrinks while it is read would end the process.
             image = reader.from_file_map(files, mmap=False)
             affine = _affine_of(image, raw)
-            notes = _header_notes(raw, head)
+            unit = _unit_of(raw)
+            notes = _header_notes(raw, head, unit)
     except InputError:
         raise
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -256,11 +268,17 @@ def _open_nibabel(header: Path, head: bytes, reader: Any, sha256: str) -> Opened
         except (EOFError, gzip.BadGzipFile, zlib.error, OSError, ValueError) as error:
             raise broken(error) from None
         finally:
-            for stream in streams.values():
-                stream.close()
+            close()
         return values
 
-    return Opened(sha256, shape, raw.get_data_dtype(), affine, load, notes)
+    def close() -> None:
+        for stream in streams.values():
+            stream.close()
+
+    name = {"MGHImage": "FreeSurfer (MGH)", "AnalyzeImage": "Analyze"}.get(reader.__name__, "NIfTI")
+    said = bytes(raw["descrip"]).rstrip(b"\0") if name == "NIfTI" else b""
+    count = 2 if paired else 1
+    return Opened(sha256, shape, raw.get_data_dtype(), affine, load, notes, unit, name, said, count, close)
 
 
 def _raw_header(reader: Any, head: bytes) -> Any:
@@ -332,8 +350,14 @@ def _turns(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all()) and abs(float(np.linalg.det(affine[:3, :3]))) > 0
 
 
-def _header_notes(raw: Any, head: bytes) -> tuple[Note, ...]:
-    """What a header leaves open about how the scan lies."""
+def _unit_of(raw: Any) -> str:
+    """What a NIfTI header counts lengths in; where it does not say, or is of another format, millimetres."""
+    code = int(raw["xyzt_units"]) & 7 if "xyzt_units" in raw.keys() else 0  # noqa: SIM118
+    return {1: "meter", 3: "micron"}.get(code, "mm")
+
+
+def _header_notes(raw: Any, head: bytes, unit: str) -> tuple[Note, ...]:
+    """What a header leaves open about how the scan lies, and that it counts in another unit than millimetres."""
     keys = raw.keys()
     if "goodRASFlag" in keys:
         # nibabel mends the flag, so that only the bytes tell.
@@ -342,7 +366,11 @@ def _header_notes(raw: Any, head: bytes) -> tuple[Note, ...]:
     sizes = np.asarray(raw["pixdim"][1:4], np.float64)
     if not (np.isfinite(sizes).all() and (sizes > 0).all()):
         told = " x ".join(f"{size:g}" for size in sizes)
-        notes.append(Note("voxel_size", f"the header gives voxels of {told} mm, which none can have; they are mended"))
+        sentence = f"the header gives voxels of {told} {unit}, which none can have; they are mended"
+        notes.append(Note("voxel_size", sentence))
+    if unit != "mm":
+        sentence = f"the header counts lengths in the unit {unit}: sizes are told in mm, maps keep the file's unit"
+        notes.append(Note("voxel_unit", sentence))
     if "qform_code" not in keys:
         return (unknown_side("an Analyze file gives no orientation"), *notes)
     codes = int(raw["sform_code"]), int(raw["qform_code"])

@@ -24,6 +24,9 @@ MIN_Z, MAX_Z = -3.0, 5.0
 EMPTY = 0.02
 #: Share of the head's box that is added around it.
 MARGIN = 0.04
+#: A square around a slice is held as it is up to so many pixels, and up to so many times those of the slice: of a slice
+#: that is long and narrow almost all of the square would be empty.
+MAX_BOX, MAX_EMPTY = 1 << 24, 4
 #: What happens to a scan on its way that leaves its content as it is: each of its slices is scaled down to nine tenths
 #: and back, or moved by half a pixel, as registration does.
 SCAN_REENCODINGS = ("rescaled_0.9", "shifted_0.5")
@@ -95,9 +98,9 @@ class Slices:
         left, top = max(0, box.x0), max(0, box.y0)
         right, bottom = min(width, box.x1), min(height, box.y1)
         for one, k in zip(maps, self.index, strict=True):
-            large = cv2.resize(one.astype(np.float32), (box.width, box.height), interpolation=cv2.INTER_LINEAR)
             drawn = np.zeros((height, width), np.float32)
-            drawn[top:bottom, left:right] = large[top - box.y0 : bottom - box.y0, left - box.x0 : right - box.x0]
+            inside = Box(left - box.x0, top - box.y0, right - box.x0, bottom - box.y0)
+            drawn[top:bottom, left:right] = _enlarged(one.astype(np.float32), box, inside)
             whole[:, :, k] = drawn[::-1].T
         return whole
 
@@ -209,11 +212,45 @@ def _scaled(values: np.ndarray, foreground: np.ndarray, standard: str, low: floa
     return ((values - middle) / spread - MIN_Z) * (255 / (MAX_Z - MIN_Z))
 
 
+def _mostly_empty(box: Box, inside: int) -> bool:
+    """Whether a box is too large to be held for the `inside` pixels of it that a picture fills."""
+    return box.width * box.height > max(MAX_BOX, MAX_EMPTY * inside)
+
+
+def _enlarged(one: np.ndarray, box: Box, inside: Box) -> np.ndarray:
+    """What lies `inside` a box, in pixels of the box, of (size, size) float32 stretched to all of it."""
+    if not _mostly_empty(box, inside.width * inside.height):
+        large = cv2.resize(one, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        return large[inside.y0 : inside.y1, inside.x0 : inside.x1]
+    # The same by its coordinates: a pixel's middle lies where it does in both.
+    across = (np.arange(inside.x0, inside.x1, dtype=np.float32) + 0.5) * (one.shape[1] / box.width) - 0.5
+    down = (np.arange(inside.y0, inside.y1, dtype=np.float32) + 0.5) * (one.shape[0] / box.height) - 0.5
+    return _between(_between(one.T, across).T, down)
+
+
+def _between(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(n, m) float32 -> (len(at), m), rows between rows, those at the ends repeated."""
+    at = np.clip(at, 0, len(values) - 1)
+    low = np.minimum(at.astype(int), max(0, len(values) - 2))
+    share = (at - low)[:, None].astype(np.float32)
+    return values[low] * (1 - share) + values[np.minimum(low + 1, len(values) - 1)] * share
+
+
 def _square(picture: np.ndarray, box: Box, size: int, beyond: float = 0.0) -> np.ndarray:
     """The part of (H, W) float32 in `box` at (size, size); what lies beyond the picture is `beyond`."""
     height, width = picture.shape
-    part = np.full((box.height, box.width), beyond, np.float32)
     left, top, right, bottom = max(0, box.x0), max(0, box.y0), min(width, box.x1), min(height, box.y1)
+    if _mostly_empty(box, (right - left) * (bottom - top)):
+        # Scaled first and laid on the square then, to whole pixels of it.
+        x0, x1 = (round((x - box.x0) * size / box.width) for x in (left, right))
+        y0, y1 = (round((y - box.y0) * size / box.height) for y in (top, bottom))
+        whole = np.full((size, size), beyond, np.float32)
+        x0, y0 = min(x0, size - 1), min(y0, size - 1)
+        x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
+        small = cv2.resize(picture[top:bottom, left:right], (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+        whole[y0:y1, x0:x1] = small
+        return whole
+    part = np.full((box.height, box.width), beyond, np.float32)
     part[top - box.y0 : bottom - box.y0, left - box.x0 : right - box.x0] = picture[top:bottom, left:right]
     method = cv2.INTER_AREA if size < box.width else cv2.INTER_LINEAR
     return cv2.resize(part, (size, size), interpolation=method)

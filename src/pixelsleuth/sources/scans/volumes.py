@@ -12,7 +12,7 @@ import numpy as np
 from pixelsleuth.errors import InputError
 from pixelsleuth.files import whole_file
 from pixelsleuth.records import Note
-from pixelsleuth.sources.scans.scanfiles import Opened, open_file
+from pixelsleuth.sources.scans.scanfiles import MILLIMETRES, Opened, open_file
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 #: Of files that hold a whole volume, or half of a pair.
@@ -27,6 +27,8 @@ MIN_SIDE = 16
 MAX_NOT_FINITE = 0.9
 #: Largest length in an affine, in millimetres, and largest voxel value: greater ones are damage.
 MAX_MM, MAX_VALUE = 1e7, 1e30
+#: A box of voxels of which this share of its volume is left, its sides kept as long, cannot be told from a flat one.
+FLAT = 1e-9
 #: Degrees between a scan's axes and the body's from which it is told; heads are tilted by less than that anyway.
 OBLIQUE_FROM = 10.0
 #: Axial slices are thick from this many mm, where that is this many times their pixels' side.
@@ -42,9 +44,10 @@ class Volume:
     Attributes:
         values: (X, Y, Z) float32; x grows to the right, y to the front, z to the top (RAS), whatever the file's order.
         orientation: (3, 2), the file's axes and directions in terms of RAS, as nibabel writes them.
-        affine: (4, 4) float64 of the file, not of `values`.
+        affine: (4, 4) float64 of the file, not of `values`, in units of `unit`.
         sha256: of the file's bytes; of a series of files, of their hashes.
         notes: what was done to read it.
+        unit: what the file counts lengths in, one of `scanfiles.MILLIMETRES`.
     """
 
     path: str
@@ -53,6 +56,7 @@ class Volume:
     orientation: np.ndarray
     affine: np.ndarray
     notes: tuple[Note, ...] = ()
+    unit: str = "mm"
 
 
 def is_volume(path: Path | str) -> bool:
@@ -75,18 +79,29 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         InputError: what `scanfiles.open_file` and `dicom.open_series` raise, or `truncated`, `corrupt`,
             `too_few_slices`, `too_small`, `not_finite` or `no_contrast`.
     """
-    opened = _opened(Path(path))
+    return volume_of(path, open_volume(path))
+
+
+def volume_of(path: str | os.PathLike[str], opened: Opened) -> Volume:
+    """The volume of a file or series that was opened. Raises InputError as `read_volume` does."""
     try:
         return _checked(os.fspath(path), opened)
     except InputError as error:
         raise InputError(error.code, error.sentence, opened.sha256, opened.notes) from None
+    finally:
+        opened.close()
 
 
-def _opened(path: Path) -> Opened:
+def open_volume(path: str | os.PathLike[str]) -> Opened:
+    """Read the header of what `read_volume` takes; of DICOM the pixels, too. Raises InputError as `read_volume` does.
+
+    Where its `load` is not called, `close` must be.
+    """
     from pixelsleuth.sources.scans.dicom import open_series
     from pixelsleuth.sources.scans.dicomfolders import named_series
     from pixelsleuth.sources.scans.dicomheaders import is_dicom
 
+    path = Path(path)
     if named_series(path) is not None or is_dicom(path):
         return open_series(path)
     return open_file(path)
@@ -96,9 +111,10 @@ def _checked(path: str, opened: Opened) -> Volume:
     import nibabel
 
     affine = opened.affine
-    turned = bool(np.isfinite(affine).all()) and float(np.abs(affine).max()) < MAX_MM
+    in_mm = affine * MILLIMETRES[opened.unit]
+    turned = bool(np.isfinite(affine).all()) and float(np.abs(in_mm).max()) < MAX_MM
     orientation = nibabel.orientations.io_orientation(affine) if turned else np.full((3, 2), np.nan)
-    if np.isnan(orientation).any() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if np.isnan(orientation).any() or _is_flat(affine[:3, :3]):
         raise InputError("wrong_affine", "its affine cannot be inverted: which way is up is not known; mend its header")
     values = opened.load()
     values = np.ascontiguousarray(nibabel.orientations.apply_orientation(values, orientation), np.float32)
@@ -108,7 +124,7 @@ def _checked(path: str, opened: Opened) -> Volume:
         raise InputError(
             "too_small", f"slices are {values.shape[0]} x {values.shape[1]}, at least {MIN_SIDE} are needed"
         )
-    notes = [*opened.notes, *_lie(affine, orientation)]
+    notes = [*opened.notes, *_lie(in_mm, orientation)]
     # Beyond that the arithmetic of standard scores overflows.
     finite = np.abs(values) < MAX_VALUE
     if not finite.all():
@@ -119,7 +135,13 @@ def _checked(path: str, opened: Opened) -> Volume:
         notes.append(Note("not_a_number", f"{share:.2%} of the voxels are no numbers; they count as background"))
     if float(values.max()) - float(values.min()) < 1e-12:
         raise InputError("no_contrast", f"every voxel is {float(values.flat[0]):g}; there is nothing to judge")
-    return Volume(path, opened.sha256, values, orientation, affine, tuple(notes))
+    return Volume(path, opened.sha256, values, orientation, affine, tuple(notes), opened.unit)
+
+
+def _is_flat(axes: np.ndarray) -> bool:
+    """Whether (3, 3) axes span no volume, whatever their unit."""
+    sides = np.linalg.norm(axes, axis=0)
+    return not (sides > 0).all() or abs(float(np.linalg.det(axes / sides))) < FLAT
 
 
 def voxel_sizes_of(volume: Volume) -> tuple[float, float, float]:
@@ -127,11 +149,16 @@ def voxel_sizes_of(volume: Volume) -> tuple[float, float, float]:
     from nibabel.affines import voxel_sizes
 
     x, y, z = voxel_sizes(volume.affine)[np.argsort(volume.orientation[:, 0])].tolist()
-    return x, y, z
+    scale = MILLIMETRES[volume.unit]
+    return x * scale, y * scale, z * scale
 
 
 def _lie(affine: np.ndarray, orientation: np.ndarray) -> list[Note]:
-    """What is told of a scan that does not lie as its slices are cut: turned, thick, or of voxels that are oblong."""
+    """What is told of a scan that does not lie as its slices are cut: turned, thick, or of voxels that are oblong.
+
+    Args:
+        affine: in mm.
+    """
     from nibabel.affines import obliquity, voxel_sizes
 
     notes = []
@@ -158,7 +185,7 @@ def read_mask(path: Path, like: Volume) -> np.ndarray:
     """
     import nibabel
 
-    opened = _opened(path)
+    opened = open_volume(path)
     turned = nibabel.orientations.io_orientation(opened.affine)
     values = nibabel.orientations.apply_orientation(opened.load(), turned)
     if values.shape != like.values.shape:
@@ -197,14 +224,18 @@ def in_ras(values: np.ndarray, like: Volume) -> np.ndarray:
     return np.asarray(nibabel.orientations.apply_orientation(values, like.orientation))
 
 
-def save_volume(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Write (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all."""
+def save_volume(path: Path, values: np.ndarray, affine: np.ndarray, unit: str = "mm") -> None:
+    """Write (X, Y, Z) as NIfTI, gzipped where the name says so, whole or not at all; `affine` counts in `unit`, one of
+    `scanfiles.MILLIMETRES`."""
     import nibabel
 
+    image = nibabel.Nifti1Image(values, affine)
+    if unit != "mm":
+        image.header.set_xyzt_units(unit)
     with whole_file(path) as partial:
         # The temporary name must end as the final one does, or nibabel would not compress.
         named = partial.with_name(partial.name + "".join(path.suffixes[-2:]))
-        nibabel.save(nibabel.Nifti1Image(values, affine), named)
+        nibabel.save(image, named)
         named.replace(partial)
 
 
