@@ -27,7 +27,8 @@ from pixelsleuth.cli import app
 from pixelsleuth.datasets.preparation import prepare_images
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.detector import Detector
-from pixelsleuth.errors import InputError
+from pixelsleuth.errors import InputError, PixelsleuthError
+from pixelsleuth.evaluation.samples import read_pairs
 from pixelsleuth.records import Box, Face
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.formats import format_of
@@ -690,6 +691,50 @@ def test_what_is_left_out_is_counted_and_named_at_the_end(tmp_path: Path) -> Non
     assert done.exit_code == 0, done.output
     assert "left out 3 files that are no picture, video or scan, or hidden: .DS_Store, b.json, notes.txt" in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_a_name_that_no_file_can_have_is_a_record(tmp_path: Path, faces_detector: Detector) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(portrait(), "PNG"))
+    names = [
+        stem + suffix
+        for stem in ("n" * 300, "nul\0", "lone\ud800")
+        for suffix in (".jpg", ".mp4", ".nii.gz", ".dcm", "#1.2.3", "")
+    ]
+    *refused, judged = faces_detector.detect_many([*names, path], max_false_alarm=0.1, heatmap=False)
+    for finding in refused:
+        # What is a scan by its name is refused as one, as where there is no such file.
+        scan = finding.path.endswith((".nii.gz", ".dcm"))
+        assert finding.reason_code == ("unsupported_kind" if scan else "missing"), finding.path
+        assert "no file can have this name" in finding.reason_sentence or scan
+    assert judged.p_value is not None
+
+
+def test_a_list_with_a_name_that_no_file_can_have_is_read_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(saved(portrait(), "PNG"))
+    # Letters of four bytes: what is written beside a record must not have a longer name than files may have.
+    wide = tmp_path / f"{chr(0x1D400) * 60}.png"
+    wide.write_bytes(saved(portrait(), "PNG"))
+    listed = [b"n" * 300 + b".jpg", b"nul\0.jpg", os.fsencode(tmp_path / "a.png"), os.fsencode(wide)]
+    call = ["detect", "-", "--report", "--no-restore", "--max-false-alarm", "0.1", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, call, input=b"\n".join(listed))
+    assert done.exit_code == 0, done.output
+    records = [json.loads(line) for line in (tmp_path / "out/findings.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(record["reason"] or {}).get("code") for record in records] == ["missing", "missing", None, None]
+    assert all((tmp_path / "out" / record["heatmap"]).is_file() for record in records[2:])
+
+
+def test_pairs_and_places_with_a_name_that_no_file_can_have_are_told(tmp_path: Path) -> None:
+    for folder in ("real", "fake"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"")
+    (tmp_path / "pairs.csv").write_text(f"fake,real\n{'n' * 300}.png,a.png\na.png,a.png\n")
+    found = read_pairs(tmp_path / "pairs.csv", tmp_path / "real", tmp_path / "fake")
+    assert found == {tmp_path / "fake/a.png": tmp_path / "real/a.png"}
+    place = "n" * 300
+    for call in (["evaluate", "--normal", place, "--anomalous", place], ["detect", "a.png", "--model", place]):
+        done = CliRunner().invoke(app, call)
+        assert isinstance(done.exception, PixelsleuthError), call
 
 
 def test_a_vanishing_file_is_a_record(tmp_path: Path, faces_detector: Detector) -> None:

@@ -261,7 +261,7 @@ def _check_model(model: str) -> None:
 
 def _check_one(inputs: list[str], against: Path | None) -> None:
     """Raise PixelsleuthError where there is more than one picture to compare with an earlier copy."""
-    if against is not None and (len(inputs) > 1 or inputs == ["-"] or _is_folder(inputs[0])):
+    if against is not None and (len(inputs) > 1 or inputs == ["-"] or os.path.isdir(inputs[0])):
         raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
 
 
@@ -392,17 +392,10 @@ def _listed(inputs: list[str], leftovers: list[str]) -> Iterator[str | Refused]:
             # Bytes: a name need not be text.
             lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
             yield from (os.fsdecode(line) for line in lines if line.strip())
-        elif _is_folder(item):
+        elif os.path.isdir(item):
             # A list: what this run writes into a folder is none of its inputs.
             found = list(find_inputs(Path(item), leftovers))
             # A folder without any is an input like any other that cannot be judged: it gets a record.
             yield from (one if isinstance(one, Refused) else str(one) for one in found or [Path(item)])
         else:
             yield item
-
-
-def _is_folder(item: str) -> bool:
-    try:
-        return Path(item).is_dir()
-    except (OSError, ValueError):
-        return False

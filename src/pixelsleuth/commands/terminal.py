@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from enum import Enum
@@ -50,7 +51,7 @@ def hold(context: typer.Context, folder: Path | None) -> None:
 def check_there(**paths: Path | None) -> None:
     """Raise PixelsleuthError, before anything is loaded, where an option names a file or folder that is not there."""
     for setting, path in paths.items():
-        if path is not None and not path.exists():
+        if path is not None and not os.path.exists(path):
             raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def inputs_of(root: Path, label: str, takes: str = "pictures") -> list[Path]:
         PixelsleuthError: nothing is there.
     """
     volumes = takes == "volumes"
-    if not root.exists():
+    if not os.path.exists(root):
         raise PixelsleuthError(f"{root}: no such folder", label)
     if root.suffix.lower() == ".csv" and not volumes:
         found = [root.parent / file for file, row in read_labels(root).items() if label_of(row["label"]) == label]
@@ -125,7 +126,7 @@ def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
             f"{path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}", "pairs"
         )
     known = {anomalous / row["fake"]: normal / row["real"] for row in rows}
-    known = {fake: real for fake, real in known.items() if fake.is_file() and real.is_file()}
+    known = {fake: real for fake, real in known.items() if os.path.isfile(fake) and os.path.isfile(real)}
     if not known:
         raise PixelsleuthError(f"none of the {len(rows)} pairs of {path} is in {anomalous} and {normal}", "pairs")
     return known

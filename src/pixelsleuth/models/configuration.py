@@ -251,10 +251,10 @@ def find_model(model: str | os.PathLike[str], **where: Any) -> tuple[Path, str]:
     text = os.fspath(model)
     # A bundled name wins over a folder of pictures that happens to be called so; ./faces names the folder.
     bundled = Path(str(resources.files("pixelsleuth") / "assets" / text)) if text.isidentifier() else None
-    if bundled is not None and (bundled / "config.json").is_file():
+    if bundled is not None and os.path.isfile(bundled / "config.json"):
         return bundled, text
     folder = Path(text)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder, folder.resolve().name
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download

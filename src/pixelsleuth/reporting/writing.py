@@ -27,7 +27,8 @@ NUMBERS = {"p_value", "p_value_any_source", "p_value_new_source", "score", "max_
 def name_of(finding: Finding, number: int) -> str:
     """A beginning of file names that two inputs of one run never share and that no input's own name can steer."""
     stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(finding.path).stem)[:60] or "input"
-    return f"{number:06d}_{stem}"
+    # File systems count bytes; what is written behind it must find room, too.
+    return f"{number:06d}_{stem.encode()[:180].decode(errors='ignore')}"
 
 
 def save_heatmap(finding: Finding, folder: Path, number: int) -> Finding:

@@ -370,7 +370,8 @@ def sniffed(path: str | os.PathLike[str]) -> Format:
     """The format of a file; where it cannot be read, what its name claims."""
     try:
         head = first_bytes(path)
-    except OSError:
+    # A name with a NUL byte, or that is no text, is a ValueError.
+    except (OSError, ValueError):
         head = b""
     return format_of(head, Path(path).name)
 

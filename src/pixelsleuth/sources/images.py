@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -87,7 +88,7 @@ def checked_file(path: str | os.PathLike[str]) -> int:
         InputError: `missing`, `unreadable` or `not_a_file`.
     """
     path = Path(path)
-    link = path.is_symlink()
+    link = os.path.islink(path)
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -98,6 +99,8 @@ def checked_file(path: str | os.PathLike[str]) -> int:
     except ValueError as error:
         raise InputError("missing", f"no file can have this name ({error})") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError("missing", f"no file can have this name ({error.strerror})") from error
         told = f"the file cannot be read ({error.strerror}); check its permissions"
         if link:
             told = f"a link that cannot be followed ({error.strerror}); give the file itself"

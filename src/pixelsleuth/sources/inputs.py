@@ -57,7 +57,7 @@ def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path
         names, folders = [], []
         for entry in entries:
             path = folder / entry.name
-            is_folder = _is_folder(path)
+            is_folder = os.path.isdir(path)
             if formats.is_litter(entry.name):
                 said.append(os.path.relpath(path, root) + ("/" if is_folder else ""))
             elif not is_folder:
@@ -69,13 +69,6 @@ def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path
                 folders.append(path)
         yield from _found_in(folder, names, root, said)
         waiting += reversed(folders)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def _leads_back(path: Path, home: str, seen: set[str]) -> bool:
@@ -122,7 +115,8 @@ def kind_of(source: Input) -> str:
     if not isinstance(source, str | os.PathLike):
         return "image"
     path = Path(source)
-    if (MARK in path.name or path.is_dir()) and holds_series(path):
+    # Unlike `Path.is_dir`, this takes names that no file can have, which lists of names do hold.
+    if (MARK in path.name or os.path.isdir(path)) and holds_series(path):
         return "volume"
     kind = formats.sniffed(path).kind
     return "image" if kind == "other" else kind
@@ -149,8 +143,8 @@ def check_kind(source: str | os.PathLike[str] | Image.Image | np.ndarray, kind: 
     if volume and takes == "volumes":
         return
     path = Path(source)
-    size = 0 if volume and not path.is_file() else checked_file(path)
-    found = formats.sniffed(path) if path.is_file() else formats.DICOM
+    size = 0 if volume and not os.path.isfile(path) else checked_file(path)
+    found = formats.sniffed(path) if os.path.isfile(path) else formats.DICOM
     if not volume and takes == "images" and (found.readable or found.kind != "video"):
         return
     # What no model takes is refused for what it is, whatever the model.

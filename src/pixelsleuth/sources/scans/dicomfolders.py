@@ -69,7 +69,7 @@ class Listing:
 
 def holds_series(folder: Path) -> bool:
     """Whether a folder has a DICOM file in it, or a path names a series of one."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return named_series(folder) is not None
     try:
         return any(map(is_dicom, _files(folder)))
@@ -79,11 +79,11 @@ def holds_series(folder: Path) -> bool:
 
 def named_series(path: Path) -> tuple[Path, str | None] | None:
     """The folder and the series (None: the only one) that an input names; None where it names no folder."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, None
     text = os.fspath(path)
     folder, mark, uid = text.rpartition(MARK)
-    if mark and uid and "/" not in uid and not path.exists() and Path(folder).is_dir():
+    if mark and uid and "/" not in uid and not os.path.exists(path) and os.path.isdir(folder):
         return Path(folder), uid
     return None
 

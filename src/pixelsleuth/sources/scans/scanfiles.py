@@ -172,7 +172,8 @@ def _beside(path: Path, suffixes: Sequence[str]) -> Path | None:
     lower = path.name.lower()
     bare = next((path.name[: -len(s)] for s in reversed(_HEADERS + _IMAGES) if lower.endswith(s)), path.stem)
     wanted = {bare + suffix for suffix in suffixes} | {bare + suffix.upper() for suffix in suffixes}
-    return next((path.with_name(name) for name in sorted(wanted) if path.with_name(name).is_file()), None)
+    # With the other suffix a name may be longer than files' names can be.
+    return next((path.with_name(name) for name in sorted(wanted) if os.path.isfile(path.with_name(name))), None)
 
 
 def _partner(path: Path, suffixes: Sequence[str]) -> Path:
