@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pixelsleuth.commands.account import line_of
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, ModelError
-from pixelsleuth.language import language
+from pixelsleuth.folders import Entry, folder_of
+from pixelsleuth.language import LANGUAGES, language
+from pixelsleuth.records import Box, Face, FaceFinding, Promise
+from pixelsleuth.reporting.answer import answer_of, ranked
 from pixelsleuth.reporting.report import promises
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, save_calibration
 from pixelsleuth.scoring.origins import any_source_p, check_promise, conformal_p, new_source_p
@@ -182,8 +186,33 @@ def test_records_carry_both_and_the_verdict_rests_on_the_one_asked_for(detector:
         assert f"{record['p_value_new_source']:.4f}" in promises(finding, split.calibration, language())
         assert "below 0.33" in promises(finding, split.calibration, language())
     assert {f.verdict for f in cautious} >= {"anomalous"}
+    assert [f.record()["promise"] for f in (usual[0], cautious[0])] == ["calibration", "new-source"]
     with pytest.raises(CalibrationError, match="at least 4 calibration sources, this model has 2"):
         next(split.detect_many(pictures, max_false_alarm=0.2, promise="new-source"))
+
+
+@pytest.mark.parametrize("promise", ["any-source", "new-source"])
+def test_what_is_told_rests_on_the_p_that_the_verdict_rests_on(detector: Detector, promise: Promise) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False)
+    face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.02, 0.0, {}, (), None, 0.3, 0.3)
+    finding = replace(
+        finding, verdict="normal", reason=None, p_value=0.02, p_value_any_source=0.3, p_value_new_source=0.3,
+        max_false_alarm=0.05, promise=promise, faces=(face, face),
+    )  # fmt: skip
+    assert "normal, p = 0.3000 where 0.05 is anomalous" in line_of(finding)
+    for code in LANGUAGES:
+        assert language(code).decimal(0.3, ".4f") in ranked(finding, detector.calibration, language(code))
+    assert "p = 0.3000" in ranked(finding, detector.calibration, language())
+    entries = [Entry.of(finding.record())] * 3
+    together = folder_of(entries, detector.calibration, 0.05)
+    assert (together.alarms, together.right) == (0, 0)
+    # Made by an earlier version, a record does not say what its verdict rests on.
+    old = {name: value for name, value in finding.record().items() if name != "promise"}
+    assert folder_of([Entry.of(old)] * 3, detector.calibration, 0.05).alarms == 3
+    # That other sources can differ is told of every p but the one that is made for them.
+    left_out = replace(detector.calibration, about=detector.calibration.about | {"left_out": {"a": {"0.05": 0.3}}})
+    often = answer_of(replace(finding, p_value_new_source=0.02), left_out, language()).often
+    assert ("other sources" in often) == (promise != "new-source")
 
 
 def test_the_command_refuses_a_promise_before_it_reads_anything(model_folder: Path, tmp_path: Path) -> None:

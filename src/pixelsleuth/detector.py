@@ -246,7 +246,8 @@ class Detector:
                 finding = replace(
                     finding, evidence=told.statements, captured=told.captured, notes=finding.notes + rule.notes
                 )
-            yield replace(finding, max_false_alarm=rule.rate, seconds=seconds + time.perf_counter() - began)
+            finding = replace(finding, max_false_alarm=rule.rate, promise=rule.promise)
+            yield replace(finding, seconds=seconds + time.perf_counter() - began)
 
     def check_takes(self, inputs: str) -> None:
         """Raises PixelsleuthError where the model judges others than these, `images` or `volumes`."""

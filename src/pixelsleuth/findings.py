@@ -16,7 +16,7 @@ from pixelsleuth.records import Box, FaceFinding, Finding, FrameFinding, Region,
 from pixelsleuth.scoring.calibration import MIN_REGION, Calibration, region_of
 from pixelsleuth.scoring.combination import volume_scores
 from pixelsleuth.scoring.judgement import Judgement
-from pixelsleuth.scoring.origins import conformal_p
+from pixelsleuth.scoring.origins import PROMISES, conformal_p
 from pixelsleuth.scoring.scorer import Scores
 from pixelsleuth.scoring.settings import COMBINED, DETECTIVE, DETECTIVE_VIEWS
 from pixelsleuth.sources.faces import draw_over, drawn_back
@@ -71,6 +71,7 @@ class Assembler:
             p_value_any_source=p.get("any-source"),
             p_value_new_source=p.get("new-source"),
             max_false_alarm=judged.rate,
+            promise=judged.promise,
             notes=sample.notes,
             version=__version__,
         )
@@ -81,12 +82,13 @@ class Assembler:
         return self._of_image(plain, sample, scores, judged)
 
     def _of_image(self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement) -> Finding:
-        values, p_tracks = scores.scores[self.calibration.score], judged.promised["calibration"].tracks
+        values = scores.scores[self.calibration.score]
         faces = []
         for i, crop in enumerate(sample.crops):
             every = _means(scores, [i])
             verdict, reason = judged.verdicts[i], judged.reasons[i]
-            faces.append(FaceFinding(crop.face, verdict, p_tracks[i], float(values[i]), every, reason=reason))
+            p_face, score = _p_of(judged, i), float(values[i])
+            faces.append(FaceFinding(crop.face, verdict, p_face[0], score, every, (), reason, *p_face[1:]))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, square=faces[best].face.box)
         if scores.maps:
@@ -110,7 +112,7 @@ class Assembler:
         self, finding: Finding, sample: Sample, scores: Scores, judged: Judgement,
         mapped: tuple[Sequence[int], Scores] | None,
     ) -> Finding:  # fmt: skip
-        values, (p_crops, p_tracks) = scores.scores[self.calibration.score], judged.promised["calibration"]
+        values, p_crops = scores.scores[self.calibration.score], judged.promised["calibration"].crops
         frames, faces = [], []
         for number, (track, rows) in enumerate(zip(sample.tracks, sample.rows, strict=True)):
             for crop, i, p in zip(track, rows, p_crops[number], strict=True):
@@ -119,7 +121,8 @@ class Assembler:
             worst = track[int(np.argmax(of_track))]
             every = _means(scores, rows) | _robust(self.calibration.score, of_track)
             verdict, reason, mean = judged.verdicts[number], judged.reasons[number], float(np.mean(of_track))
-            faces.append(FaceFinding(worst.face, verdict, p_tracks[number], mean, every, reason=reason))
+            p_track = _p_of(judged, number)
+            faces.append(FaceFinding(worst.face, verdict, p_track[0], mean, every, (), reason, *p_track[1:]))
         best = judged.decisive
         finding = replace(finding, score=faces[best].score, scores=faces[best].scores, frames=tuple(frames))
         if mapped is not None:
@@ -215,6 +218,14 @@ def tracks_of(scores: Mapping[str, float]) -> dict[str, Any] | None:
         if told[name] >= ALARMING and told[other] <= CALM:
             told["disagree"] = name
     return told
+
+
+def _p_of(judged: Judgement, track: int) -> tuple[float, float | None, float | None]:
+    """p-values of one track by each promise, None by what the calibration cannot give."""
+    one, *others = (judged.promised.get(promise) for promise in PROMISES)
+    assert one is not None, "this promise can always be given"
+    any_source, new_source = (None if p is None else p.tracks[track] for p in others)
+    return one.tracks[track], any_source, new_source
 
 
 def _means(scores: Scores, rows: Sequence[int]) -> dict[str, float]:

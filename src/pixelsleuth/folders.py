@@ -26,6 +26,7 @@ class Entry:
 
     Attributes:
         score: of an image's largest face, which calibration ranks too; None where the kind has no such score.
+        p_promised: p by the promise that the verdict rests on; None where that is `p_value`.
         limit: code of why p says little of this input, or "".
         captured: when it was taken, by its own word, or "".
     """
@@ -39,6 +40,12 @@ class Entry:
     limit: str = ""
     captured: str = ""
     disagree: str = ""
+    p_promised: float | None = None
+
+    @property
+    def alarms_by(self) -> float | None:
+        """The p-value that the verdict rests on."""
+        return self.p_value if self.p_promised is None else self.p_promised
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Entry:
@@ -50,8 +57,14 @@ class Entry:
         return cls(
             record["path"], record["sha256"] or "", record["kind"], record["verdict"], record["p_value"],
             None if record["kind"] == "video" else score, limit, record.get("captured") or "",
-            (record.get("tracks") or {}).get("disagree") or "",
+            (record.get("tracks") or {}).get("disagree") or "", _p_promised(record),
         )  # fmt: skip
+
+
+def _p_promised(record: Mapping[str, Any]) -> float | None:
+    """Of a record; those of earlier versions do not say which promise their verdict rests on."""
+    name = {"any-source": "p_value_any_source", "new-source": "p_value_new_source"}.get(record.get("promise", ""))
+    return None if name is None or record["p_value"] is None else record[name]
 
 
 @dataclass(frozen=True)
@@ -90,7 +103,7 @@ class FolderFinding:
 
     Attributes:
         inputs: how many; counted: those of which p says enough to count here.
-        alarms: how many of those counted have p at or below `max_false_alarm`.
+        alarms: how many of those counted have p, by the promise of the verdicts, at or below `max_false_alarm`.
         by_chance: how many would on average if all were normal.
         right: how many of the alarms are right at least, with `confidence`.
         rate: of false discoveries that was asked for, or None.
@@ -183,7 +196,8 @@ def folder_of(
     """
     counted = [one for one in entries if one.p_value is not None and not one.limit]
     p = np.array([one.p_value for one in counted], float)
-    alarming = p <= max_false_alarm
+    # Which are right is told by p among all calibration inputs, of which alone it is known how several go together.
+    alarming = np.array([one.alarms_by for one in counted], float) <= max_false_alarm
     every = {side: tuple(one.path for one in entries if one.disagree == side) for side in ("codes", "detective")}
     found = FolderFinding(
         len(entries), len(counted), max_false_alarm, int(alarming.sum()), len(counted) * max_false_alarm,

@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 Verdict = Literal["normal", "anomalous", "unsure", "not_applicable"]
 
+#: Which pictures a rate is promised for: such as those of calibration taken together, of any one of their sources, or
+#: of a source never seen (see scoring.origins).
+Promise = Literal["calibration", "any-source", "new-source"]
+
 #: Share of normal inputs that may be called anomalous unless told otherwise, on the page as on the command line.
 MAX_FALSE_ALARM = 0.01
 
 #: Keys of a record, in their order.
 RECORD_FIELDS = (
     "path", "sha256", "kind", "model", "verdict", "reason", "p_value", "p_value_any_source", "p_value_new_source",
-    "score", "scores", "tracks", "max_false_alarm", "regions", "heatmap", "faces", "frames", "slices", "timeline",
-    "notes", "evidence", "captured", "against", "seconds", "version",
+    "score", "scores", "tracks", "max_false_alarm", "promise", "regions", "heatmap", "faces", "frames", "slices",
+    "timeline", "notes", "evidence", "captured", "against", "seconds", "version",
 )  # fmt: skip
 
 
@@ -207,6 +211,13 @@ class Region:
         return found | {"depth": list(self.depth), "millilitres": self.millilitres}
 
 
+def p_by(promise: Promise, judged: Finding | FaceFinding) -> float | None:
+    """The p-value of what was judged that a verdict under this promise rests on."""
+    if promise == "calibration":
+        return judged.p_value
+    return judged.p_value_any_source if promise == "any-source" else judged.p_value_new_source
+
+
 @dataclass(frozen=True)
 class FaceFinding:
     """The judgement of one face of a picture, or of one person's track in a video, whose most unusual frame `face` is
@@ -219,6 +230,8 @@ class FaceFinding:
     scores: dict[str, float]
     regions: tuple[Region, ...] = ()
     reason: dict[str, str] | None = None
+    p_value_any_source: float | None = None
+    p_value_new_source: float | None = None
 
     def record(self) -> dict[str, Any]:
         return {
@@ -229,6 +242,8 @@ class FaceFinding:
             "verdict": self.verdict,
             "reason": self.reason,
             "p_value": self.p_value,
+            "p_value_any_source": self.p_value_any_source,
+            "p_value_new_source": self.p_value_new_source,
             "score": self.score,
             "scores": self.scores,
             "regions": [region.record() for region in self.regions],
@@ -319,6 +334,7 @@ class Finding:
             and `regions` are then those of the first still.
         p_value: among all calibration pictures; p_value_any_source, p_value_new_source: valid for pictures of each of
             their sources, and of sources never seen (see scoring.origins); None where sources are not known.
+        promise: which of the three the verdict rests on.
         slices: of a volume, those that were judged; `heatmap` and `excess` are then (X, Y, Z) in the file's order.
         affine: (4, 4) of a volume's file, to write maps in its space; unit: what it counts lengths in.
         notes: what was done to read the input, or what limits the finding.
@@ -342,6 +358,7 @@ class Finding:
     scores: dict[str, float] = field(default_factory=dict)
     tracks: dict[str, Any] | None = None
     max_false_alarm: float = MAX_FALSE_ALARM
+    promise: Promise = "calibration"
     regions: tuple[Region, ...] = ()
     faces: tuple[FaceFinding, ...] = ()
     frames: tuple[FrameFinding, ...] = ()
@@ -362,6 +379,11 @@ class Finding:
     square: Box | None = None
     heatmap_file: str | None = None
     timeline_file: str | None = None
+
+    @property
+    def p_promised(self) -> float | None:
+        """The p-value that the verdict rests on: to be held against `max_false_alarm`; None if not judged."""
+        return None if self.p_value is None else p_by(self.promise, self)
 
     @property
     def reason_code(self) -> str:
@@ -389,6 +411,7 @@ class Finding:
             "scores": self.scores,
             "tracks": self.tracks,
             "max_false_alarm": self.max_false_alarm,
+            "promise": self.promise,
             "regions": [region.record() for region in self.regions],
             "heatmap": self.heatmap_file,
             "faces": [face.record() for face in self.faces],

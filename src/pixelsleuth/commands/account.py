@@ -93,8 +93,8 @@ def line_of(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
     name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
-    if finding.p_value is None:
+    if finding.p_promised is None:
         return f"{name}: {verdict}, {finding.reason_sentence or 'no reason given'}"
     regions = len(finding.regions)
     where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
-    return f"{name}: {verdict}, p = {finding.p_value:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
+    return f"{name}: {verdict}, p = {finding.p_promised:.4f} where {finding.max_false_alarm:g} is anomalous{where}"

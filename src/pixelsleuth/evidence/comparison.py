@@ -98,7 +98,7 @@ def compared(findings: Iterable[Finding], earlier: Finding, pixels: np.ndarray) 
             continue
         found = compare(mine, pixels, earlier.path, earlier.sha256 or "")
         changes = tuple(replace(one, model=_said_of(one.box, finding)) for one in found.changes)
-        found = replace(found, changes=changes, verdict=earlier.verdict, p_value=earlier.p_value)
+        found = replace(found, changes=changes, verdict=earlier.verdict, p_value=earlier.p_promised)
         yield replace(finding, against=found)
 
 

@@ -73,7 +73,11 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
     """Rank a finding among the calibration's inputs. p itself counts the input as one of them, so that it is never 0; a
     p combined from several is not a share of anything."""
     assert finding.p_value is not None
-    p = say.decimal(finding.p_value, ".4f")
+    assert finding.p_promised is not None
+    p = say.decimal(finding.p_promised, ".4f")
+    if finding.promise != "calibration":
+        # Frames, faces and the inputs compared with count by another p than the verdict rests on.
+        return say(f"rank.{finding.promise}", p=p)
     if finding.frames:
         below = sum(frame.p_value <= finding.max_false_alarm for frame in finding.frames)
         rate = say.decimal(finding.max_false_alarm, "g")
@@ -126,7 +130,7 @@ def _elsewhere(finding: Finding, calibration: Calibration, say: Language) -> lis
     asked for; none where that is not known or was no more than promised, where p is made for such sources, or where
     the answer is `unsure`, of which those figures say nothing."""
     left_out = calibration.about.get("left_out")
-    for_new_sources = finding.p_value == finding.p_value_new_source
+    for_new_sources = finding.promise == "new-source"
     if not left_out or finding.kind != "image" or finding.verdict == "unsure" or for_new_sources:
         return []
     asked = finding.max_false_alarm

@@ -24,7 +24,7 @@ from pixelsleuth.files import write_text
 from pixelsleuth.folders import Entry, FolderFinding, folder_of
 from pixelsleuth.language import LANGUAGES, Language, language
 from pixelsleuth.models.configuration import find_model
-from pixelsleuth.records import MAX_FALSE_ALARM, Finding
+from pixelsleuth.records import MAX_FALSE_ALARM, Finding, p_by
 from pixelsleuth.reporting.against import beside
 from pixelsleuth.reporting.answer import answer_of, compared_with, places, reason_in
 from pixelsleuth.reporting.cautions import cautions, reason_caution
@@ -111,7 +111,7 @@ class Report:
         item = {
             "title": view.title,
             "verdict": finding.verdict,
-            "p_value": finding.p_value,
+            "p_value": finding.p_promised,
             "places": len(places(finding)),
             "section": section(view, self.judge, spoken=self.language),
         }
@@ -172,6 +172,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
         say=say,
         answer=answer,
         reason_in=reason_in,
+        p_by=p_by,
         things=compared_with(calibration, say),
         quotes=quotes_of(finding, answer, name, calibration, say),
         tracks=tracks_of(finding, say),

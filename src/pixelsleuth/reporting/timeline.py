@@ -45,7 +45,7 @@ def timeline(finding: Finding) -> Figure:
     axes.set_xlabel("seconds")
     axes.set_ylabel("p of the frame")
     axes.legend(fontsize=8, loc="upper left", ncols=3)
-    p_value = "" if finding.p_value is None else f", p = {finding.p_value:.3g}"
+    p_value = "" if finding.p_promised is None else f", p = {finding.p_promised:.3g}"
     axes.set_title(f"{finding.path.rsplit('/', 1)[-1]}: {finding.verdict}{p_value}", fontsize=10)
     for number, still in enumerate(stills):
         below = figure.add_subplot(grid[1, number])

@@ -57,8 +57,8 @@ class Judgement:
         p_tracks: p-values of each track; p_value: of the input.
         verdicts: of each track; verdict: of the input; `reasons` and `reason`: why these are `unsure`, else None.
         counted: numbers of the tracks that the input's verdict rests on.
-        promised, p_input: p-values, and those of the input, by each promise that the calibration can give, whichever
-            the verdict rests on.
+        promise: the verdicts rest on; promised, p_input: p-values, and those of the input, by each promise that the
+            calibration can give.
     """
 
     rate: float
@@ -71,6 +71,7 @@ class Judgement:
     counted: Sequence[int] = ()
     promised: Mapping[Promise, PValues] = field(default_factory=dict)
     p_input: Mapping[Promise, float] = field(default_factory=dict)
+    promise: Promise = "calibration"
 
     @property
     def decisive(self) -> int:
@@ -144,7 +145,9 @@ def judgement(
         for p, reason in zip(p_tracks, reasons, strict=True)
     ]
     whole: Verdict = "anomalous" if p_input[promise] <= rate else "normal"
-    found = Judgement(rate, p_tracks, p_input[promise], verdicts, reasons, whole, None, counted, promised, p_input)
+    found = Judgement(
+        rate, p_tracks, p_input[promise], verdicts, reasons, whole, None, counted, promised, p_input, promise
+    )
     reason = reasons[found.decisive]
     if reason is None:
         return found

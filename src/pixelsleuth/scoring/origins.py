@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from pixelsleuth.errors import CalibrationError
+from pixelsleuth.records import Promise
 
-#: Which pictures a rate is promised for: such as those of calibration taken together, of any one of their sources, or
-#: of a source never seen.
-Promise = Literal["calibration", "any-source", "new-source"]
 PROMISES: tuple[Promise, ...] = get_args(Promise)
 
 

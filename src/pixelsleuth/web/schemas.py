@@ -55,6 +55,8 @@ class FaceRecord(_Answer):
     verdict: Verdict
     reason: Cause | None
     p_value: float = Share
+    p_value_any_source: float | None = Field(ge=0, le=1)
+    p_value_new_source: float | None = Field(ge=0, le=1)
     score: float
     scores: dict[str, float]
     regions: list[RegionRecord]
@@ -147,6 +149,9 @@ class Record(_Answer):
     scores: dict[str, float]
     tracks: Tracks | None
     max_false_alarm: float = Share
+    promise: Literal["calibration", "any-source", "new-source"] = Field(
+        description="which of the three p-values the verdict rests on"
+    )
     regions: list[RegionRecord]
     heatmap: str | None
     faces: list[FaceRecord]
