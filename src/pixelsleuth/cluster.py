@@ -210,7 +210,8 @@ def _listed(inputs: Iterable[str]) -> Iterator[Place]:
             found = [one if isinstance(one, Refused) else str(one) for one in find_inputs(Path(item), leftovers)]
             shards = sorted(os.path.join(item, name) for name in leftovers if is_shard(name))
             # A folder without any is an input like any other that cannot be judged: it gets a record.
-            yield from [*found, *shards] or [item]
+            none = Refused(item, "image", "not_a_file", "the folder holds nothing that could be judged; check the path")
+            yield from [*found, *shards] or [none]
         else:
             yield item
 

@@ -29,9 +29,13 @@ _FULL_WORDS = re.compile(
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which takes its name only when the block ends well."""
+    """Yield a temporary path beside `path`, which takes its name only when the block ends well.
+
+    Raises:
+        PixelsleuthError: its folder cannot be made, or not be written into.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path.parent)
     # The suffix stays: writers such as Pillow and h5py choose the format by it.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -65,6 +69,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder where it is not there. Raises PixelsleuthError where it cannot be made, or not be written into: a
+    command tells that before it works for hours."""
+    told = f"expected a folder to write into, got {os.fspath(folder)!r}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        if disk_is_full(error):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise PixelsleuthError(f"{told}, which cannot be made ({why}); name another place") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PixelsleuthError(f"{told}, which must not be written into; check its permissions")
+
+
 def clear_partials(folder: Path, name: str = "") -> None:
     """Take away what processes left half written below a folder when they were killed, or directly in it what would
     have become the file `name`. Only for who has claimed the place."""
@@ -82,12 +101,12 @@ def claimed(folder: Path) -> Iterator[None]:
     folder is taken away.
 
     Raises:
-        PixelsleuthError: another process holds it.
+        PixelsleuthError: another process holds it, or it is no folder that can be written into.
     """
     handle = -1
     try:
         while True:
-            folder.mkdir(parents=True, exist_ok=True)
+            check_writable(folder)
             if sys.platform == "win32":
                 # Folders cannot be held there: that nobody else writes is for the user to see to.
                 break

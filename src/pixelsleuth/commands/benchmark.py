@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pixelsleuth.commands.terminal import console, say
+from pixelsleuth.commands.terminal import check_file, console, say
 from pixelsleuth.errors import needs_extra
 
 
@@ -21,6 +21,8 @@ def benchmark(
     ] = True,
 ) -> None:
     """Measure speed on this machine: training step, codes, likelihood, restoration, whole detection."""
+    if json_file is not None:
+        check_file(json_file, "json")
     import torch
 
     with needs_extra("train", "benchmark"):

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pixelsleuth.commands.account import Account
+from pixelsleuth.commands.resuming import done_before, judged_by, note_judged_by, without
 from pixelsleuth.commands.terminal import (
     MAX_NAMES,
     InputBar,
@@ -28,7 +29,7 @@ from pixelsleuth.commands.terminal import (
     say,
 )
 from pixelsleuth.errors import InputError, PixelsleuthError
-from pixelsleuth.folders import Entry, check_discoveries
+from pixelsleuth.folders import check_discoveries
 from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM, Finding
 
@@ -181,7 +182,6 @@ def detect(
         raise PixelsleuthError("--report needs --out: the folder that report.html is written to")
     _check_model(model)
     from pixelsleuth.detector import Detector
-    from pixelsleuth.reporting.writing import RecordWriter
     from pixelsleuth.sources.tracks import Policy
 
     check_discoveries(fdr, promise.value)
@@ -212,22 +212,23 @@ def detect(
     hold(context, out)
     account = Account(detector.calibration, language(spoken))
     done = Counter[str]()
+    now = judged_by(detector, rate, policy, face, promise.value, typicality)
     if resume and path is not None:
-        done = _done_before(path, detector, rate, account)
+        done = done_before(path, now, account)
     leftovers: list[str] = []
-    listed: Iterable[str | Refused] = _listed(inputs, leftovers)
+    listed: Iterable[str | Refused] = _listed(inputs, leftovers, out)
     if "-" not in inputs:
         # All of them, so that the bar knows how many there are.
         listed = list(listed)
     shown = InputBar(bar(), len(listed) if isinstance(listed, list) else None, account.total)
     found = detector.detect_many(
-        _without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=scores,
+        without(listed, done), max_false_alarm=max_false_alarm, heatmap=heatmap, restore=more, every_score=scores,
         batch_size=batch_size, policy=asked, face=face, promise=promise.value, typicality=typicality,
         progress=shown.step,
     )  # fmt: skip
-    found = _compared(found, against, detector, rate)
+    found = _compared(found, against, detector, now)
     made = _report(detector, model, spoken, fdr) if report else None
-    _run(found, RecordWriter(path, format.value, sys.stdout, bool(done)), out, account, made, shown)
+    _run(found, _writer(path, format, bool(done), now), out, account, made, shown)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
         say(line)
@@ -265,9 +266,11 @@ def _check_one(inputs: list[str], against: Path | None) -> None:
         raise PixelsleuthError("compares one picture with an earlier copy of it; give one INPUT", "against")
 
 
-def _compared(found: Iterator[Finding], against: Path | None, detector: Detector, rate: float) -> Iterator[Finding]:
-    """The findings with what differs from an earlier copy, which is judged too, where there is one. Raises
-    PixelsleuthError where the copy is no picture that can be read."""
+def _compared(
+    found: Iterator[Finding], against: Path | None, detector: Detector, now: dict[str, Any]
+) -> Iterator[Finding]:
+    """The findings with what differs from an earlier copy, which is judged too and by the same rules, where there is
+    one. Raises PixelsleuthError where the copy is no picture that can be read."""
     if against is None:
         return found
     from pixelsleuth.evidence.comparison import compared
@@ -277,7 +280,8 @@ def _compared(found: Iterator[Finding], against: Path | None, detector: Detector
         pixels = decode(read_bytes(against), name=against.name).pixels
     except InputError as error:
         raise PixelsleuthError(f"{against}: {error.sentence}", "against") from None
-    return compared(found, detector.detect(against, max_false_alarm=rate, heatmap=False), pixels)
+    rules = {name: now[name] for name in ("max_false_alarm", "face", "promise", "typicality")}
+    return compared(found, next(detector.detect_many([against], heatmap=False, **rules)), pixels)
 
 
 def _check_cluster(cluster: str | None, out: Path | None, more: bool) -> None:
@@ -318,6 +322,17 @@ def _together(account: Account, rate: float, fdr: float | None, out: Path | None
         write_text(out / "summary.json", json.dumps(found.record(), indent=1, ensure_ascii=False) + "\n")
 
 
+def _writer(path: Path | None, format: Format, goes_on: bool, now: dict[str, Any]) -> RecordWriter:
+    from pixelsleuth.reporting.writing import RecordWriter
+
+    writer = RecordWriter(path, format.value, sys.stdout, goes_on)
+    if path is not None and format is Format.jsonl and not goes_on:
+        # Once the file is emptied: what it held before was judged otherwise. Of what an earlier version began nobody
+        # knows what it was judged by, and nothing is noted.
+        note_judged_by(path, now)
+    return writer
+
+
 def _run(
     found: Iterator[Finding], writer: RecordWriter, out: Path | None, account: Account, made: Report | None,
     shown: InputBar,
@@ -338,41 +353,12 @@ def _run(
     except KeyboardInterrupt:
         if out is not None and writer.kind == "jsonl":
             say("stopped; the same command with --resume goes on where it was stopped")
+            raise typer.Exit(130) from None
         raise
     finally:
         writer.close()
         if made is not None and out is not None:
             made.write(out / "report.html")
-
-
-def _done_before(path: Path, detector: Detector, rate: float, account: Account) -> Counter[str]:
-    """Paths of the inputs that have a record already, which are counted. Raises PixelsleuthError where another model
-    judged them, or at another rate."""
-    from pixelsleuth.reporting.writing import kept_records
-
-    done = Counter[str]()
-    for record in kept_records(path):
-        if (record["model"]["sha256"], record["max_false_alarm"]) != (detector.model.sha256, rate):
-            raise PixelsleuthError(
-                f"--resume: {path} was made by another model or at another rate; give what it was made with, or "
-                "another --out"
-            )
-        done[record["path"]] += 1
-        account.entries.append(Entry.of(record))
-        account.counts[record["verdict"]] = account.counts.get(record["verdict"], 0) + 1
-    return done
-
-
-def _without(listed: Iterable[str | Refused], done: Counter[str]) -> Iterator[str | Refused]:
-    """The inputs that have no record yet."""
-    from pixelsleuth.sources.inputs import path_of
-
-    left = done.copy()
-    for item in listed:
-        if left[path_of(item)] > 0:
-            left[path_of(item)] -= 1
-        else:
-            yield item
 
 
 def _left_out(names: list[str]) -> str:
@@ -383,9 +369,10 @@ def _left_out(names: list[str]) -> str:
     return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
 
 
-def _listed(inputs: list[str], leftovers: list[str]) -> Iterator[str | Refused]:
-    """Inputs in order: a folder gives all that is in it, `-` the lines of standard input."""
-    from pixelsleuth.sources.inputs import Refused, find_inputs
+def _listed(inputs: list[str], leftovers: list[str], out: Path | None) -> Iterator[str | Refused]:
+    """Inputs in order: a folder gives all that is in it but for what a run into `out` writes, `-` the lines of standard
+    input."""
+    from pixelsleuth.sources.inputs import Refused, find_inputs, path_of
 
     for item in inputs:
         if item == "-":
@@ -393,9 +380,28 @@ def _listed(inputs: list[str], leftovers: list[str]) -> Iterator[str | Refused]:
             lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
             yield from (os.fsdecode(line) for line in lines if line.strip())
         elif os.path.isdir(item):
-            # A list: what this run writes into a folder is none of its inputs.
-            found = list(find_inputs(Path(item), leftovers))
+            # A list: what this run writes into a folder is none of its inputs, nor what an earlier one wrote there.
+            plain: list[str] = []
+            found, written = list(find_inputs(Path(item), plain)), _written(Path(item), out)
+            found = [one for one in found if not _lies_in(path_of(one), written)]
+            leftovers += [name for name in plain if not _lies_in(os.fspath(Path(item) / name), written)]
             # A folder without any is an input like any other that cannot be judged: it gets a record.
-            yield from (one if isinstance(one, Refused) else str(one) for one in found or [Path(item)])
+            none = Refused(item, "image", "not_a_file", "the folder holds nothing that could be judged; check the path")
+            yield from (one if isinstance(one, Refused) else str(one) for one in found or [none])
         else:
             yield item
+
+
+def _written(root: Path, out: Path | None) -> list[str]:
+    """Places in a folder of inputs that a run writes to: all of `out` where it lies in the folder, its pictures where
+    it is that folder."""
+    if out is None:
+        return []
+    there = os.path.relpath(os.path.realpath(out), os.path.realpath(root))
+    if there == os.curdir:
+        return [os.fspath(root / name) for name in ("heatmaps", "timelines")]
+    return [] if there.split(os.sep)[0] == os.pardir else [os.fspath(root / there)]
+
+
+def _lies_in(path: str, places: list[str]) -> bool:
+    return any(path == place or path.startswith(place + os.sep) for place in places)

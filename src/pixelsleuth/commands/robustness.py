@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import ModelOption, bar, check_there
+from pixelsleuth.commands.terminal import ModelOption, bar, check_there, hold
 
 
 def robustness(
+    context: typer.Context,
     normal: Annotated[Path, typer.Option(help="Folder of normal images, or a CSV with columns file,label.")],
     anomalous: Annotated[Path, typer.Option(help="The same, anomalous.")],
     model: ModelOption = "faces",
@@ -27,6 +28,7 @@ def robustness(
 ) -> None:
     """Measure scores against severity of JPEG, WebP, H.264, resize, blur and noise."""
     check_there(normal=normal, anomalous=anomalous, pairs=pairs)
+    hold(context, out)
     from pixelsleuth.detector import Detector
     from pixelsleuth.evaluation.robustness import measure_robustness
     from pixelsleuth.files import write_text

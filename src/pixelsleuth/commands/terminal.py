@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import claimed
+from pixelsleuth.files import check_writable, claimed
 from pixelsleuth.progress import Step
 
 #: Names of skipped files that are printed.
@@ -53,6 +53,16 @@ def check_there(**paths: Path | None) -> None:
     for setting, path in paths.items():
         if path is not None and not os.path.exists(path):
             raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
+
+
+def check_file(path: Path, setting: str) -> None:
+    """Raise PixelsleuthError, before there is anything to lose, where a file named by an option cannot be written."""
+    try:
+        check_writable(path.parent)
+    except PixelsleuthError as error:
+        raise PixelsleuthError(str(error), setting) from error
+    if os.path.isdir(path):
+        raise PixelsleuthError(f"expected a file to write, {path} is a folder", setting)
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,11 @@ class Calibration:
         of_groups = any_source_p if promise == "any-source" else new_source_p
         return of_groups(self.groups[encoding], score)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that it says, but for the files it was made with: the same of a model's folder and graph."""
+        return _digest(_as_tree(self))
+
     @property
     def of_each_source(self) -> list[int]:
         """Number of images of each source."""
@@ -257,7 +263,12 @@ def region_of(mask: np.ndarray, p_value: float, box: Box, shape: tuple[int, int]
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:
-    tree = {
+    tree = _as_tree(calibration) | {"files": model_files(path.parent)}
+    write_text(path, json.dumps(tree | {"sha256": _digest(tree)}) + "\n")
+
+
+def _as_tree(calibration: Calibration) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "score": calibration.score,
         "dtype": calibration.dtype,
@@ -272,9 +283,7 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
         "typicality": None if calibration.typicality is None else calibration.typicality.as_tree(),
         "pictures": list(calibration.pictures),
         "levelling": None if calibration.levelling is None else calibration.levelling.as_tree(),
-        "files": model_files(path.parent),
     }
-    write_text(path, json.dumps(tree | {"sha256": _digest(tree)}) + "\n")
 
 
 def _digest(tree: Mapping[str, Any]) -> str:
