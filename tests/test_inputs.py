@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import ctypes
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,8 @@ from pixelsleuth.datasets.store import Store
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation.samples import read_pairs
-from pixelsleuth.records import Box, Face
+from pixelsleuth.records import Box, Face, Note
+from pixelsleuth.reporting.writing import RecordWriter
 from pixelsleuth.sources import faces
 from pixelsleuth.sources.formats import format_of
 from pixelsleuth.sources.images import DecodedImage, decode
@@ -735,6 +739,52 @@ def test_pairs_and_places_with_a_name_that_no_file_can_have_are_told(tmp_path: P
     for call in (["evaluate", "--normal", place, "--anomalous", place], ["detect", "a.png", "--model", place]):
         done = CliRunner().invoke(app, call)
         assert isinstance(done.exception, PixelsleuthError), call
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_records_are_written_in_any_encoding(form: str, encoding: str, faces_detector: Detector) -> None:
+    finding = faces_detector.detect("\u4f60\xe4\udcff.jpg")
+    finding = replace(finding, notes=(Note("a", "\u4f60\xe4"),))
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
+    writer = RecordWriter(None, form, stream)
+    writer.write(finding.record())
+    stream.flush()
+    text = raw.getvalue().decode(encoding)
+    if form == "jsonl":
+        assert json.loads(text)["path"] == finding.path
+        return
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    known = {"ascii": "\\u4f60\\xe4", "latin-1": "\\u4f60\xe4", "utf-8": "\u4f60\xe4"}
+    assert row["path"] == known[encoding] + "\\udcff.jpg"
+    assert json.loads(row["notes"]) == [{"code": "a", "sentence": "\u4f60\xe4"}]
+
+
+def test_a_folder_in_a_list_is_told_what_to_do(tmp_path: Path, faces_detector: Detector) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/a.png").write_bytes(saved(portrait(), "PNG"))
+    finding = faces_detector.detect(tmp_path / "full")
+    assert finding.reason_code == "not_a_file"
+    assert "give the folder itself to `pixelsleuth detect`" in finding.reason_sentence
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(app, ["detect", str(tmp_path / "empty"), str(tmp_path / "full"), "--no-heatmap"])
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["reason"]["sentence"] == "the folder holds nothing that could be judged; check the path"
+    assert second["path"] == str(tmp_path / "full/a.png")
+
+
+def test_pictures_that_pillow_cannot_read_end_no_run(tmp_path: Path, faces_detector: Detector) -> None:
+    written = saved(portrait(), "JPEG")
+    closed = Image.open(io.BytesIO(written))
+    closed.close()
+    cut = Image.open(io.BytesIO(written[: len(written) // 2]))
+    whole = Image.fromarray(portrait())
+    given = [closed, cut, whole.convert("LA").convert("La"), whole]
+    findings = list(faces_detector.detect_many(given, max_false_alarm=0.1, heatmap=False))
+    assert [finding.reason_code for finding in findings[:2]] == ["unreadable"] * 2
+    assert "give its file, or an RGB copy" in findings[0].reason_sentence
+    assert all(finding.score is not None for finding in findings[2:])
 
 
 def test_a_vanishing_file_is_a_record(tmp_path: Path, faces_detector: Detector) -> None:

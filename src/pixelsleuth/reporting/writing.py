@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import whole_file
+from pixelsleuth.files import check_writable, whole_file
 from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 from pixelsleuth.sources.scans.volumes import save_volume
 
@@ -90,7 +90,7 @@ class RecordWriter:
         self._rows: list[dict[str, Any]] = []
         self._path = path
         if path is not None and kind != "parquet":
-            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path.parent)
             self._stream: IO[str] = open(path, "a" if more else "w", encoding="utf-8", newline="")  # noqa: SIM115
         else:
             self._stream = stream
@@ -102,7 +102,7 @@ class RecordWriter:
         if self.kind == "jsonl":
             self._stream.write(_line(record, getattr(self._stream, "encoding", None) or "utf-8") + "\n")
         elif self._table:
-            self._table.writerow(_flat(record))
+            self._table.writerow(_flat(record, getattr(self._stream, "encoding", None) or "utf-8"))
         else:
             self._rows.append(_flat(record))
         self._stream.flush()
@@ -170,7 +170,7 @@ def kept_records(path: Path) -> list[dict[str, Any]]:
         raise PixelsleuthError(f"{path} is no file of records ({error}); write to another folder") from error
 
 
-def _line(record: dict[str, Any], encoding: str) -> str:
+def _line(record: dict[str, Any] | list[Any], encoding: str) -> str:
     text = json.dumps(record, ensure_ascii=False)
     try:
         text.encode(encoding, "strict")
@@ -180,8 +180,10 @@ def _line(record: dict[str, Any], encoding: str) -> str:
     return text
 
 
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """Nested fields as JSON text, so that every format has the same columns; bytes of a name that are no text are
-    escaped."""
-    flat = {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in record.items()}
-    return {k: v.encode("utf-8", "backslashreplace").decode() if isinstance(v, str) else v for k, v in flat.items()}
+def _flat(record: dict[str, Any], encoding: str = "utf-8") -> dict[str, Any]:
+    """Nested fields as JSON text, so that every format has the same columns; bytes of a name that are no text, and
+    letters that the encoding does not know, are escaped."""
+    flat = {k: _line(v, encoding) if isinstance(v, list | dict) else v for k, v in record.items()}
+    return {
+        k: v.encode(encoding, "backslashreplace").decode(encoding) if isinstance(v, str) else v for k, v in flat.items()
+    }

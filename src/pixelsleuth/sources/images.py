@@ -110,7 +110,8 @@ def checked_file(path: str | os.PathLike[str]) -> int:
             raise InputError("not_a_file", "a link to a folder that is not read again through it; give the folder")
         if not os.access(path, os.R_OK | os.X_OK):
             raise InputError("unreadable", "the folder cannot be listed; check its permissions")
-        raise InputError("not_a_file", "expected a picture, got a folder without anything that could be judged")
+        told = "expected a file, got a folder; give the folder itself to `pixelsleuth detect`, or its files one by one"
+        raise InputError("not_a_file", told)
     if not stat.S_ISREG(found.st_mode):
         raise InputError("not_a_file", "expected a regular file, got a device, pipe or socket")
     return found.st_size
@@ -377,18 +378,27 @@ def _refuse_rare_jpeg(found: Format, data: bytes) -> None:
 
 
 def rgb_of(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of a picture that a program has opened itself; its profile and orientation are not looked at."""
-    if image.mode in _DEEP_MODES:
-        grey = to_8_bits(np.asarray(image), None, [])
-        return np.repeat(grey[..., None], 3, axis=2)
-    return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+    """(H, W, 3) uint8 of a picture that a program has opened itself; its profile and orientation are not looked at.
+
+    Raises:
+        InputError: `unreadable`; Pillow opens files whose pixels it cannot read, and makes modes it cannot convert.
+    """
+    try:
+        if image.mode in _DEEP_MODES:
+            grey = to_8_bits(np.asarray(image), None, [])
+            return np.repeat(grey[..., None], 3, axis=2)
+        # Premultiplied grey is converted to grey with alpha alone.
+        return np.ascontiguousarray(np.asarray((image.convert("LA") if image.mode == "La" else image).convert("RGB")))
+    except Exception as error:
+        told = f"Pillow cannot read the pixels of this {image.mode} picture ({error}); give its file, or an RGB copy"
+        raise InputError("unreadable", told) from error
 
 
 def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> DecodedImage:
     """Read and decode one image, or take one that a program has opened itself.
 
     Raises:
-        InputError: as `read_bytes` and `decode` do; `wrong_array`.
+        InputError: as `read_bytes`, `decode` and `rgb_of` do; `wrong_array`.
     """
     if isinstance(source, str | os.PathLike):
         try:
