@@ -10,9 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +25,7 @@ from pixelsleuth import cli
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import ModelError, PixelsleuthError
 from pixelsleuth.files import claimed, clear_partials, disk_is_full, whole_file, whole_folder, write_text
+from pixelsleuth.records import Finding
 
 WRITER = """
 import sys
@@ -108,6 +112,29 @@ def test_two_detects_into_one_folder(model_folder: Path, shapes: Path, tmp_path:
         done = CliRunner().invoke(cli.app, [*call, "--max-false-alarm", "0.05"])
     assert "another process is writing into it" in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_a_stopped_detect_says_so_and_keeps_what_is_written(
+    form: str, monkeypatch: pytest.MonkeyPatch, model_folder: Path, shapes: Path, tmp_path: Path
+) -> None:
+    judge = Detector.detect_many
+
+    def stopped(self: Detector, sources: Any, **options: Any) -> Iterator[Finding]:
+        yield from islice(judge(self, sources, **options), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Detector, "detect_many", stopped)
+    call = ["detect", str(shapes / "test/real"), "--model", str(model_folder), "--max-false-alarm", "0.05"]
+    done = CliRunner().invoke(cli.app, [*call, "--no-heatmap", "--format", form, "--out", str(tmp_path)])
+    assert (done.exit_code, done.stderr.count("stopped; ")) == (130, 1)
+    assert ("what was written is kept" in done.stderr) == (form != "jsonl")
+    assert ("with --resume goes on" in done.stderr) == (form == "jsonl")
+    written = tmp_path / f"findings.{form}"
+    if form == "parquet":
+        assert pq.read_table(written).num_rows == 2
+    else:
+        assert written.read_text(encoding="utf-8").count("\n") == (3 if form == "csv" else 2)
 
 
 def bit_flipped(name: str) -> Callable[[Path], None]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from pixelsleuth import __version__
 from pixelsleuth.commands import (
@@ -27,12 +28,26 @@ from pixelsleuth.commands import (
     serve,
     train,
 )
-from pixelsleuth.commands.terminal import console, example_of
+from pixelsleuth.commands.terminal import console, example_of, say
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import disk_is_full
 from pixelsleuth.memory import keep_freed_memory
 
+
+class _Stoppable(TyperGroup):
+    """The commands; one that is stopped says so. Typer itself ends a stopped command without a word, and lets nobody
+    else know."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("stopped; what was written is kept")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Stoppable,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -80,9 +95,6 @@ def main() -> None:
         why = _one_line(PixelsleuthError(str(error)))[:200]
         console.print(f"[red]error:[/red] {told} ({why})", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; what was written is kept", highlight=False)
-        sys.exit(130)
 
 
 def _one_line(error: PixelsleuthError) -> str:
