@@ -21,12 +21,22 @@ from pixelsleuth.records import Box, Face, FaceFinding, Promise
 from pixelsleuth.reporting.answer import answer_of, ranked
 from pixelsleuth.reporting.report import promises
 from pixelsleuth.scoring.calibration import Calibration, load_calibration, save_calibration
-from pixelsleuth.scoring.origins import any_source_p, check_promise, conformal_p, new_source_p
+from pixelsleuth.scoring.origins import any_source_p, border_of, check_promise, conformal_p, new_source_p
 from tests.conftest import shape_picture
 from tests.test_scoring import made_calibration
 from tests.test_whole_run import run_cli
 
 REPETITIONS = 10_000
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.01, 0.05, 0.07, 0.1, 0.29, 0.5, 0.99])
+@pytest.mark.parametrize("count", [1, 4, 12, 19, 20, 99, 120])
+def test_exactly_what_reaches_the_rate_lies_above_its_border(rate: float, count: int) -> None:
+    drawn = np.random.default_rng(count).normal(size=count)
+    for normal in (np.sort(drawn), np.sort(drawn.round()), np.zeros(count)):
+        border = border_of(normal, rate)
+        for score in {*normal, *np.nextafter(normal, np.inf), *np.nextafter(normal, -np.inf), 9.0}:
+            assert (border is not None and score > border) == (conformal_p(normal, score) <= rate)
 
 
 def sources(k: int, pictures: int, spread: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

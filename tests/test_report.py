@@ -68,6 +68,27 @@ def test_layers_lie_on_each_other(detector: Detector, judge: Judge, tmp_path: Pa
     assert Image.open(io.BytesIO(b64decode(made["codes"].uri.split(",")[1]))).size == judge.grid[::-1]
 
 
+@pytest.mark.parametrize(("count", "rate"), [(120, 0.1), (28, 0.1), (19, 0.1), (19, 0.05), (19, 0.04)])
+def test_the_histogram_parts_what_reaches_the_rate_from_what_does_not(
+    detector: Detector, judge: Judge, count: int, rate: float
+) -> None:
+    normal = np.sort(np.random.default_rng(count).normal(size=count))
+    calibration = replace(judge.calibration, scores={"original": normal}, source_of={}, sources=())
+    finding = replace(detector.detect(shape_picture(3), max_false_alarm=0.1, heatmap=False), max_false_alarm=rate)
+    compared = []
+    # Between each two of the highest, where a border that was interpolated would stand.
+    for score in (*np.convolve(normal[-6:], (0.2, 0.8), "valid"), normal[-1] + 0.2):
+        p = calibration.p_value(float(score))
+        view = FindingView(replace(finding, score=float(score), p_value=p), None, FileFacts(), "a")
+        drawn = section(view, replace(judge, calibration=calibration))
+        lines = re.findall('<line class="(rate|this)" x1="([0-9.]+)"', drawn)
+        places = {name: float(x) for name, x in lines}
+        right = "rate" in places and places["this"] > places["rate"]
+        compared.append((right, p <= rate))
+        assert (f"p is {rate:g} or less" in drawn) == ("rate" in places) == (rate * (count + 1) >= 1)
+    assert [right for right, _ in compared] == [reached for _, reached in compared]
+
+
 def test_where_to_look_is_a_tenth_of_any_picture() -> None:
     pixels = np.full((50, 60, 3), 120, np.uint8)
     excess = np.zeros((50, 60), np.float32)

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from pixelsleuth.language import Language
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.overlays import heat
+from pixelsleuth.scoring.origins import border_of
 
 WIDTH = 560
 #: Half the width of the longest line of text that stands in the middle of something.
@@ -20,15 +21,18 @@ HALF_TEXT = 200
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 
-def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rate: float, say: Language) -> Markup:
-    """Draw scores among those of the calibration; scores beyond the axis stand at its end.
+def histogram(normal: np.ndarray, scores: Sequence[float], rate: float, say: Language) -> Markup:
+    """Draw scores among those of the calibration, and the line right of which p is `rate` or less, where there is one.
 
     Args:
-        normal: (n,) ascending; scores: of this input, one a face or frame; threshold: score at `rate`.
+        normal: (n,) ascending; scores: of this input, one a face or frame.
     """
     height, base = 150, 118
+    border = border_of(normal, rate)
     low, high = np.quantile(normal, (0.001, 0.999))
-    low, high = float(min(low, *scores)), float(max(high, *scores))
+    # Few scores, or a low rate, put the border at the highest of the calibration, beyond what else would be shown.
+    marked = [*scores, border] if border is not None else list(scores)
+    low, high = float(min(low, *marked)), float(max(high, *marked))
     margin = 0.03 * (high - low or 1)
     low, high = low - margin, high + margin
     counts, edges = np.histogram(normal, 60, (low, high))
@@ -42,10 +46,11 @@ def histogram(normal: np.ndarray, scores: Sequence[float], threshold: float, rat
         if h > 0
     ]
     parts.append(f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>')
-    line = x(threshold)
-    parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
-    middle = min(max(line, HALF_TEXT), WIDTH - HALF_TEXT)
-    parts.append(_text(middle, 18, say("drawing.rate", rate=say.decimal(rate, "g")), "middle"))
+    if border is not None:
+        line = x(border)
+        parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
+        middle = min(max(line, HALF_TEXT), WIDTH - HALF_TEXT)
+        parts.append(_text(middle, 18, say("drawing.rate", rate=say.decimal(rate, "g")), "middle"))
     for score in scores[:200]:
         parts.append(f'<line class="this" x1="{x(score)}" x2="{x(score)}" y1="34" y2="{base + 6}"/>')
     worst = x(max(scores))

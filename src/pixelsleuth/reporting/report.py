@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -158,8 +157,7 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
     if finding.score is not None and finding.p_value is not None:
         normal = calibration.scores["original"]
         scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
-        threshold = float(np.quantile(normal, 1 - finding.max_false_alarm))
-        drawn["histogram"] = histogram(normal, scores, threshold, finding.max_false_alarm, say)
+        drawn["histogram"] = histogram(normal, scores, finding.max_false_alarm, say)
     if finding.frames:
         drawn["timeline"] = timeline(finding, say)
     square = None

@@ -35,6 +35,18 @@ def conformal_p(ascending: np.ndarray, score: float) -> float:
     return (1 + len(ascending) - int(np.searchsorted(ascending, score, "left"))) / (len(ascending) + 1)
 
 
+def border_of(ascending: np.ndarray, rate: float) -> float | None:
+    """The score above which, and only above which, `conformal_p` is `rate` or less; None where no score reaches that.
+
+    >>> border_of(np.arange(1.0, 20.0), 0.1), border_of(np.arange(1.0, 20.0), 0.04)
+    (18.0, None)
+    """
+    count = len(ascending)
+    # k = floor(rate (n + 1)), counted as p is held against the rate: a product would round otherwise.
+    reached = int(np.searchsorted(np.arange(1, count + 1) / (count + 1), rate, "right"))
+    return float(ascending[count - reached]) if reached else None
+
+
 def any_source_p(groups: Sequence[np.ndarray], score: float) -> float:
     """The largest of the p-values among each source's ascending scores.
 
