@@ -195,6 +195,39 @@ def test_several_files_have_a_table_and_one_report(page: Any, tmp_path: Path) ->
     assert all(f">{path.name}<" in report for path in files)
 
 
+def test_looking_at_a_result_does_not_end_the_batch(page: Any, tmp_path: Path) -> None:
+    files = [picture(tmp_path, True, f"{name}.png") for name in ("one", "two", "three", "four", "five")]
+    asked: list[str] = []
+    held: list[Any] = []
+
+    def third_waits(route: Any) -> None:
+        # What became of the third file is first told once an earlier result has been looked at.
+        known = route.request.url in asked
+        asked.append(route.request.url)
+        if known or len(set(asked)) != 3:
+            route.continue_()
+        else:
+            held.append(route)
+
+    rows = page.locator("#history tbody tr")
+    page.route(re.compile("/api/jobs/[^/]+$"), third_waits)
+    page.set_input_files("#file", files)
+    sync_api.expect(page.locator("#progress")).to_contain_text("three.png")
+    page.wait_for_function("results.length === 2")
+    page.click("#history button >> nth=1")
+    sync_api.expect(page.locator("#name")).to_have_text("two.png")
+    sync_api.expect(page.locator("#report")).to_have_attribute("href", re.compile("^blob:"))
+    assert "three.png" in page.text_content("#progress")
+    (route,) = held
+    route.continue_()
+    sync_api.expect(rows).to_have_count(5)
+    sync_api.expect(page.locator("#progress")).to_have_text("")
+    # What is looked at stays where it is.
+    assert page.text_content("#name") == "two.png"
+    assert page.text_content("#problem") == ""
+    assert [row.split()[0] for row in rows.all_inner_texts()] == [path.name for path in files]
+
+
 def test_an_earlier_copy_is_laid_over_the_file(page: Any, tmp_path: Path) -> None:
     # Without the chance noise of the shapes, which would differ everywhere.
     pixels = shape_picture(9_000)

@@ -6,7 +6,12 @@ let words = {};
 let model = {};
 let pictures = {};
 let steps = [];
-let current = 0;
+// Counters, of which what began earlier holds an older value: a batch goes on as long as no other was handed in, and
+// looking at results in the meantime neither ends it nor lets it change what is shown.
+let batch = 0;
+let view = 0;
+// While files are compared, their progress is told and not the batch's.
+let comparing = 0;
 let results = [];
 
 function say(key, values = {}) {
@@ -130,11 +135,13 @@ function present(result) {
   at("words").focus();
 }
 
-async function fetchReport(id) {
-  const blob = await (await asked("api/jobs/" + id + "/report")).blob();
+async function fetchReport(id, wanted) {
   const link = at("report");
   if (link.href.startsWith("blob:")) URL.revokeObjectURL(link.href);
-  link.href = URL.createObjectURL(blob);
+  // Until it is there, and where it is no longer kept, the link must not give another result's.
+  link.removeAttribute("href");
+  const blob = await (await asked("api/jobs/" + id + "/report")).blob();
+  if (wanted === view) link.href = URL.createObjectURL(blob);
 }
 
 async function fetchTogether() {
@@ -147,9 +154,13 @@ async function fetchTogether() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-function told(problem) {
+function atRest() {
   at("progress").textContent = "";
   at("steps-taken").hidden = true;
+}
+
+function told(problem) {
+  atRest();
   at("problem").textContent = problem;
 }
 
@@ -162,10 +173,10 @@ function remember(result) {
   button.type = "button";
   button.textContent = record.path;
   button.addEventListener("click", () => {
-    current++;
-    told("");
+    const wanted = ++view;
+    at("problem").textContent = "";
     present(result);
-    fetchReport(id).catch(() => told(say("page.report.gone")));
+    fetchReport(id, wanted).catch(() => { if (wanted === view) at("problem").textContent = say("page.report.gone"); });
   });
   const badge = row.insertCell().appendChild(document.createElement("span"));
   badge.className = "verdict " + record.verdict;
@@ -191,76 +202,82 @@ function showProgress(job, name, seconds) {
   at("share").value = steps.share;
 }
 
-async function ended(id, name, mine) {
+async function ended(id, name, telling) {
   const began = Date.now();
   for (;;) {
     const job = await (await asked("api/jobs/" + id)).json();
     if (job.state === "failed") throw new Error(job.reason);
     if (job.state === "done") return job;
-    if (mine === current) showProgress(job, name, (Date.now() - began) / 1000);
+    if (telling()) showProgress(job, name, (Date.now() - began) / 1000);
     await new Promise((go) => setTimeout(go, 250));
   }
 }
 
-async function sent(file, place, mine, earlier) {
+async function sent(file, place, telling, earlier) {
   for (const one of [file, earlier]) {
     if (one?.size > model.most_bytes) {
       throw new Error(say("page.too_large", { name: one.name, bytes: number(one.size), most: number(model.most_bytes) }));
     }
   }
-  at("progress").textContent = say("page.sending", { name: file.name }) + place;
+  if (telling()) at("progress").textContent = say("page.sending", { name: file.name }) + place;
   const form = new FormData();
   form.append("file", file);
   form.append("language", document.documentElement.lang);
   if (earlier) form.append("against", earlier);
   const { id } = await (await asked("api/jobs", { method: "POST", body: form })).json();
-  const result = { told: await ended(id, file.name + place, mine), file };
+  const result = { told: await ended(id, file.name + place, telling), file };
   remember(result);
   return result;
 }
 
 async function judge(...files) {
-  const mine = ++current;
+  const mine = ++batch;
+  const wanted = ++view;
+  const telling = () => mine === batch && comparing === 0;
   at("finding").hidden = true;
   told("");
   const problems = [];
   let first = null;
   for (const [k, file] of files.entries()) {
     try {
-      const result = await sent(file, files.length > 1 ? ` (${k + 1} / ${files.length})` : "", mine);
+      const result = await sent(file, files.length > 1 ? ` (${k + 1} / ${files.length})` : "", telling);
       first ??= result;
     } catch (error) {
       problems.push(error.message);
     }
-    if (mine !== current) return;
+    if (mine !== batch) return;
   }
   try {
-    if (first) {
-      await fetchReport(first.told.id);
-      present(first);
+    if (first && wanted === view) {
+      await fetchReport(first.told.id, wanted);
+      if (wanted === view) present(first);
     }
   } catch (error) {
     problems.push(error.message);
   }
-  if (mine === current) told(problems.join(" "));
+  if (mine === batch) told(problems.join(" "));
 }
 
 async function compare(original) {
   const { told: { id }, file } = results.find((result) => result.told.id === at("history").querySelector(".shown").dataset.id);
-  const mine = ++current;
+  const wanted = ++view;
   told("");
+  comparing++;
   try {
-    const result = await sent(file, "", mine, original);
+    const result = await sent(file, "", () => true, original);
+    if (wanted !== view) return;
     // It takes the place of what was told without the copy.
     results = results.filter((one) => one.told.id !== id);
     at("history").querySelector(`[data-id="${id}"]`).remove();
-    if (mine !== current) return;
-    await fetchReport(result.told.id);
+    await fetchReport(result.told.id, wanted);
+    if (wanted !== view) return;
     present(result);
-    told("");
     at("compare").scrollIntoView();
   } catch (error) {
-    if (mine === current) told(error.message);
+    at("problem").textContent = error.message;
+  } finally {
+    comparing--;
+    atRest();
   }
 }
 
