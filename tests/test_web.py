@@ -87,6 +87,28 @@ def test_wrong_calls_get_a_reason(client: TestClient) -> None:
         assert answer.json()["reason"]
 
 
+def test_a_wrong_field_is_named(client: TestClient) -> None:
+    picture = {"file": ("a.png", encoded(7_000))}
+    for answer, named, told in (
+        (
+            client.post("/api/jobs", files=picture, data={"language": "x" * 20}),
+            "'language'",
+            "got text of 20 characters",
+        ),
+        (client.post("/api/jobs", files=picture, data={"against": "a.png"}), "'against'", "got text of 5 characters"),
+        (client.post("/api/jobs", data={"language": "en"}), "'file'", "got none"),
+        (client.post("/api/findings", data={"file": "a.png"}), "'file'", "got text of 5 characters"),
+        (client.get("/api/report"), "'job'", "got none"),
+        (client.get("/api/report", params={"job": ["a"] * 65}), "'job'", "got 65 of them"),
+    ):
+        assert answer.status_code == 422
+        assert set(answer.json()) == {"reason"}
+        reason = answer.json()["reason"]
+        assert named in reason
+        assert told in reason
+        assert reason.startswith("expected a ")
+
+
 def test_a_wrong_method_is_told_the_right_ones(client: TestClient) -> None:
     assert client.get("/api/findings").status_code == 405
     assert client.get("/api/findings").headers["allow"] == "POST"

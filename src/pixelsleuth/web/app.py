@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pixelsleuth import __version__
 from pixelsleuth.demo import tampered_copies
 from pixelsleuth.detector import Detector
-from pixelsleuth.language import language
+from pixelsleuth.language import LANGUAGES, language
 from pixelsleuth.records import MAX_FALSE_ALARM
 from pixelsleuth.reporting.report import Judge, page
 from pixelsleuth.sources.images import encode_jpeg
@@ -35,6 +35,8 @@ from pixelsleuth.web.schemas import Health, Progress, Record, Refusal, Result, S
 MAX_BYTES = 100_000_000
 #: Seconds a request waits for its result.
 REQUEST_TIMEOUT = 300.0
+#: Characters of a language's code.
+MAX_CODE = 8
 #: Seconds to drain a rejected client's body before closing.
 DRAIN_SECONDS = 1.0
 PAGE = resources.files("pixelsleuth") / "web" / "page"
@@ -141,6 +143,30 @@ def _refused(status: int, reason: str, **headers: str) -> JSONResponse:
     return JSONResponse({"reason": reason}, status, headers)
 
 
+#: What each field of a form and each parameter of an address must hold.
+_EXPECTED = {
+    "file": "one file",
+    "against": "one file, an earlier copy of the other",
+    "language": f"a language's code of at most {MAX_CODE} letters, such as {LANGUAGES[0]}",
+    "job": f"the ids of 1 to {MAX_RESULTS} jobs",
+}
+
+
+def _wrong_field(error: Mapping[str, Any]) -> str:
+    """One line from pydantic's account of what is wrong with a call."""
+    part, *path = error["loc"]
+    name = str(path[0]) if path else ""
+    where = f"a multipart form with a field '{name}'" if part == "body" else f"a parameter '{name}' in the {part}"
+    given = error.get("input")
+    if error["type"] == "missing" or given is None:
+        got = "none"
+    elif isinstance(given, list):
+        got = f"{len(given)} of them"
+    else:
+        got = f"text of {len(given)} characters" if isinstance(given, str) else type(given).__name__
+    return f"expected {where} that holds {_EXPECTED.get(name, error['msg'])}; got {got}"
+
+
 def _full(error: Full) -> JSONResponse:
     return _refused(503, str(error), **{"Retry-After": "30"}, **CLOSED)
 
@@ -155,7 +181,8 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """How a route may refuse, for the API's description."""
     said = {
         400: "the form cannot be read", 401: "the token is missing or wrong", 404: "there is none",
-        409: "the job has not ended", 413: "larger than `--max-upload`", 422: "no field `file`, or judging failed",
+        409: "the job has not ended", 413: "larger than `--max-upload`",
+        422: "a field is missing or wrong, or judging failed",
         503: "too many inputs wait; come again after `Retry-After` seconds", 504: "not judged in time",
     }  # fmt: skip
     return {code: {"description": said[code], "model": Refusal} for code in codes}
@@ -200,7 +227,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
-        return _refused(422, "expected a multipart form with a field 'file' that holds one file")
+        return _refused(422, _wrong_field(error.errors()[0]))
 
     @app.exception_handler(Full)
     async def full(request: Request, error: Full) -> Response:
@@ -278,7 +305,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     @api.post("/jobs", status_code=202, response_model=Ticket, responses={202: {"links": links}, **sent})
     async def hand_in(
         file: UploadFile = File(),  # noqa: B008
-        spoken: Annotated[str, Form(alias="language", max_length=8)] = "",
+        spoken: Annotated[str, Form(alias="language", max_length=MAX_CODE)] = "",
         against: UploadFile = File(None),  # noqa: B008
     ) -> Response:
         """Takes one file and answers its job's id at once. `language` (en, de) is its report's; `against` an earlier
