@@ -14,11 +14,12 @@ from PIL import Image
 
 from pixelsleuth.detector import Detector
 from pixelsleuth.language import LANGUAGES, language
-from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region
+from pixelsleuth.records import Box, Face, FaceFinding, FrameFinding, Region, Still
 from pixelsleuth.reporting.answer import answer_of, places, ranked
 from pixelsleuth.reporting.cautions import cautions, reason_caution
+from pixelsleuth.reporting.drawings import timeline
 from pixelsleuth.reporting.filefacts import FileFacts, picture_facts, video_facts
-from pixelsleuth.reporting.layers import FindingView, layers, view_of
+from pixelsleuth.reporting.layers import FindingView, Layer, layers, view_of
 from pixelsleuth.reporting.overlays import warmth
 from pixelsleuth.reporting.places import where_of
 from pixelsleuth.reporting.report import Judge, Report, section, without_folders
@@ -177,6 +178,39 @@ def test_a_p_made_of_several_is_not_called_a_share(detector: Detector) -> None:
     assert "twice the mean p of" in frames
 
 
+def test_p_of_several_people_is_the_smallest_times_their_number(detector: Detector, judge: Judge) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False)
+    face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0, ((1.0, 1.0),) * 5), "normal", 0.06, 0.0, {})
+    frames = tuple(FrameFinding(k, 0.04 * k, k % 2, face.face, 0.0, 0.03 + 0.2 * (k % 2)) for k in range(6))
+    two = replace(finding, kind="video", verdict="normal", faces=(face, face), frames=frames, p_value=0.12)
+    one = replace(two, faces=(face,), frames=frames[::2], p_value=0.06)
+    for code, times, twice in (("en", "2 times the smallest p of the 2 people", "It is twice the mean p of 3 frames"),
+                               ("de", "mit 2 malgenommen", "Es ist das Doppelte des mittleren p von 3")):  # fmt: skip
+        say = language(code)
+        told, alone = ranked(two, detector.calibration, say), ranked(one, detector.calibration, say)
+        assert times in told
+        assert twice in alone
+        assert times not in alone
+        assert say("rank.most") not in told
+        # No p is above 1, so that twice a mean is not always what it is.
+        assert ranked(replace(two, p_value=1.0), detector.calibration, say).endswith(say("rank.most"))
+    assert "twice the mean p of 6" not in ranked(two, detector.calibration, language())
+    view = FindingView(two, None, FileFacts(), "a")
+    assert "times the number of people" in section(view, judge)
+
+
+def test_a_face_that_cannot_be_judged_multiplies_no_p(detector: Detector) -> None:
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False)
+    face = FaceFinding(Face(Box(0, 0, 9, 9), 1.0), "normal", 0.06, 0.0, {})
+    blurred = replace(face, verdict="unsure", reason={"code": "blurred", "sentence": "it is blurred"})
+    unstable = replace(face, verdict="unsure", reason={"code": "unstable", "sentence": "it changes"})
+    for faces, said in (
+        ((face, face, blurred), "of 2 faces"), ((face, unstable), "of 2 faces"), ((face, blurred), "of the 120"),
+        ((blurred, blurred), "of 2 faces"),
+    ):  # fmt: skip
+        assert said in ranked(replace(finding, faces=faces), detector.calibration, language())
+
+
 @pytest.mark.parametrize(("as_unusual", "said"), [(0, "None of the 120"), (1, "1 of the 120"), (12, "12 of the 120")])
 def test_who_is_as_unusual_is_counted_without_the_input_itself(detector: Detector, as_unusual: int, said: str) -> None:
     finding = detector.detect(shape_picture(3), max_false_alarm=0.05)
@@ -244,6 +278,85 @@ def test_what_to_do_about_an_unjudged_file_stands_under_what_to_do(detector: Det
     assert first.count('data-layer="whole"') == 1
     assert "did not judge this file" in made
     assert "were sought" not in made
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [("no_video_stream", "the file has sound or data but no picture; expected a video"),
+     ("not_a_video", "no video can be read from it (moov atom not found); it may be cut off or be of another kind"),
+     ("encrypted", "the video is encrypted (DRM); expected one that any player can show"),
+     ("no_contrast", "every voxel is 0; there is nothing to judge"),
+     ("not_an_image", "expected JPEG or PNG; the bytes are none of these")],
+)  # fmt: skip
+def test_what_to_do_next_is_advice_and_no_half_sentence(
+    detector: Detector, code: str, reason: str, sentence: str
+) -> None:
+    kind = {"not_an_image": "image", "no_contrast": "volume"}.get(reason, "video")
+    finding = replace(
+        detector.detect(shape_picture(3), max_false_alarm=0.05, heatmap=False), kind=kind, verdict="not_applicable",
+        p_value=None, score=None, reason={"code": reason, "sentence": sentence},
+    )  # fmt: skip
+    say = language(code)
+    answer = answer_of(finding, detector.calibration, say)
+    assert answer.next_steps == (say(f"reason.{reason}.do"),)
+    if code == "en":
+        # What only tells more stays where it is told what was found.
+        assert answer.found == f"{sentence[0].upper()}{sentence[1:]}."
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_of_a_scan_or_a_video_no_picture_is_spoken(detector: Detector, judge: Judge, code: str) -> None:
+    say, finding = language(code), detector.detect(shape_picture(3), max_false_alarm=0.05)
+    reason = {"code": "unlike_calibration", "sentence": "it is unlike"}
+    unsure = replace(finding, verdict="unsure", reason=reason)
+    wrong = {"en": "picture", "de": "Bild"}[code]
+    scan = replace(unsure, kind="volume", faces=())
+    assert wrong in answer_of(unsure, detector.calibration, say).often
+    assert wrong not in answer_of(scan, detector.calibration, say).often
+    told = reason_caution(scan, say)
+    assert told is not None
+    assert wrong not in f"{told.what} {told.why} {told.do}"
+    scans = replace(judge, calibration=replace(judge.calibration, about={"unit": "volume"}))
+    for kind, of in (("volume", scans), ("video", judge), ("image", judge)):
+        view = FindingView(replace(finding, kind=kind), shape_picture(3), FileFacts(), "a")
+        made = [Layer("input", "an input", "data:,")]
+        legend = re.search('(?s)<figure[^>]*data-part="legend">.*?</figure>', section(view, of, made, spoken=code))
+        assert legend is not None
+        caption = re.sub(".*<figcaption>", "", legend[0])
+        said = {
+            "en": ("every picture", "every frame", "every scan"),
+            "de": ("jedes Bild", "jedes Einzelbild", "jede Aufnahme"),
+        }
+        assert said[code][("image", "video", "volume").index(kind)] in caption
+
+
+def test_times_differ_and_labels_hide_nothing(detector: Detector) -> None:
+    say, generator = language(), np.random.default_rng(0)
+    finding = detector.detect(shape_picture(3), max_false_alarm=0.01, heatmap=False)
+    face, nothing = Face(Box(0, 0, 9, 9), 1.0), np.zeros((2, 2, 3), np.uint8)
+    for count, apart in ((1, 0.0), (2, 0.04), (6, 0.04), (8, 0.03), (24, 0.5), (16, 7.0)):
+        p = 10 ** generator.uniform(-2.2, -1.7, count)
+        frames = tuple(FrameFinding(k, apart * k, 0, face, 0.0, float(p[k])) for k in range(count))
+        # The most unusual one last, where the threshold's label would stand.
+        stills = tuple(Still(k, nothing, nothing[..., 0], nothing[..., 0]) for k in range(count)[:-5:-1])
+        drawn = timeline(replace(finding, kind="video", frames=frames, stills=stills), say)
+        texts = re.findall('<text class="([^"]*)" x="([0-9.]+)" y="([0-9.]+)" text-anchor="([a-z]+)">([^<]+)<', drawn)
+        ticks = [text for *_, text in texts if text.endswith(" s")]
+        assert len(set(ticks)) == len(ticks) <= 6
+        assert len(ticks) >= 3 or count == 1
+        numbers = [(float(x), float(y)) for name, x, y, _, _ in texts if name == "this-text"]
+        assert len(numbers) == len(stills)
+        boxes = []
+        for _, x, y, anchor, text in texts:
+            width = 6.5 * len(text)
+            at = float(x) - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+            boxes.append((at, float(y) - 9, at + width, float(y)))
+        touching = [
+            (texts[i][-1], texts[j][-1]) for i, a in enumerate(boxes) for j, b in enumerate(boxes[:i])
+            if a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+        ]  # fmt: skip
+        assert touching == []
 
 
 def test_a_region_that_many_normal_pictures_have_is_no_place(detector: Detector, judge: Judge) -> None:

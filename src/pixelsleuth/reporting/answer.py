@@ -11,6 +11,9 @@ from pixelsleuth.records import Finding
 from pixelsleuth.scoring.calibration import COLOUR_RATE, SLICE, Calibration
 from pixelsleuth.scoring.judgement import NEAR_RATE
 
+#: Beginnings of a sentence's last part that says more of what is the case, and nothing of what to do about it.
+_TELLING = ("expected ", "it ", "its ", "the ", "there ", "es ", "ihr ")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -78,14 +81,9 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
     if finding.promise != "calibration":
         # Frames, faces and the inputs compared with count by another p than the verdict rests on.
         return say(f"rank.{finding.promise}", p=p)
-    if finding.frames:
-        below = sum(frame.p_value <= finding.max_false_alarm for frame in finding.frames)
-        rate = say.decimal(finding.max_false_alarm, "g")
-        return say("rank.frames", p=p, m=say.number(len(finding.frames)), below=say.number(below), rate=rate)
-    if finding.kind == "volume" and calibration.about.get("unit") == SLICE:
-        return say("rank.slices", p=p, m=say.number(len(finding.slices)))
-    if len(finding.faces) > 1:
-        return say("rank.faces", p=p, m=say.number(len(finding.faces)))
+    combined = _combined(finding, calibration, say)
+    if combined:
+        return f"{combined} {say('rank.most')}" if finding.p_value >= 1 else combined
     count = calibration.count
     least = round(finding.p_value * (count + 1)) - 1
     key = "rank.none" if least == 0 else "rank.one" if least == 1 else "rank.some"
@@ -93,6 +91,30 @@ def ranked(finding: Finding, calibration: Calibration, say: Language) -> str:
         k=say.number(least), n=say.number(count), things=say(f"things.{_what(finding)}"), p=p,
         share=say.decimal(100 * least / count, ".3g") + "%",
     )  # fmt: skip
+
+
+def _combined(finding: Finding, calibration: Calibration, say: Language) -> str:
+    """How p follows from those of several frames, people, slices or faces; empty where it is that of one crop."""
+    assert finding.p_value is not None
+    p, tried = say.decimal(finding.p_value, ".4f"), _tried(finding)
+    if finding.frames:
+        below = sum(frame.p_value <= finding.max_false_alarm for frame in finding.frames)
+        people = len({frame.track for frame in finding.frames})
+        return say(
+            "rank.people" if people > 1 else "rank.frames",
+            p=p, m=say.number(len(finding.frames)), below=say.number(below), people=say.number(people),
+            rate=say.decimal(finding.max_false_alarm, "g"),
+        )  # fmt: skip
+    if finding.kind == "volume" and calibration.about.get("unit") == SLICE:
+        return say("rank.slices", p=p, m=say.number(len(finding.slices)))
+    return say("rank.faces", p=p, m=say.number(tried)) if tried > 1 else ""
+
+
+def _tried(finding: Finding) -> int:
+    """Number of faces that p was multiplied by: those that could be judged, or all where none could. That an answer
+    turns over when the file is saved again is found later."""
+    free = sum(face.reason is None or face.reason["code"] == "unstable" for face in finding.faces)
+    return free or len(finding.faces)
 
 
 def compared_with(calibration: Calibration, say: Language) -> str:
@@ -107,7 +129,7 @@ def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
         return say("often.not_applicable" if finding.score is None else "often.not_applicable.unlike")
     if finding.verdict == "unsure":
         if finding.reason_code != "unstable":
-            return say("often.unknown")
+            return say.first_of(f"often.unknown.{finding.kind}", "often.unknown")
         told = say("often.unstable", often=_in_hundred(_unsure_share(rate), say), things=things)
     elif finding.verdict == "anomalous":
         told = say("often.anomalous", often=_in_hundred(rate, say), things=things)
@@ -184,13 +206,15 @@ def _advice(finding: Finding, say: Language) -> str:
     asked = _parted(reason_in(reason, say, finding.kind))[1]
     if asked:
         return f"{asked[:1].upper()}{asked[1:]}{'' if asked.endswith('?') else '.'}"
-    return say.first_of(f"reason.{reason['code']}.do", "next.give")
+    key = f"reason.{reason['code']}"
+    return say.first_of(f"{key}.{finding.kind}.do", f"{key}.do", "next.give")
 
 
 def _parted(sentence: str) -> tuple[str, str]:
     """A reason's sentence as what is the case and, after its last semicolon, what to do; that may be empty."""
-    told, _, asked = sentence.rstrip(".").rpartition("; ")
-    return (told, asked) if told else (asked, "")
+    sentence = sentence.rstrip(".")
+    told, _, asked = sentence.rpartition("; ")
+    return (told, asked) if told and not asked.startswith(_TELLING) else (sentence, "")
 
 
 def reason_in(reason: dict[str, str], say: Language, kind: str = "image") -> str:

@@ -67,7 +67,9 @@ def cautions(
 
 def reason_caution(finding: Finding, say: Language) -> Caution | None:
     """Explain the reason of a finding without a plain verdict, and what to do, where there is more to say."""
-    key = f"reason.{finding.reason_code}"
+    plain = f"reason.{finding.reason_code}"
+    of_kind = f"{plain}.{finding.kind}"
+    key = of_kind if f"{of_kind}.why" in say.texts else plain
     if f"{key}.why" not in say.texts:
         return None
     return Caution(say(key), say(f"{key}.why"), say(f"{key}.do"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -70,7 +71,8 @@ def timeline(finding: Finding, say: Language) -> Markup:
     """p of each judged frame over time, one line a person, the mapped frames numbered."""
     height, left, right, top, base = 210, 46, WIDTH - 12, 14, 172
     frames = finding.frames
-    end = max(frame.time for frame in frames) or 1.0
+    last = max(frame.time for frame in frames)
+    end = last or 1.0
     lowest = min(finding.max_false_alarm, *(frame.p_value for frame in frames)) / 2
     depth = -math.log10(lowest)
 
@@ -81,33 +83,84 @@ def timeline(finding: Finding, say: Language) -> Markup:
     for power in range(math.floor(depth) + 1):
         y = at(0, 10.0**-power)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-        parts.append(_text(left - 6, y + 4, f"{10.0**-power:g}", "end", "soft-text"))
-    y = at(0, finding.max_false_alarm)[1]
-    parts.append(f'<line class="rate" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-    parts.append(_text(right, y + 14, say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g")), "end"))
+        parts.append(_text(left - 6, y + 4, say.decimal(10.0**-power, "g"), "end", "soft-text"))
+    border = at(0, finding.max_false_alarm)[1]
+    parts.append(f'<line class="rate" x1="{left}" x2="{right}" y1="{border}" y2="{border}"/>')
+    labels = _Labels(left, right, top, base)
+    labels.avoid([(left, border), (right, border)])
     for track in sorted({frame.track for frame in frames}):
         points = [at(frame.time, frame.p_value) for frame in frames if frame.track == track]
         dash = _DASHES[track % len(_DASHES)]
         line = " ".join(f"{a},{b}" for a, b in points)
         parts.append(f'<polyline class="track track{track % 4}" stroke-dasharray="{dash}" points="{line}"/>')
         parts += [f'<circle class="dot track{track % 4}" cx="{a}" cy="{b}" r="3"/>' for a, b in points]
+        labels.avoid(points)
     for number, still in enumerate(finding.stills, 1):
         frame = frames[still.frame]
         a, b = at(frame.time, frame.p_value)
-        parts.append(_text(a, b + 16, str(number), "middle", "this-text"))
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(
-            _text(
-                left + (right - left) * share,
-                base + 18,
-                f"{end * share:.1f} s",
-                "end" if share == 1 else "middle",
-                "soft-text",
-            )
-        )
+        around = [(a, b + 16, "middle"), (a, b - 8, "middle"), (a + 7, b + 4, "start"), (a - 7, b + 4, "end"),
+                  (a + 7, b + 16, "start"), (a - 7, b + 16, "end"), (a + 7, b - 8, "start"), (a - 7, b - 8, "end"),
+                  (a, b + 30, "middle"), (a, b - 22, "middle")]  # fmt: skip
+        parts.append(labels.placed(str(number), around, "this-text"))
+    told = say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g"))
+    sides = [(right, "end"), (left + 4, "start"), ((left + right) / 2, "middle")]
+    parts.append(labels.placed(told, [(x, border + dy, anchor) for x, anchor in sides for dy in (14, -5)]))
+    for time, shown in _seconds(last):
+        x = left + (right - left) * time / end
+        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>')
+        # The last one would reach beyond the edge.
+        anchor = "end" if x > right - 16 else "middle"
+        parts.append(_text(x, base + 18, f"{say.decimal(time, shown)} s", anchor, "soft-text"))
     parts.append(_text(left, base + 34, say("drawing.frames"), "start"))
-    label = say("drawing.timeline", n=str(len(frames)), seconds=say.decimal(end, ".1f"))
+    label = say("drawing.timeline", n=str(len(frames)), seconds=say.decimal(last, ".1f" if last >= 1 else ".2g"))
     return _svg(parts, height, label)
+
+
+def _seconds(last: float) -> list[tuple[float, str]]:
+    """Round times from 0 to at most `last`, six at most, each with the format of its decimals."""
+    if last <= 0:
+        return [(0.0, ".0f")]
+    power = math.floor(math.log10(last / 5))
+    step = next(k * 10.0**power for k in (1, 2, 5, 10) if k * 10.0**power >= last / 5 * (1 - 1e-9))
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [(step * k, f".{decimals}f") for k in range(math.floor(last / step + 1e-9) + 1)]
+
+
+class _Labels:
+    """Places labels where they hide neither each other nor what is drawn, as far as there is room."""
+
+    def __init__(self, left: float, right: float, top: float, base: float) -> None:
+        self.inside = (left, top, right, base)
+        self.points: list[tuple[float, float]] = []
+        self.taken: list[tuple[float, float, float, float]] = []
+
+    def avoid(self, points: Sequence[tuple[float, float]]) -> None:
+        """Take (x, y) of one line's dots as drawn, and every few pixels of the line between them."""
+        self.points += points
+        for (x0, y0), (x1, y1) in itertools.pairwise(points):
+            steps = int(max(abs(x1 - x0), abs(y1 - y0)) // 4)
+            self.points += [(x0 + (x1 - x0) * k / steps, y0 + (y1 - y0) * k / steps) for k in range(1, steps)]
+
+    def placed(self, text: str, places: Sequence[tuple[float, float, str]], name: str = "") -> str:
+        """The text at the first of the best places, each (x, y, anchor)."""
+        x, y, anchor = min(places, key=lambda place: self._hidden(_extent(text, *place)))
+        self.taken.append(_extent(text, x, y, anchor))
+        return _text(x, y, text, anchor, name)
+
+    def _hidden(self, box: tuple[float, float, float, float]) -> tuple[int, int]:
+        """How many labels a box would touch, or edges of the drawing leave; and how many dots it would cover."""
+        x0, y0, x1, y1 = box
+        left, top, right, base = self.inside
+        outside = (x0 < left) + (y0 < top) + (x1 > right + 6) + (y1 > base)
+        touched = sum(x0 < c and a < x1 and y0 < d and b < y1 for a, b, c, d in self.taken)
+        return outside + touched, sum(x0 - 3 < x < x1 + 3 and y0 - 3 < y < y1 + 3 for x, y in self.points)
+
+
+def _extent(text: str, x: float, y: float, anchor: str) -> tuple[float, float, float, float]:
+    """About where a text of 13 pixels lies, as left, top, right and bottom; no font is known here."""
+    width = 7.2 * len(text)
+    x -= {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+    return x, y - 10, x + width, y + 2
 
 
 def legend(say: Language, things: str) -> Markup:

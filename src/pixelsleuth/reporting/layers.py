@@ -150,7 +150,7 @@ def _slice_layers(view: FindingView, say: Language) -> list[Layer]:
         ),
     ]
     if view.finding.verdict == "anomalous":
-        made.append(Layer("look", say("layer.look"), jpeg_uri(warmth(pixels, excess))))
+        made.append(Layer("look", say("layer.look.slice"), jpeg_uri(warmth(pixels, excess))))
     for name in ("coronal", "sagittal"):
         drawn = ticked(overlay(*shown[name]), view.scan, name)
         made.append(Layer(name, say(f"layer.{name}"), jpeg_uri(drawn), False))
