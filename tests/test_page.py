@@ -213,7 +213,7 @@ def test_looking_at_a_result_does_not_end_the_batch(page: Any, tmp_path: Path) -
     page.route(re.compile("/api/jobs/[^/]+$"), third_waits)
     page.set_input_files("#file", files)
     sync_api.expect(page.locator("#progress")).to_contain_text("three.png")
-    page.wait_for_function("results.length === 2")
+    sync_api.expect(rows).to_have_count(2)
     page.click("#history button >> nth=1")
     sync_api.expect(page.locator("#name")).to_have_text("two.png")
     sync_api.expect(page.locator("#report")).to_have_attribute("href", re.compile("^blob:"))

@@ -104,7 +104,7 @@ def timeline(finding: Finding, say: Language) -> Markup:
         parts.append(labels.placed(str(number), around, "this-text"))
     told = say("drawing.border", rate=say.decimal(finding.max_false_alarm, "g"))
     sides = [(right, "end"), (left + 4, "start"), ((left + right) / 2, "middle")]
-    parts.append(labels.placed(told, [(x, border + dy, anchor) for x, anchor in sides for dy in (14, -5)]))
+    parts.append(labels.placed(told, [(x, border + dy, anchor) for dy in (14, -5, -22, 30) for x, anchor in sides]))
     for time, shown in _seconds(last):
         x = left + (right - left) * time / end
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>')
