@@ -216,7 +216,7 @@ def test_many_long_texts_take_no_time(text: str) -> None:
     data = png(**{f"{k}z": text for k in range(200)})
     began = time.process_time()
     assert "generator_settings" not in codes(data)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("held", ['prompt:{"3": {}}', 'workflow: {"nodes": []}', '{"extra": 1, "prompt": {}}'])
