@@ -243,6 +243,24 @@ def test_mood_s_call(model: Path, folders: Path, tmp_path: Path) -> None:
     assert isinstance(done.exception, PixelsleuthError)
 
 
+def test_no_map_of_mood_s_call_is_written_over_a_scan(tmp_path: Path) -> None:
+    source, other = tmp_path / "in", tmp_path / "other"
+    scan = write(source / "a.nii.gz", head(400)[0])
+    before = scan.read_bytes()
+    (tmp_path / "link").symlink_to(source)
+    # A folder of links to scans elsewhere, where the map of another would go.
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/b.nii.gz").symlink_to(write(other / "a.nii.gz", head(401)[0]))
+    write(tmp_path / "links/a.nii.gz", head(402)[0])
+    there = (other / "a.nii.gz").read_bytes()
+    for folder, out in (("in", "in"), ("in", "link"), ("links", "other")):
+        call = ["mood", "-i", str(tmp_path / folder), "-o", str(tmp_path / out), "--model", "brain_t1"]
+        done = CliRunner().invoke(app, call)
+        assert "the map of a.nii.gz would be written over a volume" in str(done.exception)
+    assert scan.read_bytes() == before
+    assert (other / "a.nii.gz").read_bytes() == there
+
+
 def test_pictures_and_volumes_are_told_apart(model: Path, folders: Path, tmp_path: Path) -> None:
     finding = Detector.load("faces").detect(folders / "healthy/h200.nii.gz", max_false_alarm=0.1)
     assert finding.reason is not None

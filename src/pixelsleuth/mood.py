@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from pixelsleuth.detector import Detector
+from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import write_text
 from pixelsleuth.records import Finding
 from pixelsleuth.sources.scans.volumes import in_file_order, save_volume
@@ -29,9 +31,25 @@ def write_sample(detector: Detector, path: Path, out: Path) -> str:
     return ""
 
 
+def check_apart(paths: Sequence[Path], out: Path) -> None:
+    """Raise PixelsleuthError where a map, which takes its volume's name, would be written over one of the volumes."""
+    # By what the system knows a file by: two names may lead to one file, through links or where case does not count.
+    known = {(found.st_dev, found.st_ino) for found in (path.stat() for path in paths if path.exists())}
+    for target in (out / path.name for path in paths):
+        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in known:
+            raise PixelsleuthError(
+                f"{out}: the map of {target.name} would be written over a volume that is read; name another folder"
+            )
+
+
 def write_pixels(detector: Detector, path: Path, out: Path) -> str:
     """Write `NAME`, a float32 map in [0, 1] in the volume's space; nothing where it cannot be read, for its shape is
-    not known. Gives the reason then, else ""."""
+    not known. Gives the reason then, else "".
+
+    Raises:
+        PixelsleuthError: the map would be written over the volume.
+    """
+    check_apart([path], out)
     sample = detector.read(path)
     if isinstance(sample, Finding):
         return _reason(path, sample)

@@ -32,8 +32,10 @@ def mood(
     if not paths:
         raise PixelsleuthError(f"-i {folder}: expected a folder of .nii or .nii.gz volumes, found none")
     from pixelsleuth.detector import Detector
-    from pixelsleuth.mood import write_pixels, write_sample
+    from pixelsleuth.mood import check_apart, write_pixels, write_sample
 
+    if mode is Mode.pixel:
+        check_apart(paths, out)
     detector = Detector.load(model)
     detector.check_takes("volumes")
     write = write_sample if mode is Mode.sample else write_pixels
