@@ -78,7 +78,7 @@ def sets(count: int, out: Path) -> dict[str, Pictures]:
     assert all(altered_parts(path.stem) for path in fake)
     made["ciplab"] = Pictures(real + fake, np.repeat([False, True], len(fake)), [str(p) for p in real + fake])
     dfdc = DATA / "faces_dfdc/val"
-    pairs = list(read_pairs(dfdc / "pairs.csv", dfdc / "real", dfdc / "fake").items())[:count]
+    pairs = list(read_pairs(dfdc / "pairs.csv", dfdc / "real", dfdc / "fake").real_of.items())[:count]
     paths = [real for _, real in pairs] + [fake for fake, _ in pairs]
     made["dfdc"] = Pictures(paths, np.repeat([False, True], len(pairs)), [str(real) for _, real in pairs] * 2)
     return made

@@ -106,10 +106,17 @@ def origins_of(root: Path, labels: Path | None = None) -> dict[Path, Origin]:
 
 
 def read_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Read the rows of a CSV by their column `file`. Raises PixelsleuthError where file or label is missing."""
+    """Read the rows of a CSV by their column `file`. Raises PixelsleuthError where file or label is missing, of one row
+    or of all."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = []
+            for row in reader:
+                if None in (row.get("file", ""), row.get("label", "")):
+                    given = row.get("file") or row.get("label") or ""
+                    raise PixelsleuthError(f"{path}, line {reader.line_num}: expected file,label; got {given}")
+                rows.append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PixelsleuthError(f"{path}: cannot be read as CSV ({error})") from error
     if not rows or not {"file", "label"} <= set(rows[0]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from scipy import stats
 
 from pixelsleuth.datasets.layouts import source_of
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.evaluation.samples import ScoredSample
+from pixelsleuth.evaluation.samples import ScoredSample, folder_of
 
 RATES = (0.01, 0.05, 0.1)
 #: Widths of the face's square in pixels that divide pictures, and parts of the sharpness of all.
@@ -25,14 +26,14 @@ MIN_GROUP_SIZE = 5
 
 
 def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
-    """Read a CSV with `path` (below `root`, beside the CSV, or absolute) and one column a grouping: name -> path ->
-    group.
+    """Read a CSV with `path` (below `root`, or its folder where that is a CSV too; beside the CSV; or absolute) and one
+    column a grouping: name -> path -> group.
 
     Raises:
         PixelsleuthError: it cannot be read, has no column `path` or no other, or names no picture that is there.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PixelsleuthError(f"{path} cannot be read as CSV ({error})", "groups") from error
@@ -42,8 +43,8 @@ def read_groups(path: Path, root: Path) -> dict[str, dict[Path, str]]:
         raise PixelsleuthError(f"{path}: expected a column path and one a grouping (age, sex), got {given}", "groups")
     found: dict[str, dict[Path, str]] = {name: {} for name in names if name != "path"}
     for row in rows:
-        places = [folder / (row["path"] or "") for folder in (root, path.parent)]
-        there = next((place for place in places if place.is_file()), None)
+        places = [folder / (row["path"] or "") for folder in (folder_of(root), path.parent)]
+        there = next((place for place in places if os.path.isfile(place)), None)
         if there is not None:
             for name, groups in found.items():
                 groups[there.resolve()] = (row[name] or "").strip() or UNKNOWN

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from pixelsleuth.detector import Detector
-from pixelsleuth.errors import PixelsleuthError
+from pixelsleuth.errors import InputError, PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.metrics import MapMetrics
-from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample
+from pixelsleuth.evaluation.samples import PIXEL_SIDE, ScoredSample, folder_of
 from pixelsleuth.records import Finding
 from pixelsleuth.scoring.maps import centre_prior
 from pixelsleuth.scoring.networks import torch_of
@@ -67,26 +67,82 @@ def map_differences(
     }
 
 
+def read_masks(folder: Path, anomalous: Path, paths: Iterable[Path]) -> dict[Path, np.ndarray]:
+    """Read the masks of images below `anomalous`: by the image's path, (PIXEL_SIDE, PIXEL_SIDE) bool.
+
+    They match by relative path without suffix. Not 0 is altered; what is transparent is not.
+
+    Raises:
+        PixelsleuthError: no image has a mask, or one has two; a mask cannot be read; or nothing could be measured by
+            them, since they mark nothing, or everything.
+    """
+    files: dict[str, list[Path]] = {}
+    for file in find_images(folder):
+        files.setdefault(file.relative_to(folder).with_suffix("").as_posix(), []).append(file)
+    root = folder_of(anomalous)
+    found: dict[Path, np.ndarray] = {}
+    for path in paths:
+        name = path.relative_to(root).with_suffix("").as_posix() if path.is_relative_to(root) else ""
+        there = files.get(name, [])
+        if len(there) > 1:
+            raise PixelsleuthError(
+                f"{there[0]} and {there[1].name}: expected one mask of {path.name}, got two", "masks"
+            )
+        if there:
+            found[path] = _mask(there[0])
+    if not found:
+        raise PixelsleuthError(
+            f"{folder}: none of its {len(files)} images is named like one of {anomalous}; a mask has the relative path "
+            "of its image, without suffix",
+            "masks",
+        )
+    if not tells_pixels_apart(found.values()):
+        what = "everything" if next(iter(found.values())).any() else "nothing"
+        raise PixelsleuthError(
+            f"{folder}: expected masks that mark a part of their images; at {PIXEL_SIDE} px the {len(found)} here mark "
+            f"{what}",
+            "masks",
+        )
+    return found
+
+
+def _mask(file: Path) -> np.ndarray:
+    try:
+        # Editors save what is not painted over as transparent, of any colour.
+        grey = read_picture(file, ground="black").pixels.max(2)
+    except InputError as error:
+        raise PixelsleuthError(f"{file}: {error.sentence}", "masks") from error
+    return np.asarray(cv2.resize((grey > 0).astype(np.float32), (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA) > 0.5)
+
+
+def tells_pixels_apart(masks: Iterable[np.ndarray]) -> bool:
+    """Whether there are pixels that are marked, and others that are not: without both no figure of maps is defined."""
+    masks = list(masks)
+    return any(mask.any() for mask in masks) and not all(mask.all() for mask in masks)
+
+
 def masked_cases(
-    cases: Sequence[ScoredSample], pairs: Sequence[tuple[ScoredSample, ScoredSample]], masks: Path | None,
-    anomalous: Path,
-) -> Iterator[ScoredSample]:  # fmt: skip
-    """The anomalous images with a mask, as `truth` at PIXEL_SIDE, and their partners."""
-    partner = {fake.path: real for fake, real in pairs}
+    cases: Sequence[ScoredSample],
+    pairs: Sequence[tuple[ScoredSample, ScoredSample]],
+    masks: Mapping[Path, np.ndarray] | None,
+) -> Iterator[ScoredSample]:
+    """The mapped anomalous images with a mask, as `truth` at PIXEL_SIDE, and their partners. No video has a map of its
+    own.
+
+    Args:
+        masks: as `read_masks` gives them; None: those that the partners of `pairs` tell.
+    """
     if masks is not None:
-        files = {p.relative_to(masks).with_suffix("").as_posix(): p for p in find_images(masks)}
-        root = anomalous if anomalous.is_dir() else anomalous.parent
+        partner = {fake.path: real for fake, real in pairs if real.maps}
         for case in cases:
-            name = case.path.relative_to(root).with_suffix("").as_posix() if case.anomalous else None
-            if name in files:
-                grey = read_picture(files[name]).pixels.max(2)
-                mask = cv2.resize((grey > 0).astype(np.float32), (PIXEL_SIDE,) * 2, interpolation=cv2.INTER_AREA)
-                yield replace(case, truth=mask > 0.5, partner=partner.get(case.path))
+            if case.maps and case.path in masks:
+                yield replace(case, truth=masks[case.path], partner=partner.get(case.path))
         return
     for fake, real in pairs:
-        mask = partner_mask(read_picture(fake.path).pixels, read_picture(real.path).pixels, PIXEL_SIDE)
-        if mask is not None:
-            yield replace(fake, truth=mask, partner=real)
+        if fake.maps and real.maps:
+            mask = partner_mask(read_picture(fake.path).pixels, read_picture(real.path).pixels, PIXEL_SIDE)
+            if mask is not None:
+                yield replace(fake, truth=mask, partner=real)
 
 
 def pixel_metrics(
@@ -96,15 +152,16 @@ def pixel_metrics(
     partner's own map against the fake's mask, which tells how much of a figure is position alone.
 
     Args:
-        masked: images with a mask; normal: those whose maps give the levels above which a pixel is called anomalous.
+        masked: images with a mask; normal: those whose maps give the levels above which a pixel is called anomalous;
+            without any, maps have no `dsc`.
     """
     default = detector.scorer.settings.default_map
     names = list(masked[0].maps)
     centre = centre_prior(PIXEL_SIDE)
-    levels = {name: float(np.quantile([case.maps[name] for case in normal], DSC_QUANTILE)) for name in names}
+    levels = {name: float(np.quantile([case.maps[name] for case in normal], DSC_QUANTILE)) for name in names if normal}
     levels["baseline_centre"] = float(np.quantile(centre, 0.8))
     drawn = [replace(case, maps={**case.maps, "baseline_centre": centre}) for case in masked]
-    measured = measure_maps(drawn, levels, levels)
+    measured = measure_maps(drawn, [*names, "baseline_centre"], levels)
     pixel: dict[str, Any] = {name: found.intervals() for name, found in measured.items()}
     weights = metrics.resample_weights([case.unit for case in masked], None)
     for name in names:
@@ -118,7 +175,9 @@ def pixel_metrics(
         "dsc_threshold": f"{DSC_QUANTILE} quantile of the map over the normal pictures; best: chosen on the test masks",
     }
     some = [case for case in masked if case.partner is not None][:text_pairs]
-    if some and "pixelsnail" in [prior.kind for prior in detector.model.config.priors]:
+    if tells_pixels_apart(case.truth for case in some) and "pixelsnail" in [
+        prior.kind for prior in detector.model.config.priors
+    ]:
         pixel["text_restoration"], differences = _text_metrics(detector, some, default)
         result["n_text_restoration"] = len(some)
         result["pixel_differences"] |= differences
@@ -129,7 +188,7 @@ def _against_partners(cases: Sequence[ScoredSample], name: str, weights: np.ndar
     """AUROC of a map minus the partner's, and of the partner's own map, of the samples that have a partner; (R, n)
     weights of all."""
     paired = [(case, case.partner) for case in cases if case.partner is not None]
-    if not paired:
+    if not tells_pixels_apart(case.truth for case, _ in paired):
         return {}
     weights = weights[:, [case.partner is not None for case in cases]]
     truth = [case.marked() for case, _ in paired]

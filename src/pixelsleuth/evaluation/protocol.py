@@ -20,8 +20,22 @@ from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.comparison import Baselines, check_baselines, compare
 from pixelsleuth.evaluation.face_parts import level_metrics
 from pixelsleuth.evaluation.groups import alarms_by_group, read_groups
-from pixelsleuth.evaluation.localisation import TEXT_PAIRS, masked_cases, pixel_metrics
-from pixelsleuth.evaluation.samples import PIXEL_SIDE, Evaluation, ScoredSample, inputs_of, read_pairs
+from pixelsleuth.evaluation.localisation import (
+    TEXT_PAIRS,
+    masked_cases,
+    pixel_metrics,
+    read_masks,
+    tells_pixels_apart,
+)
+from pixelsleuth.evaluation.samples import (
+    PIXEL_SIDE,
+    Evaluation,
+    Pairs,
+    ScoredSample,
+    folder_of,
+    inputs_of,
+    read_pairs,
+)
 from pixelsleuth.evaluation.shortcuts import probe
 from pixelsleuth.evaluation.videos import video_metrics
 from pixelsleuth.records import Finding
@@ -86,36 +100,48 @@ def evaluate(
         baselines: those that are measured beside it, on the same inputs and resamples.
 
     Raises:
-        PixelsleuthError: a folder holds no readable picture, or the CSV names none of them.
+        PixelsleuthError: a folder holds no readable picture, the CSV of pairs names none of them, or the masks are
+            none of theirs (see `read_masks`); all but the first before anything is scored.
     """
     if baselines is not None:
         check_baselines(baselines, detector)
-    partner = read_pairs(pairs, normal, anomalous) if pairs else {}
+    paired = read_pairs(pairs, normal, anomalous) if pairs else Pairs({}, 0)
+    partner = paired.real_of
     grouped = None if groups is None else read_groups(groups, normal)
     if match_sharpness and not partner:
         raise PixelsleuthError("expected pairs, got none", "match_sharpness")
+    listed, near = _to_judge(detector, normal, anomalous, split, not_near)
+    if match_sharpness:
+        sigma = sharpness_sigmas(partner)
+        listed = [one._replace(sigma=sigma.get(one.path)) for one in listed]
+    marked = read_masks(masks, anomalous, [one.path for one in listed if one.anomalous]) if masks else None
+    # Blurring for sharpness moves what maps are about; only scores are compared then.
+    known = bool(partner or marked) and not match_sharpness
+    maps &= known or any(altered_parts(one.path.name.split(".")[0]) for one in listed if one.anomalous)
+    cases, unreadable = _scored(detector, listed, partner, maps, progress)
+    if baselines is not None:
+        read = {one.path: one.given for one in listed}
+        compare(detector, cases, baselines, maps=maps, given=lambda path: read[path]())
+    result = _metrics(detector, cases, unreadable, paired, marked, text_pairs)
+    if grouped is not None:
+        result["groups"] = alarms_by_group(cases, grouped)
+    if not_near is not None:
+        result["n_near_duplicates_left_out"] = near
+    return Evaluation(result, cases)
+
+
+def _to_judge(
+    detector: Detector, normal: Path, anomalous: Path, split: str, not_near: Path | None
+) -> tuple[list[_Listed], int]:
+    """The inputs to score, and how many normal ones are left out as near-duplicates. Raises PixelsleuthError where
+    nothing is left of a label."""
     listed = _listed(normal, anomalous, split)
     near = _near(not_near, [one.path for one in listed if not one.anomalous], detector) if not_near else set()
     listed = [one for one in listed if one.path not in near]
     for bad, label in ((False, "normal"), (True, "anomalous")):
         if not any(one.anomalous == bad for one in listed):
             raise PixelsleuthError(f"nothing is left of split {split!r} or beside {not_near}", label)
-    if match_sharpness:
-        sigma = sharpness_sigmas(partner)
-        listed = [one._replace(sigma=sigma.get(one.path)) for one in listed]
-    # Blurring for sharpness moves what maps are about; only scores are compared then.
-    known = bool(partner or masks) and not match_sharpness
-    maps &= known or any(altered_parts(one.path.name.split(".")[0]) for one in listed if one.anomalous)
-    cases, unreadable = _scored(detector, listed, partner, maps, progress)
-    if baselines is not None:
-        read = {one.path: one.given for one in listed}
-        compare(detector, cases, baselines, maps=maps, given=lambda path: read[path]())
-    result = _metrics(detector, cases, unreadable, partner, masks, anomalous, text_pairs)
-    if grouped is not None:
-        result["groups"] = alarms_by_group(cases, grouped)
-    if not_near is not None:
-        result["n_near_duplicates_left_out"] = len(near)
-    return Evaluation(result, cases)
+    return listed, len(near)
 
 
 def _listed(normal: Path, anomalous: Path, split: str) -> list[_Listed]:
@@ -124,7 +150,7 @@ def _listed(normal: Path, anomalous: Path, split: str) -> list[_Listed]:
     # What the trees tell of the videos in them.
     origins: dict[Path, Origin] = {}
     for root in roots.values():
-        origins |= origins_of(root if root.is_dir() else root.parent)
+        origins |= origins_of(folder_of(root))
     found = []
     for label, root in roots.items():
         for path in inputs_of(root, label):
@@ -244,11 +270,11 @@ def baselines_of(cases: Sequence[ScoredSample]) -> dict[str, np.ndarray]:
 
 
 def _metrics(
-    detector: Detector, cases: list[ScoredSample], unreadable: list[str], partner: dict[Path, Path], masks: Path | None,
-    anomalous: Path, text_pairs: int,
+    detector: Detector, cases: list[ScoredSample], unreadable: list[str], paired: Pairs,
+    masks: dict[Path, np.ndarray] | None, text_pairs: int,
 ) -> dict[str, Any]:  # fmt: skip
     labels = np.array([case.anomalous for case in cases])
-    weights = metrics.resample_weights([case.unit for case in cases], None if partner else labels.astype(int))
+    weights = metrics.resample_weights([case.unit for case in cases], None if paired.real_of else labels.astype(int))
     own = scores_of(cases)
     scores, default = own | baselines_of(cases), detector.calibration.score
     p_values = np.array([case.finding.p_value for case in cases], float)
@@ -267,16 +293,21 @@ def _metrics(
         "restoration_scale": "weights from mean residuals on [-1, 1]",
     }  # fmt: skip
     by_path = {case.path: case for case in cases}
-    pairs = [(by_path[f], by_path[r]) for f, r in partner.items() if f in by_path and r in by_path]
+    pairs = [(by_path[f], by_path[r]) for f, r in paired.real_of.items() if f in by_path and r in by_path]
+    if paired.real_of:
+        # Beside those whose file is not there: what could not be read, or was left out on purpose.
+        result |= {"n_pairs": len(pairs), "n_pairs_left_out": paired.missing + len(paired.real_of) - len(pairs)}
     if pairs:
         result["paired_accuracy"] = _paired_accuracy(pairs, default)
         result["paired_accuracy_by_score"] = {name: _paired_accuracy(pairs, name) for name in own}
-    masked = list(masked_cases(cases, pairs, masks, anomalous)) if cases[0].maps else []
-    if masked:
-        normal = [case for case in cases if not case.anomalous]
+    masked = list(masked_cases(cases, pairs, masks))
+    if tells_pixels_apart(case.truth for case in masked):
+        normal = [case for case in cases if not case.anomalous and case.maps]
         of_pixels = pixel_metrics(detector, masked, normal, text_pairs)
         result["differences"] |= of_pixels.pop("pixel_differences")
         result |= of_pixels
+    elif any(case.maps for case in cases) and (masks or pairs):
+        result["pixel_left_out"] = "no image that was judged has a mask that marks a part of it"
     result |= video_metrics(cases, labels, weights, default)
     return result | level_metrics(cases, scores[default], labels)
 

@@ -43,7 +43,7 @@ class Pictures:
         Raises:
             PixelsleuthError: a folder without a readable picture, or a CSV that names none of them.
         """
-        partner = read_pairs(pairs, normal, anomalous) if pairs else {}
+        partner = read_pairs(pairs, normal, anomalous).real_of if pairs else {}
         paths: list[Path] = []
         labels: list[bool] = []
         for root, label in ((normal, "normal"), (anomalous, "anomalous")):

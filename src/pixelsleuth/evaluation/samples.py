@@ -6,7 +6,7 @@ import csv
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -114,19 +114,54 @@ def inputs_of(root: Path, label: str, takes: str = "pictures") -> list[Path]:
     return found
 
 
-def read_pairs(path: Path, normal: Path, anomalous: Path) -> dict[Path, Path]:
-    """Read the CSV of pairs: fake -> real, for the rows both of whose files exist."""
+def folder_of(root: Path) -> Path:
+    """The folder that names of inputs are relative to: of a CSV or a single input the one that it lies in."""
+    return root if root.is_dir() else root.parent
+
+
+class Pairs(NamedTuple):
+    """The pairs of a CSV.
+
+    Attributes:
+        real_of: fake -> the real picture that it was made of.
+        missing: how many more the CSV names, of which a file is not there, or whose fake has another partner.
+    """
+
+    real_of: dict[Path, Path]
+    missing: int
+
+
+def read_pairs(path: Path, normal: Path, anomalous: Path) -> Pairs:
+    """Read the CSV of pairs, its names relative to the folders of both kinds.
+
+    Raises:
+        PixelsleuthError: it cannot be read, has a row without two names, or names no pair that is there.
+    """
+    rows = set(pair_rows(path))
+    named = sorted((folder_of(anomalous) / fake, folder_of(normal) / real) for fake, real in rows)
+    # Unlike `is_file` it takes what cannot be a file's name for one that is not there.
+    known = {fake: real for fake, real in named if os.path.isfile(fake) and os.path.isfile(real)}
+    if not known:
+        raise PixelsleuthError(
+            f"none of the {len(rows)} pairs of {path} is in {folder_of(anomalous)} and {folder_of(normal)}", "pairs"
+        )
+    return Pairs(known, len(rows) - len(known))
+
+
+def pair_rows(path: Path) -> list[tuple[str, str]]:
+    """The rows fake, real of the CSV of pairs. Raises PixelsleuthError where it is none."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PixelsleuthError(f"{path} cannot be read as CSV ({error})", "pairs") from error
-    if not rows or not {"fake", "real"} <= set(rows[0]):
-        raise PixelsleuthError(
-            f"{path}: expected columns fake,real; got {','.join(rows[0]) if rows else 'none'}", "pairs"
-        )
-    known = {anomalous / row["fake"]: normal / row["real"] for row in rows}
-    known = {fake: real for fake, real in known.items() if os.path.isfile(fake) and os.path.isfile(real)}
-    if not known:
-        raise PixelsleuthError(f"none of the {len(rows)} pairs of {path} is in {anomalous} and {normal}", "pairs")
-    return known
+    if not rows or not {"fake", "real"} <= set(rows[0][1]):
+        got = ",".join(name for name in rows[0][1] if name) if rows else "none"
+        raise PixelsleuthError(f"{path}: expected columns fake,real; got {got}", "pairs")
+    for line, row in rows:
+        if row["fake"] is None or row["real"] is None:
+            raise PixelsleuthError(
+                f"{path}, line {line}: expected fake,real; got {row['fake'] or row['real']}", "pairs"
+            )
+    return [(row["fake"], row["real"]) for _, row in rows]

@@ -14,7 +14,7 @@ import numpy as np
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation import metrics
 from pixelsleuth.evaluation.protocol import baselines_of
-from pixelsleuth.evaluation.samples import Evaluation, ScoredSample
+from pixelsleuth.evaluation.samples import Evaluation, ScoredSample, pair_rows
 from pixelsleuth.files import whole_file
 
 #: Name of the table in an evaluation's folder.
@@ -145,7 +145,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     path = path / "findings.jsonl" if path.is_dir() else path
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        # By the line feed alone: names of files may hold what else ends a line of text, such as U+2028.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in lines if line.strip()]
         if not all({"path", "p_value", "score", "scores"} <= set(record) for record in records):
             raise ValueError("a line is no record")
     except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
@@ -155,11 +157,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def _pair_units(paths: Sequence[str], pairs: Path) -> list[str]:
     """A name for each path: its real partner's where it is in a pair, else its own."""
-    try:
-        with open(pairs, newline="", encoding="utf-8") as file:
-            rows = [(row["fake"], row["real"]) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise PixelsleuthError(f"{pairs}: expected a CSV with columns fake,real ({error})", "pairs") from error
+    rows = pair_rows(pairs)
     ends = {f"/{name}": real for fake, real in rows for name in (fake, real)}
     lengths = sorted({len(end) for end in ends})
     units = []

@@ -54,20 +54,23 @@ def evaluate_volumes(
         text: also make Marimont & Tarroni's map (PixelSNAIL, S = 15).
 
     Raises:
-        PixelsleuthError: a folder holds no readable volume, or there is neither a normal volume nor a mask.
+        PixelsleuthError: no readable volume, neither a normal one nor a mask, or masks of other volumes.
     """
     detector.check_takes("volumes")
     listed = [(p, False, normal) for p in inputs_of(normal, "normal", "volumes")] if normal else []
     listed += [(p, True, anomalous) for p in inputs_of(anomalous, "anomalous", "volumes")]
+    mask_at = {path: mask_of(path, root, masks) for path, bad, root in listed if bad and root is not None}
+    if masks is not None and not any(mask_at.values()):
+        raise PixelsleuthError(f"{masks}: no mask there has the name of a volume of {anomalous}", "masks")
     cases: list[ScoredSample] = []
     unreadable: list[str] = []
-    for number, (path, bad, root) in enumerate(listed, 1):
+    for number, (path, bad, _) in enumerate(listed, 1):
         sample = detector.read(path)
         if isinstance(sample, Finding):
             unreadable.append(str(path))
             continue
         try:
-            mask = mask_of(path, root, masks) if bad and root is not None else None
+            mask = mask_at.get(path)
             lesion = lesion_of(sample, mask)
         except InputError as error:
             raise PixelsleuthError(f"the mask of {path}: {error.sentence}") from error

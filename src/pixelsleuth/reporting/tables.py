@@ -31,6 +31,14 @@ def show(metrics: dict[str, Any], console: Console) -> None:
     if "pixel" in metrics:
         of_pixels = ("auroc", "ap", "dsc", "dsc_best", "change_auroc", "partner_auroc")
         print_table(console, f"maps, {metrics['n_masked']} masks", of_pixels, list(metrics["pixel"].items()))
+    if "pixel_left_out" in metrics:
+        console.print(f"no figures of maps: {metrics['pixel_left_out']}", highlight=False)
+    if metrics.get("n_pairs_left_out"):
+        console.print(
+            f"{metrics['n_pairs']:,} pairs; {metrics['n_pairs_left_out']:,} left out, a file of which is missing, "
+            "cannot be read or was not to be judged",
+            highlight=False,
+        )
     if "paired_accuracy" in metrics:
         console.print(f"paired accuracy {shown(metrics['paired_accuracy'])}", highlight=False)
     console.print(f"rank correlation with blur {metrics['blur_rank_correlation']}", highlight=False)

@@ -21,7 +21,7 @@ from pixelsleuth.records import Note
 from pixelsleuth.sources import formats, tiffs
 from pixelsleuth.sources.depths import alpha_of, to_8_bits, words_of
 from pixelsleuth.sources.formats import IMAGE_SUFFIXES, Format, format_of
-from pixelsleuth.sources.srgb import ORIENTATION, TURNS, in_srgb, png_chunks
+from pixelsleuth.sources.srgb import ORIENTATION, TURNS, Ground, in_srgb, png_chunks
 
 #: Decoded pixels; a 12,000 x 8,000 scan passes, a decompression bomb does not.
 MAX_PIXELS = 100_000_000
@@ -121,11 +121,11 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)[:200]
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> DecodedImage:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "", ground: Ground = "white") -> DecodedImage:
     """Decode a picture's bytes to upright RGB in sRGB.
 
     Of a file of several pages the largest is taken, of an animation the first; more than 8 bits are scaled to 8,
-    colours are converted by profile, transparency is laid on white. Each is noted.
+    colours are converted by profile, transparency is laid on `ground`. Each is noted.
 
     Args:
         name: of the file, of help only where its bytes are of no known format, or a TIFF's, as those of camera raw are.
@@ -146,7 +146,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, name: str = "") -> Decoded
         # The limits below are ours; Pillow's own warnings would only repeat them.
         warnings.simplefilter("ignore")
         try:
-            pixels = _decoded(found, data, max_pixels, notes)
+            pixels = _decoded(found, data, max_pixels, notes, ground)
         except InputError:
             raise
         except Image.DecompressionBombError as error:
@@ -183,13 +183,13 @@ def _broken(error: Exception) -> InputError:
     return InputError("corrupt", f"the pixels cannot be decoded ({_shown(told)}); copy it again")
 
 
-def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> np.ndarray:
+def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note], ground: Ground) -> np.ndarray:
     try:
         image = _opened(found, data)
     except UnidentifiedImageError:
         if found is formats.TIFF:
             made = _tiff_beyond_pillow(data, max_pixels, notes)
-            return in_srgb(made, made, found, data, notes)
+            return in_srgb(made, made, found, data, notes, ground=ground)
         _refuse_rare_jpeg(found, data)
         raise InputError("corrupt", _NO_HEADER) from None
     if found is formats.TIFF:
@@ -197,7 +197,8 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
     _choose_page(image, notes)
     _check_size(image.size, max_pixels)
     if found is formats.TIFF and tiffs.misread(image.tag_v2):  # type: ignore[attr-defined]
-        return in_srgb(tiffs.picture_of(data, image.tell(), image.tag_v2, notes), image, found, data, notes)  # type: ignore[attr-defined]
+        made = tiffs.picture_of(data, image.tell(), image.tag_v2, notes)  # type: ignore[attr-defined]
+        return in_srgb(made, image, found, data, notes, ground=ground)
     told = image.tag_v2.get(ORIENTATION) if found is formats.TIFF else None  # type: ignore[attr-defined]
     image.load()
     # Of a TIFF Pillow turns the pixels as it decodes them, and forgets the tag.
@@ -208,7 +209,7 @@ def _decoded(found: Format, data: bytes, max_pixels: int, notes: list[Note]) -> 
     many = _colours_of_many_bits(image, found, data, notes)
     if many is not None and turned:
         many = many.transpose(TURNS[told])  # type: ignore[index]
-    return in_srgb(many if many is not None else image, image, found, data, notes, turned)
+    return in_srgb(many if many is not None else image, image, found, data, notes, turned, ground)
 
 
 def _tiff_beyond_pillow(data: bytes, max_pixels: int, notes: list[Note]) -> Image.Image:
@@ -394,8 +395,11 @@ def rgb_of(image: Image.Image) -> np.ndarray:
         raise InputError("unreadable", told) from error
 
 
-def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> DecodedImage:
+def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray, ground: Ground = "white") -> DecodedImage:
     """Read and decode one image, or take one that a program has opened itself.
+
+    Args:
+        ground: what the transparency of a file is laid on.
 
     Raises:
         InputError: as `read_bytes`, `decode` and `rgb_of` do; `wrong_array`.
@@ -409,7 +413,7 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray) -> D
                 check_format(formats.sniffed(source), b"")
             raise
         try:
-            return decode(data, name=Path(source).name)
+            return decode(data, name=Path(source).name, ground=ground)
         except InputError as error:
             raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
     array = rgb_of(source) if isinstance(source, Image.Image) else source

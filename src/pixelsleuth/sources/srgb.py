@@ -1,10 +1,10 @@
-"""Convert an opened image to upright RGB in sRGB: colours converted, transparency laid on white, turned as EXIF
+"""Convert an opened image to upright RGB in sRGB: colours converted, transparency laid on a ground, turned as EXIF
 says."""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -14,6 +14,8 @@ from pixelsleuth.sources import colour, formats
 from pixelsleuth.sources.colour import CodePoints
 from pixelsleuth.sources.formats import Format
 
+#: What transparency is laid on: pictures on white, as most programs show them.
+Ground = Literal["white", "black"]
 #: EXIF's tag, and TIFF's.
 ORIENTATION = 0x0112
 #: How a picture is turned upright, by that tag.
@@ -25,9 +27,10 @@ TURNS = {
 
 
 def in_srgb(
-    image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note], turned: bool = False
-) -> np.ndarray:
-    """(H, W, 3) uint8: colours converted, transparency laid on white, and then turned upright.
+    image: Image.Image, origin: Image.Image, found: Format, data: bytes, notes: list[Note], turned: bool = False,
+    ground: Ground = "white",
+) -> np.ndarray:  # fmt: skip
+    """(H, W, 3) uint8: colours converted, transparency laid on a ground, and then turned upright.
 
     Args:
         image: of 8 bits.
@@ -63,13 +66,13 @@ def in_srgb(
             image = colour.by_code_points(image.convert("RGB"), points, notes)
         elif found is formats.PNG and not profile and "srgb" not in info:
             image = _by_png_gamma(image, info, notes)
-    if alpha is not None and alpha.getextrema() == (0, 0):
+    if alpha is not None and alpha.getextrema() == (0, 0) and ground == "white":
         notes.append(Note("transparency", "every pixel is said to be transparent: read as if none were"))
     elif alpha is not None and alpha.getextrema()[0] < 255:  # type: ignore[operator]
-        notes.append(Note("transparency", "transparency laid on white"))
+        notes.append(Note("transparency", f"transparency laid on {ground}"))
         rgba = image.convert("RGB")
         rgba.putalpha(alpha)
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba)
     if image.mode != "RGB":
         # Of an RGB image it would be a copy, a tenth of a second of 12 megapixels.
         image = image.convert("RGB")
