@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pixelsleuth.cli import app
 from pixelsleuth.detector import Detector
 from pixelsleuth.errors import CalibrationError, PixelsleuthError
 from pixelsleuth.sources.tracks import Policy
@@ -47,3 +50,18 @@ def test_a_model_for_images_refuses_other_frames_and_faces() -> None:
     for name, value in (("policy", Policy(pick="quality")), ("face", "the left one"), ("face", "0")):
         with pytest.raises(PixelsleuthError, match=r"was asked for|expected all, largest, or a number"):
             next(faces.detect_many(["none.jpg"], max_false_alarm=0.1, **{name: value}))  # type: ignore[arg-type]
+
+
+def test_evaluate_refuses_what_would_count_for_nothing(tmp_path: Path) -> None:
+    both = ["evaluate", "--normal", str(tmp_path), "--anomalous", str(tmp_path)]
+    for call, told in (
+        (["--model", "brain_t1", "--match-sharpness", "--split", "test"], "leave --match-sharpness, --split out"),
+        (["--model", "brain_t1", "--pairs", str(tmp_path)], "is a model for volumes; leave --pairs out"),
+        (["--model", "brain_t1", "--not-near", str(tmp_path)], "leave --not-near out"),
+        (["--model", "brain_t1", "--compare", "vae", "padim"], "leave --compare out"),
+        (["--model", "faces", "--thresholds", str(tmp_path)], "is a model for images; leave --thresholds out"),
+        (["--compare-normals", str(tmp_path)], "there is no --compare NAME; leave --compare-normals out"),
+        (["padim"], "got unexpected argument 'padim'"),
+        (["--masks", str(tmp_path), "--no-heatmap"], "leave --match-sharpness and --no-heatmap out"),
+    ):
+        assert told in str(CliRunner().invoke(app, [*both, *call]).exception)

@@ -115,7 +115,9 @@ def test_the_command_lists_protocols_and_refuses_what_it_cannot_do(tmp_path: Pat
     for call, reason in (
         (["--protocol", "beauty"], "expected one of ciplab-val"),
         (["--protocol", "t1", "--data", str(tmp_path)], "no validation at"),
-        (["--protocol", "t1", "--normal", str(tmp_path)], "leave --normal and --anomalous out"),
+        (["--protocol", "t1", "--normal", str(tmp_path)], "leave --normal out"),
+        (["--protocol", "t1", "--pairs", "p.csv", "--no-heatmap"], "leave --no-heatmap, --pairs out"),
+        (["--anomalous", str(tmp_path), "--data", str(tmp_path)], "--data goes with --protocol"),
         ([], "--anomalous"),
     ):
         assert reason in str(runner.invoke(app, ["evaluate", *call]).exception)

@@ -14,6 +14,18 @@ from rich.console import Console
 from pixelsleuth.commands.terminal import OutOption, bar, check_there, hold
 from pixelsleuth.errors import PixelsleuthError
 
+#: Options that count with a protocol, and those that count for nothing with a model, by what it takes.
+_WITH_PROTOCOL = frozenset({"protocol", "data", "model", "out"})
+_NOT_FOR = {
+    "images": frozenset({"thresholds"}),
+    "volumes": frozenset(
+        {
+            "pairs", "groups", "card", "split", "not_near", "match_sharpness", "heatmap", "compare",
+            "compare_normals", "compare_images",
+        }
+    ),
+}  # fmt: skip
+
 
 def evaluate(
     context: typer.Context,
@@ -94,27 +106,27 @@ def evaluate(
     compare_images: Annotated[int, typer.Option(help="Normal images that baselines are fitted on.", min=2)] = 2000,
 ) -> None:
     """Measure a model: AUROC, AP, TPR at low false alarms, pixel metrics, the shortcut audit, with intervals."""
-    hold(context, out)
+    if more and not compare:
+        raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
+    given = _given(context)
+    _check_given(given, protocol is not None)
     if protocol is not None:
-        if normal is not None or anomalous is not None:
-            raise PixelsleuthError("--protocol says which data are judged; leave --normal and --anomalous out")
+        hold(context, out)
         _by_protocol(protocol, data, model, out)
         return
     if anomalous is None:
         raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
     if card and (groups is None or not (Path(model or "faces") / "config.json").is_file()):
         raise PixelsleuthError("--card needs --groups, and --model a folder of your own: its card is written anew")
-    if more and not compare:
-        raise PixelsleuthError(f"got unexpected argument {more[0]!r}; names of baselines follow --compare")
+    if masks is not None and (match_sharpness or not heatmap):
+        raise PixelsleuthError("--masks is what maps are measured by; leave --match-sharpness and --no-heatmap out")
+    hold(context, out)
     check_there(normal=normal, anomalous=anomalous, masks=masks, pairs=pairs, not_near=not_near)
     from pixelsleuth.detector import Detector
 
     detector = Detector.load(model or "faces")
-    if compare and detector.takes == "volumes":
-        raise PixelsleuthError("baselines judge images; volumes have theirs among their maps", "compare")
+    _refuse(given & _NOT_FOR[detector.takes], f"{detector.name} is a model for {detector.takes}")
     if detector.takes == "volumes":
-        if groups is not None:
-            raise PixelsleuthError("--groups: of images and videos alone; volumes are not told group by group")
         _evaluate_volumes(detector, normal, anomalous, masks, thresholds, text_pairs > 0, out)
         return
     if normal is None:
@@ -139,6 +151,30 @@ def evaluate(
     if card:
         _into_card(Path(model or "faces"), result.metrics)
     show(result.metrics, Console())
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The options that were given on the command line, not by their defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params if name != "more"}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
+def _check_given(given: set[str], by_protocol: bool) -> None:
+    """Raise PixelsleuthError where an option would count for nothing, whatever the model."""
+    if by_protocol:
+        _refuse(given - _WITH_PROTOCOL, "--protocol says which data are judged, and how")
+    elif "data" in given:
+        raise PixelsleuthError("--data goes with --protocol: the folder that holds its data sets")
+    if "compare" not in given:
+        _refuse(given & {"compare_normals", "compare_images"}, "there is no --compare NAME")
+
+
+def _refuse(given: set[str], why: str) -> None:
+    """Raise PixelsleuthError where any of these options was given: what counts for nothing must not look as if it
+    did."""
+    if given:
+        shown = sorted("--no-heatmap" if name == "heatmap" else f"--{name.replace('_', '-')}" for name in given)
+        raise PixelsleuthError(f"{why}; leave {', '.join(shown)} out")
 
 
 def _into_card(folder: Path, metrics: dict[str, Any]) -> None:
