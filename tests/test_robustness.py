@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from skimage import data
 from typer.testing import CliRunner
 
@@ -16,8 +17,9 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.attack import Attack
 from pixelsleuth.evaluation.protocol import evaluate
-from pixelsleuth.evaluation.robustness import measure_robustness
+from pixelsleuth.evaluation.robustness import Pictures, measure_robustness
 from pixelsleuth.reporting.curves import severity_figure
+from pixelsleuth.reporting.tables import show_robustness
 from pixelsleuth.sources.images import jpeg_round_trip, read_picture
 from pixelsleuth.synthesis.corruptions import CORRUPTIONS, h264_round_trip
 from tests.conftest import write_shapes
@@ -80,6 +82,26 @@ def test_each_severity_is_what_evaluate_finds_of_corrupted_files(
             assert here[name] == metrics["scores"][name]
         alarms = found["corruptions"]["noise"]["false_alarm"][2] if measured is None else measured["false_alarm"]
         assert alarms == metrics["false_alarm"]
+
+
+def test_a_picture_larger_than_a_format_holds_is_left_out_and_counted(
+    faces_detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("webp", "h264"):
+        largest = CORRUPTIONS[kind].largest or 0
+        assert CORRUPTIONS[kind].change(np.zeros((32, largest, 3), np.uint8), 30).shape == (32, largest, 3)
+    for name, width in (("real/a", 64), ("real/wide", 16_400), ("fake/b", 64)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((64, width, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    found = measure_robustness(faces_detector, tmp_path / "real", tmp_path / "fake", kinds=["webp"])
+    assert (found["n_normal"], found["n_anomalous"], found["n_too_large"]) == (1, 1, 1)
+    show_robustness(found, Console())
+    assert "left out: 1, larger than" in capsys.readouterr().out
+    # What a format cannot hold matters only where it is asked for.
+    assert len(Pictures.of(tmp_path / "real", tmp_path / "fake").paths) == 3
+    (tmp_path / "real/a.png").unlink()
+    with pytest.raises(PixelsleuthError, match="no readable picture, but 1 larger than 16383 px"):
+        measure_robustness(faces_detector, tmp_path / "real", tmp_path / "fake", kinds=["webp", "blur"])
 
 
 def test_a_white_box_attack_moves_the_programs_own_score_both_ways(faces_detector: Detector) -> None:

@@ -80,7 +80,7 @@ def used() -> float:
 
 def compared(alone: Path, cluster: Path) -> dict[str, Any]:
     """How the records of one process and of the cluster differ, but for seconds."""
-    ours = [json.loads(line) for line in (alone / "findings.jsonl").read_text(encoding="utf-8").splitlines()]
+    ours = [json.loads(line) for line in (alone / "findings.jsonl").read_bytes().splitlines()]
     theirs = [row for part in sorted(cluster.glob("findings/part-*")) for row in pq.read_table(part).to_pylist()]
     if [one["path"] for one in ours] != [one["path"] for one in theirs]:
         raise SystemExit(f"records are lost or out of order: {len(ours)} and {len(theirs)}")

@@ -134,7 +134,7 @@ class Place:
             with h5py.File(root / "s.h5") as file:
                 return [file["pixels"][:].tobytes(), file["table/sha256"].asstr()[:].tolist(), file.attrs["settings"]]
         if self.command == "detect":
-            rows = [json.loads(line) for line in (root / "out/findings.jsonl").read_text().splitlines()]
+            rows = [json.loads(line) for line in (root / "out/findings.jsonl").read_bytes().splitlines()]
             maps = {row["path"]: (root / "out" / row["heatmap"]).read_bytes() for row in rows if row["heatmap"]}
             return [[{k: v for k, v in row.items() if k != "seconds"} for row in rows], maps]
         if self.command == "evaluate":

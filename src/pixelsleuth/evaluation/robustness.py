@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +31,20 @@ class Pictures:
     Attributes:
         anomalous: (n,) bool.
         units: n names; pictures of one name, such as a pair, are resampled together.
+        too_large: how many more there were, larger than a treatment can take.
     """
 
     paths: Sequence[Path]
     anomalous: np.ndarray
     units: Sequence[str]
+    too_large: int = 0
 
     @classmethod
-    def of(cls, normal: Path, anomalous: Path, pairs: Path | None = None) -> Pictures:
+    def of(cls, normal: Path, anomalous: Path, pairs: Path | None = None, largest: float = math.inf) -> Pictures:
         """Collect the images of two folders, paired by a CSV with columns fake, real where one is given.
+
+        Args:
+            largest: side in pixels beyond which an image is left out, and counted.
 
         Raises:
             PixelsleuthError: a folder without a readable picture, or a CSV that names none of them.
@@ -46,14 +52,18 @@ class Pictures:
         partner = read_pairs(pairs, normal, anomalous).real_of if pairs else {}
         paths: list[Path] = []
         labels: list[bool] = []
+        too_large = 0
         for root, label in ((normal, "normal"), (anomalous, "anomalous")):
-            found = [path for path in inputs_of(root, label) if _readable(path)]
+            sides = {path: side for path in inputs_of(root, label) if (side := _longest_side(path))}
+            found = [path for path, side in sides.items() if side <= largest]
+            too_large += len(sides) - len(found)
             if not found:
-                raise PixelsleuthError(f"{root}: no readable picture", label)
+                more = f", but {len(sides)} larger than {largest:g} px on a side" if sides else ""
+                raise PixelsleuthError(f"{root}: no readable picture{more}", label)
             paths += found
             labels += [label == "anomalous"] * len(found)
         names = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
-        return cls(paths, np.array(labels), [names.get(path, str(path)) for path in paths])
+        return cls(paths, np.array(labels), [names.get(path, str(path)) for path in paths], too_large)
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,8 @@ def measure_robustness(
         kinds: of `CORRUPTIONS`; all unless given.
 
     Returns:
-        What robustness.json holds: `unchanged`, and `corruptions` {kind: {`unit`, `severities`, and one entry a
+        What robustness.json holds: `n_too_large` (pictures left out, larger than a corruption's format can hold; all
+        are measured on the same pictures), `unchanged`, and `corruptions` {kind: {`unit`, `severities`, and one entry a
         severity of `scores`, `false_alarm`, `found`, `n_no_face`}}; all intervals on the same resamples.
 
     Raises:
@@ -143,8 +154,9 @@ def measure_robustness(
     for kind in kinds:
         if kind not in CORRUPTIONS:
             raise PixelsleuthError(f"expected one of {', '.join(CORRUPTIONS)}; got {kind!r}", "corruption")
-    pictures = Pictures.of(normal, anomalous, pairs)
     chosen = {kind: CORRUPTIONS[kind] for kind in CORRUPTIONS if kind in kinds or not kinds}
+    largest = min(one.largest or math.inf for one in chosen.values())
+    pictures = Pictures.of(normal, anomalous, pairs, largest)
     total = len(pictures.paths) * (1 + sum(len(one.severities) for one in chosen.values()))
     done = 0
 
@@ -158,8 +170,9 @@ def measure_robustness(
 
     bad = int(pictures.anomalous.sum())
     result: dict[str, Any] = {
-        "n_normal": len(pictures.paths) - bad, "n_anomalous": bad, "n_calibration": detector.calibration.count,
-        "default_score": detector.calibration.score, "model_sha256": detector.model.sha256,
+        "n_normal": len(pictures.paths) - bad, "n_anomalous": bad, "n_too_large": pictures.too_large,
+        "n_calibration": detector.calibration.count, "default_score": detector.calibration.score,
+        "model_sha256": detector.model.sha256,
         "paired": pairs is not None, "unchanged": measured(lambda pixels: pixels), "corruptions": {},
     }  # fmt: skip
     for kind, corruption in chosen.items():
@@ -169,14 +182,14 @@ def measure_robustness(
     return result
 
 
-def _readable(path: Path) -> bool:
+def _longest_side(path: Path) -> int:
+    """In pixels; 0 of what is no image that can be read."""
     if kind_of(path) != "image":
-        return False
+        return 0
     try:
-        read_picture(path)
+        return max(read_picture(path).pixels.shape[:2])
     except InputError:
-        return False
-    return True
+        return 0
 
 
 def _changed(

@@ -97,3 +97,5 @@ def show_robustness(found: dict[str, Any], console: Console) -> None:
         ]
     title = f"{default}, {found['n_normal']:,} normal, {found['n_anomalous']:,} anomalous"
     print_table(console, title, columns, rows)
+    if found.get("n_too_large"):
+        console.print(f"left out: {found['n_too_large']:,}, larger than a format here can hold", highlight=False)

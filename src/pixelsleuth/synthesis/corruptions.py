@@ -23,11 +23,13 @@ class Corruption:
         unit: of the severities.
         severities: from mild to strong.
         change: (H, W, 3) uint8 and a severity -> the same shape.
+        largest: side in pixels that its format can hold at most; None: any.
     """
 
     unit: str
     severities: tuple[float, ...]
     change: Callable[[np.ndarray, float], np.ndarray]
+    largest: int | None = None
 
     def at(self, severity: float) -> Callable[[np.ndarray], np.ndarray]:
         """The change at one severity."""
@@ -77,9 +79,10 @@ def with_noise(pixels: np.ndarray, sigma: float) -> np.ndarray:
 
 
 CORRUPTIONS = {
-    "jpeg": Corruption("quality", (90, 75, 50, 30), lambda pixels, q: jpeg_round_trip(pixels, round(q))),
-    "webp": Corruption("quality", (90, 75, 50, 30), webp_round_trip),
-    "h264": Corruption("rate factor", (18, 23, 28, 35), h264_round_trip),
+    # What libjpeg, libwebp and x264 take at most.
+    "jpeg": Corruption("quality", (90, 75, 50, 30), lambda pixels, q: jpeg_round_trip(pixels, round(q)), 65_500),
+    "webp": Corruption("quality", (90, 75, 50, 30), webp_round_trip, 16_383),
+    "h264": Corruption("rate factor", (18, 23, 28, 35), h264_round_trip, 16_384),
     "resize": Corruption("share of the sides", (0.9, 0.75, 0.5, 0.35), scaled_and_back),
     "blur": Corruption("sigma in pixels", (0.5, 1, 2, 3), blurred),
     "noise": Corruption("sigma in grey levels", (2, 5, 10, 20), with_noise),
