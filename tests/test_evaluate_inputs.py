@@ -17,7 +17,8 @@ from pixelsleuth.detector import Detector
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.evaluation.groups import read_groups
 from pixelsleuth.evaluation.localisation import masked_cases, pixel_metrics, read_masks, tells_pixels_apart
-from pixelsleuth.evaluation.protocol import evaluate
+from pixelsleuth.evaluation.metrics import spearman
+from pixelsleuth.evaluation.protocol import _null_controls, evaluate
 from pixelsleuth.evaluation.samples import ScoredSample, read_pairs
 from pixelsleuth.evaluation.scored import read_records
 from pixelsleuth.records import Finding
@@ -115,6 +116,14 @@ def test_videos_among_masked_pictures_are_scored_without_maps(
     json.dumps(found, allow_nan=False, default=str)
     show(found, Console())
     assert "2 pairs; 2 left out" in capsys.readouterr().out
+
+
+def test_few_or_equal_pictures_leave_figures_out_rather_than_lose_all() -> None:
+    """No number is no JSON: metrics.json would be lost."""
+    assert set(_null_controls(np.array([1.0, 2.0]), np.array([False, True]))) == {"labels_permuted"}
+    assert set(_null_controls(np.arange(3.0), np.arange(3) > 1)) == {"labels_permuted", "normals_split"}
+    assert spearman(np.ones(3), np.arange(3.0)) is None
+    assert spearman(np.arange(3.0), np.arange(3.0)) == 1
 
 
 def test_a_pair_is_read_or_counted(tmp_path: Path) -> None:

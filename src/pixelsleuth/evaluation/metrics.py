@@ -212,8 +212,10 @@ def share_with_interval(hits: np.ndarray, weights: np.ndarray) -> Interval:
         return interval((weights * hits).sum(1) / weights.sum(1))
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation in [-1, 1]."""
+def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Rank correlation in [-1, 1]; None where one of the two does not vary."""
+    if not np.ptp(a) or not np.ptp(b):
+        return None
     return round(float(stats.spearmanr(a, b).statistic), 4)
 
 

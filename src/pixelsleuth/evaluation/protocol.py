@@ -353,12 +353,14 @@ def _shortcuts(cases: list[ScoredSample], labels: np.ndarray) -> dict[str, float
 
 def _null_controls(scores: np.ndarray, labels: np.ndarray, rounds: int = 200) -> dict[str, metrics.Interval]:
     """AUROC of random halves of the normals against each other, and under permuted labels: mean and the middle 95% of
-    `rounds` draws. One that misses .5 is a fault in the measuring."""
+    `rounds` draws. One that misses .5 is a fault in the measuring. A single normal has no halves."""
     generator = np.random.default_rng(0)
     normal = scores[~labels]
     halves = np.arange(len(normal)) < len(normal) // 2
     found = {}
     for name, values, classes in (("normals_split", normal, halves), ("labels_permuted", scores, labels)):
+        if len(np.unique(classes)) < 2:
+            continue
         drawn = [
             metrics.auroc(metrics.image_counts(values, generator.permutation(classes), np.ones((1, len(values)))))[0]
             for _ in range(rounds)
