@@ -734,7 +734,7 @@ def test_pairs_and_places_with_a_name_that_no_file_can_have_are_told(tmp_path: P
         (tmp_path / folder / "a.png").write_bytes(b"")
     (tmp_path / "pairs.csv").write_text(f"fake,real\n{'n' * 300}.png,a.png\na.png,a.png\n")
     found = read_pairs(tmp_path / "pairs.csv", tmp_path / "real", tmp_path / "fake")
-    assert found == {tmp_path / "fake/a.png": tmp_path / "real/a.png"}
+    assert found == ({tmp_path / "fake/a.png": tmp_path / "real/a.png"}, 1)
     place = "n" * 300
     for call in (["evaluate", "--normal", place, "--anomalous", place], ["detect", "a.png", "--model", place]):
         done = CliRunner().invoke(app, call)

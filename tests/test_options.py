@@ -62,6 +62,6 @@ def test_evaluate_refuses_what_would_count_for_nothing(tmp_path: Path) -> None:
         (["--model", "faces", "--thresholds", str(tmp_path)], "is a model for images; leave --thresholds out"),
         (["--compare-normals", str(tmp_path)], "there is no --compare NAME; leave --compare-normals out"),
         (["padim"], "got unexpected argument 'padim'"),
-        (["--masks", str(tmp_path), "--no-heatmap"], "leave --match-sharpness and --no-heatmap out"),
+        (["--masks", str(tmp_path), "--no-heatmap"], "leave --no-heatmap out"),
     ):
         assert told in str(CliRunner().invoke(app, [*both, *call]).exception)

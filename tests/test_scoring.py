@@ -81,9 +81,8 @@ def test_restoring_nothing_gives_the_plain_reconstruction(detector) -> None:
     codes = model.vqvae.encode(image)
     nothing = torch.zeros_like(codes, dtype=torch.bool)
     done = restore(
-        image, codes, model.vqvae, model.priors["masked"], ["aa" * 32, "bb" * 32], restorations=3, where=nothing,
-        scalars=torch.zeros(2, 0),
-    )  # fmt: skip
+        image, codes, model.vqvae, model.priors["masked"], ["aa" * 32, "bb" * 32], restorations=3, where=nothing
+    )
     assert torch.equal(done.codes, codes[:, None].expand(-1, 3, -1, -1))
     assert torch.allclose(done.mean, model.vqvae.decode(codes), atol=1e-6)
     assert torch.allclose(done.effective, torch.full((2,), 3.0), atol=1e-4)

@@ -37,7 +37,7 @@ from pixelsleuth.models.checkpoint import Model
 from pixelsleuth.models.configuration import digest_of, find_model, load_config
 from pixelsleuth.models.masked import MaskedPrior
 from pixelsleuth.models.prior import Prior
-from pixelsleuth.scoring.networks import REFERENCE_RESTORATIONS, nothing_told, torch_of
+from pixelsleuth.scoring.networks import REFERENCE_RESTORATIONS, torch_of
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restore
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.sources.faces import cut
@@ -165,8 +165,7 @@ def mapped(model: Model, settings: ScoreSettings, squares: np.ndarray, way: Way)
             # Each code is judged given the restored prefix.
             drawing, flags = prior, {"above": above}
         restored = restore(
-            image, codes, model.vqvae, drawing, keys, restorations=way.count, k=way.k,
-            scalars=nothing_told(image), **flags,
+            image, codes, model.vqvae, drawing, keys, restorations=way.count, k=way.k, **flags,
         )  # fmt: skip
         found += list(pooled(restored.residual).numpy())
     return found

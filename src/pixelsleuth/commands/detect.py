@@ -116,7 +116,9 @@ def detect(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="With --out: continue the findings.jsonl there; a report shows only what is judged now."
+            "--resume",
+            help="With --out: continue the findings.jsonl there, with the model and choices it was begun with; a "
+            "report shows only what is judged now.",
         ),
     ] = False,
     spoken: Annotated[

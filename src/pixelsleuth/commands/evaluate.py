@@ -118,10 +118,10 @@ def evaluate(
         raise PixelsleuthError("--anomalous: expected a folder of anomalous images, or --protocol NAME")
     if card and (groups is None or not (Path(model or "faces") / "config.json").is_file()):
         raise PixelsleuthError("--card needs --groups, and --model a folder of your own: its card is written anew")
-    if masks is not None and (match_sharpness or not heatmap):
-        raise PixelsleuthError("--masks is what maps are measured by; leave --match-sharpness and --no-heatmap out")
-    hold(context, out)
+    if masks is not None:
+        _refuse(given & {"match_sharpness", "heatmap"}, "--masks is what maps are measured by")
     check_there(normal=normal, anomalous=anomalous, masks=masks, pairs=pairs, not_near=not_near)
+    hold(context, out)
     from pixelsleuth.detector import Detector
 
     detector = Detector.load(model or "faces")
@@ -154,9 +154,10 @@ def evaluate(
 
 
 def _given(context: typer.Context) -> set[str]:
-    """The options that were given on the command line, not by their defaults."""
+    """The options that were given on the command line, not by their defaults; --heatmap is one."""
     sources = {name: context.get_parameter_source(name) for name in context.params if name != "more"}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    return given - {"heatmap"} if context.params["heatmap"] else given
 
 
 def _check_given(given: set[str], by_protocol: bool) -> None:

@@ -27,7 +27,7 @@ def judged_by(
 ) -> dict[str, Any]:
     """All that verdicts rest on beside the inputs."""
     return {
-        "model": detector.assembler.identity, "calibration": detector.calibration.digest, "max_false_alarm": rate,
+        "model": detector.model.sha256, "calibration": detector.calibration.digest, "max_false_alarm": rate,
         "promise": promise, "face": face, "typicality": typicality, "frames": asdict(policy),
     }  # fmt: skip
 
@@ -47,7 +47,7 @@ def done_before(path: Path, now: dict[str, Any], account: Account) -> Counter[st
     for number, record in enumerate(kept_records(path), 1):
         try:
             # Records of earlier versions do not say which promise they rest on.
-            told = {name: record[name] for name in ("model", "max_false_alarm")}
+            told = {"model": record["model"]["sha256"], "max_false_alarm": record["max_false_alarm"]}
             told["promise"] = record.get("promise", now["promise"])
             entry, verdict = Entry.of(record), record["verdict"]
             done[entry.path] += 1

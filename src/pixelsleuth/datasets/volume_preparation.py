@@ -110,7 +110,7 @@ def prepare_volumes(
 
 
 def _some_calibrate(inputs: list[StoreInput]) -> list[StoreInput]:
-    """Jobs with the calibration volumes that their trees lack."""
+    """The inputs, with the calibration volumes that their trees lack."""
     training = [item for item in inputs if item.origin.split == "train" and item.origin.label != "anomalous"]
     if any(item.origin.split == "calib" for item in inputs) or len(training) < 2 * CALIBRATION_VOLUMES:
         return inputs

@@ -22,14 +22,15 @@ HALF_TEXT = 200
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 
-def histogram(normal: np.ndarray, scores: Sequence[float], rate: float, say: Language) -> Markup:
-    """Draw scores among those of the calibration, and the line right of which p is `rate` or less, where there is one.
+def histogram(normal: np.ndarray, scores: Sequence[float], rate: float | None, say: Language) -> Markup:
+    """Draw scores among those of the calibration, and the line right of which p is `rate` or less, where there is one;
+    none is asked for without a rate.
 
     Args:
         normal: (n,) ascending; scores: of this input, one a face or frame.
     """
     height, base = 150, 118
-    border = border_of(normal, rate)
+    border = None if rate is None else border_of(normal, rate)
     low, high = np.quantile(normal, (0.001, 0.999))
     # Few scores, or a low rate, put the border at the highest of the calibration, beyond what else would be shown.
     marked = [*scores, border] if border is not None else list(scores)
@@ -47,7 +48,7 @@ def histogram(normal: np.ndarray, scores: Sequence[float], rate: float, say: Lan
         if h > 0
     ]
     parts.append(f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>')
-    if border is not None:
+    if border is not None and rate is not None:
         line = x(border)
         parts.append(f'<line class="rate" x1="{line}" x2="{line}" y1="24" y2="{base}"/>')
         middle = min(max(line, HALF_TEXT), WIDTH - HALF_TEXT)

@@ -102,7 +102,7 @@ class Report:
         self._entries.append(Entry.of(finding.record()))
         self.counts[finding.verdict] = self.counts.get(finding.verdict, 0) + 1
         # The least unusual one leaves first: a heap of negative p, what was not judged below all.
-        rank = -2.0 if finding.p_value is None else -finding.p_value
+        rank = -2.0 if finding.p_promised is None else -finding.p_promised
         entry = (rank, -self._total)
         if len(self._shown) >= self.most and entry <= self._shown[0][:2]:
             return
@@ -157,7 +157,9 @@ def section(view: FindingView, judge: Judge, made: Sequence[Layer] | None = None
     if finding.score is not None and finding.p_value is not None:
         normal = calibration.scores["original"]
         scores = [frame.score for frame in finding.frames] or [face.score for face in finding.faces] or [finding.score]
-        drawn["histogram"] = histogram(normal, scores, finding.max_false_alarm, say)
+        # By another promise p does not hang on where the score lies among all of them.
+        rate = finding.max_false_alarm if finding.promise == "calibration" else None
+        drawn["histogram"] = histogram(normal, scores, rate, say)
     if finding.frames:
         drawn["timeline"] = timeline(finding, say)
     square = None

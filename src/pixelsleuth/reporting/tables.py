@@ -41,7 +41,8 @@ def show(metrics: dict[str, Any], console: Console) -> None:
         )
     if "paired_accuracy" in metrics:
         console.print(f"paired accuracy {shown(metrics['paired_accuracy'])}", highlight=False)
-    console.print(f"rank correlation with blur {metrics['blur_rank_correlation']}", highlight=False)
+    if metrics["blur_rank_correlation"] is not None:
+        console.print(f"rank correlation with blur {metrics['blur_rank_correlation']}", highlight=False)
     for rate, seen in metrics["false_alarm"].items():
         band = metrics["promised_band"][rate]
         console.print(f"false alarms at {rate}: {seen[0]:.4f}, promised band [{band[0]}, {band[1]}]", highlight=False)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pixelsleuth.datasets.store import Store
-from pixelsleuth.records import Finding
+from pixelsleuth.records import Finding, p_by
 from pixelsleuth.reporting.overlays import overlay, with_boxes
 
 #: Side of one picture of a sheet, in pixels.
@@ -28,9 +28,8 @@ def timeline(finding: Finding) -> Figure:
     axes = figure.add_subplot(grid[0, :])
     for track in sorted({frame.track for frame in frames}):
         of_track = [frame for frame in frames if frame.track == track]
-        label = (
-            f"person {track + 1}, p = {finding.faces[track].p_value:.3g}" if track < len(finding.faces) else "frames"
-        )
+        p = p_by(finding.promise, finding.faces[track]) if track < len(finding.faces) else None
+        label = "frames" if p is None else f"person {track + 1}, p = {p:.3g}"
         axes.plot([f.time for f in of_track], [f.p_value for f in of_track], "o-", ms=4, lw=1, label=label)
     axes.axhline(finding.max_false_alarm, color="0.4", ls="--", lw=1)
     axes.text(1.0, finding.max_false_alarm, f" rate {finding.max_false_alarm:g}", transform=axes.get_yaxis_transform(),

@@ -53,7 +53,7 @@ def restore(
     restorations: int,
     above: float | None = None,
     where: Tensor | None = None,
-    scalars: Tensor,
+    scalars: Tensor | None = None,
     k: float = TEMPERATURE,
 ) -> Restored:
     """Draw `restorations` restorations of each image and weigh them.
@@ -67,12 +67,12 @@ def restore(
         keys: of the random draws, see `draws.uniforms`.
         above: codes whose surprise in nats exceeds this are drawn anew; or
         where: (B, h, w) bool, the codes to draw anew.
-        scalars: (B, n) float32, what networks that were built for it are told beside the images; n may be 0.
+        scalars: (B, n) float32, what networks that were built for it are told beside the images; none unless given.
     """
     batch, grid = len(codes), (int(codes.shape[1]), int(codes.shape[2]))
     drawing = torch.from_numpy(draws.uniforms(keys, restorations, grid)).to(codes.device)
     drawn = prior.resample(codes, drawing, where=where, above=above, scalars=scalars)
-    about = scalars.repeat_interleave(restorations, 0)
+    about = None if scalars is None else scalars.repeat_interleave(restorations, 0)
     decoded = vqvae.decode(drawn.flatten(0, 1), about).view(batch, restorations, *image.shape[1:])
     distance = (decoded - image[:, None]).abs()
     weights = restoration_weights(distance.mean((2, 3, 4)) * 2, k)

@@ -34,6 +34,8 @@ MAX_DECODED = 400_000_000_000
 MAX_VIDEO_TRACKS = 16
 #: Frames ahead beyond which seeking is worth its decoding from a key frame.
 SEEK_FROM = 300
+#: Seeks that may lead back behind what had been passed already; then key frames are no longer believed.
+VAIN_SEEKS = 3
 #: Seconds before the first frame that count as the start of a file: times of decoding begin before those of showing.
 BEFORE_START = 10
 #: A frame is black where none of its channels is above this, limited range's black and noise included.
@@ -380,6 +382,7 @@ class _Decoding:
         self._keys = frozenset(video.keys.tolist())
         self._left = MAX_DECODED
         self._last: int | None = None
+        self._vain = 0
         self._frames = self._begun()
 
     def _begun(self, at_key: bool = False) -> Iterator[tuple[int, Any]]:
@@ -402,7 +405,7 @@ class _Decoding:
 
         keys = self._video.keys
         place = bisect_right(keys, stamp) - 1
-        if place < 0 or (self._last is not None and keys[place] <= self._last):
+        if self._vain >= VAIN_SEEKS or place < 0 or (self._last is not None and keys[place] <= self._last):
             return
         moved = False
         for target, at_key in self._places_before(stamp, place):
@@ -419,6 +422,8 @@ class _Decoding:
             if first is not None:
                 self._frames = chain((first,), self._frames)
                 if first[0] <= stamp:
+                    # It led back behind what had been passed: decoding on would have been cheaper.
+                    self._vain += self._last is not None and first[0] <= self._last
                     return
 
     def _places_before(self, stamp: int, place: int) -> Iterator[tuple[int, bool]]:
