@@ -88,6 +88,10 @@ def test_the_histogram_parts_what_reaches_the_rate_from_what_does_not(
         compared.append((right, p <= rate))
         assert (f"p is {rate:g} or less" in drawn) == ("rate" in places) == (rate * (count + 1) >= 1)
     assert [right for right, _ in compared] == [reached for _, reached in compared]
+    other = replace(finding, promise="any-source", p_value_any_source=0.5, score=float(normal[-1]) + 0.2)
+    drawn = section(FindingView(other, None, FileFacts(), "a"), replace(judge, calibration=calibration))
+    assert 'class="this"' in drawn
+    assert 'class="rate"' not in drawn, "by another promise p does not hang on the place among all"
 
 
 def test_where_to_look_is_a_tenth_of_any_picture() -> None:
@@ -113,6 +117,10 @@ def test_the_most_unusual_are_kept_in_input_order(detector: Detector, judge: Jud
     page = report.html()
     assert page.index(">two<") < page.index(">four<")
     assert ">one<" not in page
+    by_other = Report(judge, "made", most=1)
+    for p, name in ((0.2, "one"), (0.1, "two")):
+        by_other.add(replace(finding, p_value=1 - p, promise="any-source", p_value_any_source=p), name)
+    assert ">two<" in by_other.html()
     assert ">three<" not in page
     assert "The 2 most unusual" in page
 
