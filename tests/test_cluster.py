@@ -42,7 +42,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def run_here(inputs: list[str], task: Task) -> None:
     worker = Worker(task)
-    for number, places in enumerate(batches_of(inputs)):
+    for number, places in enumerate(batches_of(inputs, task.out)):
         worker({"number": number, "inputs": places})
 
 
@@ -74,11 +74,25 @@ def test_batches_give_what_one_process_gives(
     assert json.loads(again[-1]["reason"])["code"] == "unreadable"
 
 
+def test_what_a_run_writes_into_a_folder_of_inputs_is_no_input(archive: Path) -> None:
+    before = list(batches_of([str(archive)], str(archive / "out")))
+    for place in ("out/heatmaps", "heatmaps"):
+        (archive / place).mkdir(parents=True)
+        shutil.copy(min(archive.glob("*.png")), archive / place / "map.png")
+    assert list(batches_of([str(archive)], str(archive / "out"))) != before, "heatmaps of the user's own are inputs"
+    shutil.rmtree(archive / "heatmaps")
+    assert list(batches_of([str(archive)], str(archive / "out"))) == before
+    shutil.copytree(archive / "out/heatmaps", archive / "heatmaps")
+    shutil.rmtree(archive / "out")
+    assert list(batches_of([str(archive)], str(archive))) == before
+    shutil.rmtree(archive / "heatmaps")
+
+
 def test_a_batch_whose_worker_died_is_judged_again_and_a_killer_gets_the_blame(
     archive: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = Task(str(model_folder), "", str(tmp_path), OPTIONS)
-    (places,) = batches_of([str(path) for path in sorted(archive.glob("*.png"))])
+    (places,) = batches_of([str(path) for path in sorted(archive.glob("*.png"))], task.out)
     worker = Worker(task)
     real, bad = worker.detector.detect_many, sorted(archive.glob("*.png"))[2]
 

@@ -25,7 +25,7 @@ from pixelsleuth.memory import keep_freed_memory
 from pixelsleuth.records import Finding
 from pixelsleuth.sources import formats
 from pixelsleuth.sources.images import MAX_BYTES
-from pixelsleuth.sources.inputs import Refused, find_inputs
+from pixelsleuth.sources.inputs import Refused, find_inputs, nothing_in
 
 #: Inputs a batch: a lost worker costs one batch.
 BATCH_SIZE = 64
@@ -92,7 +92,7 @@ def judge(
     Raises:
         PixelsleuthError: nothing to judge, another run's folder, a cluster that cannot be joined.
     """
-    batches = list(batches_of(inputs))
+    batches = list(batches_of(inputs, task.out))
     if not batches:
         raise PixelsleuthError("nothing to judge; give files, folders, *.tar shards or addresses such as s3://...")
     _claim(task, batches)
@@ -166,10 +166,10 @@ def _claim(task: Task, batches: Sequence[str]) -> None:
         raise PixelsleuthError(f"{task.out} holds the run of other inputs, options or model; name another folder")
 
 
-def batches_of(inputs: Iterable[str]) -> Iterator[str]:
-    """Batches as JSON: `BATCH_SIZE` files each, or one shard."""
+def batches_of(inputs: Iterable[str], out: str) -> Iterator[str]:
+    """Batches as JSON: `BATCH_SIZE` files each, or one shard; what is written into `out` is in none."""
     waiting: list[Place] = []
-    for place in _listed(inputs):
+    for place in _listed(inputs, out):
         if isinstance(place, str) and is_shard(place):
             if waiting:
                 yield _packed(waiting)
@@ -201,17 +201,15 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
-def _listed(inputs: Iterable[str]) -> Iterator[Place]:
+def _listed(inputs: Iterable[str], out: str) -> Iterator[Place]:
     for item in inputs:
         if is_remote(item):
             yield from _listed_remote(item)
         elif os.path.isdir(item):
             leftovers: list[str] = []
-            found = [one if isinstance(one, Refused) else str(one) for one in find_inputs(Path(item), leftovers)]
+            found = [one if isinstance(one, Refused) else str(one) for one in find_inputs(Path(item), leftovers, out)]
             shards = sorted(os.path.join(item, name) for name in leftovers if is_shard(name))
-            # A folder without any is an input like any other that cannot be judged: it gets a record.
-            none = Refused(item, "image", "not_a_file", "the folder holds nothing that could be judged; check the path")
-            yield from [*found, *shards] or [none]
+            yield from [*found, *shards] or [nothing_in(item)]
         else:
             yield item
 

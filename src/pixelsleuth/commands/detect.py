@@ -374,7 +374,7 @@ def _left_out(names: list[str]) -> str:
 def _listed(inputs: list[str], leftovers: list[str], out: Path | None) -> Iterator[str | Refused]:
     """Inputs in order: a folder gives all that is in it but for what a run into `out` writes, `-` the lines of standard
     input."""
-    from pixelsleuth.sources.inputs import Refused, find_inputs, path_of
+    from pixelsleuth.sources.inputs import Refused, find_inputs, nothing_in
 
     for item in inputs:
         if item == "-":
@@ -382,28 +382,8 @@ def _listed(inputs: list[str], leftovers: list[str], out: Path | None) -> Iterat
             lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
             yield from (os.fsdecode(line) for line in lines if line.strip())
         elif os.path.isdir(item):
-            # A list: what this run writes into a folder is none of its inputs, nor what an earlier one wrote there.
-            plain: list[str] = []
-            found, written = list(find_inputs(Path(item), plain)), _written(Path(item), out)
-            found = [one for one in found if not _lies_in(path_of(one), written)]
-            leftovers += [name for name in plain if not _lies_in(os.fspath(Path(item) / name), written)]
-            # A folder without any is an input like any other that cannot be judged: it gets a record.
-            none = Refused(item, "image", "not_a_file", "the folder holds nothing that could be judged; check the path")
-            yield from (one if isinstance(one, Refused) else str(one) for one in found or [none])
+            # A list: what this run writes into a folder is none of its inputs.
+            found = list(find_inputs(Path(item), leftovers, out))
+            yield from (one if isinstance(one, Refused) else str(one) for one in found or [nothing_in(item)])
         else:
             yield item
-
-
-def _written(root: Path, out: Path | None) -> list[str]:
-    """Places in a folder of inputs that a run writes to: all of `out` where it lies in the folder, its pictures where
-    it is that folder."""
-    if out is None:
-        return []
-    there = os.path.relpath(os.path.realpath(out), os.path.realpath(root))
-    if there == os.curdir:
-        return [os.fspath(root / name) for name in ("heatmaps", "timelines")]
-    return [] if there.split(os.sep)[0] == os.pardir else [os.fspath(root / there)]
-
-
-def _lies_in(path: str, places: list[str]) -> bool:
-    return any(path == place or path.startswith(place + os.sep) for place in places)

@@ -18,6 +18,9 @@ from pixelsleuth.sources.scans.dicomfolders import MARK, holds_series, series_in
 from pixelsleuth.sources.scans.dicomheaders import is_index
 from pixelsleuth.sources.scans.scanfiles import is_companion
 
+#: Folders of pictures that stand beside records.
+WRITTEN = ("heatmaps", "timelines")
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -32,7 +35,14 @@ class Refused:
 Input = str | os.PathLike[str] | Image.Image | np.ndarray | Refused
 
 
-def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path | Refused]:
+def nothing_in(folder: str) -> Refused:
+    """A folder without any input, which is one that cannot be judged: it gets a record."""
+    return Refused(folder, "image", "not_a_file", "the folder holds nothing that could be judged; check the path")
+
+
+def find_inputs(
+    root: Path, leftovers: list[str] | None = None, out: str | os.PathLike[str] | None = None
+) -> Iterator[Path | Refused]:
     """List everything in a folder and below, in sorted order, so that nothing vanishes: files, DICOM series (one input
     each), and what cannot be read.
 
@@ -40,7 +50,10 @@ def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path
 
     Args:
         leftovers: gets the paths, below `root`, of what is plainly no picture, video or scan, or is hidden.
+        out: where records are written; what they are written with is no input.
     """
+    into = None if out is None else os.path.realpath(out)
+    written = set() if into is None else {into, *(os.path.join(into, name) for name in WRITTEN)}
     said = leftovers if leftovers is not None else []
     home = os.path.realpath(root)
     seen = {home}
@@ -62,6 +75,8 @@ def find_inputs(root: Path, leftovers: list[str] | None = None) -> Iterator[Path
                 said.append(os.path.relpath(path, root) + ("/" if is_folder else ""))
             elif not is_folder:
                 names.append(path)
+            elif written and os.path.realpath(path) in written:
+                continue
             elif entry.is_symlink() and _leads_back(path, home, seen):
                 told = "a link to a folder that is read already, or that it lies in; nothing is read twice"
                 yield Refused(os.fspath(path), "image", "not_a_file", told)
