@@ -77,7 +77,9 @@ def opened(browser: Any, served: Callable[[str], str]) -> Iterator[Callable[...,
     """Opens the page; at the end no page may have said an error."""
     contexts, said = [], []
 
-    def opened(token: str = "", width: int = 1000, **how: Any) -> Any:
+    def opened(
+        token: str = "", width: int = 1000, before: Callable[[Any], Any] | None = None, until: str = "load", **how: Any
+    ) -> Any:
         context = browser.new_context(viewport={"width": width, "height": 900}, **how)
         contexts.append(context)
         made = context.new_page()
@@ -85,7 +87,9 @@ def opened(browser: Any, served: Callable[[str], str]) -> Iterator[Callable[...,
         made.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         made.on("pageerror", lambda error: said.append(str(error)))
         made.problems = said
-        made.goto(served(token))
+        if before:
+            before(made)
+        made.goto(served(token), wait_until=until)
         return made
 
     yield opened
@@ -402,6 +406,24 @@ def test_everything_has_a_name(page: Any, tmp_path: Path) -> None:
     assert [role for role, name in named if not name.strip() and role != "table"] == []
     assert page.get_attribute("html", "lang") == "en"
     assert page.locator("h1").count() == 1
+
+
+def test_a_file_chosen_before_the_page_has_its_words_is_judged(opened: Callable[..., Any], tmp_path: Path) -> None:
+    held: list[Any] = []
+    page = opened(before=lambda made: made.route("**/words/*", lambda route: held.append(route)))
+    page.set_input_files("#file", picture(tmp_path))
+    assert len(held) == 1
+    held[0].continue_()
+    page.wait_for_selector("#finding:not([hidden])")
+    assert page.text_content("#problem") == ""
+
+
+def test_a_file_chosen_before_the_script_runs_is_judged(opened: Callable[..., Any], tmp_path: Path) -> None:
+    held: list[Any] = []
+    page = opened(before=lambda made: made.route("**/page.js", lambda route: held.append(route)), until="commit")
+    page.set_input_files("#file", picture(tmp_path))
+    held[0].continue_()
+    page.wait_for_selector("#finding:not([hidden])")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -6,6 +6,8 @@ let words = {};
 let model = {};
 let pictures = {};
 let steps = [];
+// Ends when the page has its words and knows its model, or has said that it could not.
+let greeted;
 // Counters, of which what began earlier holds an older value: a batch goes on as long as no other was handed in, and
 // looking at results in the meantime neither ends it nor lets it change what is shown.
 let batch = 0;
@@ -236,6 +238,7 @@ async function judge(...files) {
   const telling = () => mine === batch && comparing === 0;
   at("finding").hidden = true;
   told("");
+  await greeted;
   const problems = [];
   let first = null;
   for (const [k, file] of files.entries()) {
@@ -358,8 +361,10 @@ async function start() {
   at("language").replaceChildren(...Object.entries(LANGUAGES).map(([code, name]) => new Option(name, code, false, code === wanted)));
   at("languages").hidden = at("language").length < 2;
   await speak(wanted);
-  listen();
   await greet();
 }
 
-start().catch((error) => told(error.message));
+greeted = start().catch((error) => told(error.message));
+// A file may be chosen while the words still come, or before this script has run at all.
+listen();
+if (at("file").files.length) at("file").dispatchEvent(new Event("change"));
