@@ -149,8 +149,18 @@ def test_a_place_that_cannot_be_written_is_told_at_once(
         assert "expected a folder to write into" in error or "exists already" in error
 
 
-def test_a_file_to_write_must_be_none_that_is_a_folder(tmp_path: Path) -> None:
+def test_a_file_to_write_must_be_none_that_is_a_folder(tmp_path: Path, model_folder: Path, shapes: Path) -> None:
     code, _, error = run_cli("benchmark", "--json", tmp_path)
-    assert (code, "is a folder" in error) == (2, True)
+    assert (code, "a folder; name another place" in error) == (2, True)
+    detect = ("detect", shapes / "test/real/03000.png", "--model", model_folder, "--max-false-alarm", "0.05")
+    for name, options in (
+        ("findings.jsonl", ()),
+        ("findings.parquet", ("--format", "parquet")),
+        ("report.html", ("--report",)),
+    ):
+        (tmp_path / name).mkdir()
+        code, _, error = run_cli(*detect, "--out", tmp_path, *options)
+        assert (code, error.count("\n"), "a folder; name another place" in error) == (2, 0, True), (name, error)
+        (tmp_path / name).rmdir()
     with pytest.raises(PixelsleuthError, match="expected a folder to write into"):
         check_writable(Path("n" * 300))

@@ -84,7 +84,7 @@ def test_each_severity_is_what_evaluate_finds_of_corrupted_files(
         assert alarms == metrics["false_alarm"]
 
 
-def test_a_picture_larger_than_a_format_holds_is_left_out_and_counted(
+def test_what_cannot_be_measured_is_left_out_and_counted(
     faces_detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for kind in ("webp", "h264"):
@@ -93,10 +93,14 @@ def test_a_picture_larger_than_a_format_holds_is_left_out_and_counted(
     for name, width in (("real/a", 64), ("real/wide", 16_400), ("fake/b", 64)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(np.zeros((64, width, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    for name in ("real/empty.png", "fake/text.jpg"):
+        (tmp_path / name).write_bytes(b"" if "empty" in name else b"no picture")
     found = measure_robustness(faces_detector, tmp_path / "real", tmp_path / "fake", kinds=["webp"])
-    assert (found["n_normal"], found["n_anomalous"], found["n_too_large"]) == (1, 1, 1)
+    assert [found[f"n_{name}"] for name in ("normal", "anomalous", "too_large", "unreadable")] == [1, 1, 1, 2]
     show_robustness(found, Console())
-    assert "left out: 1, larger than" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "left out: 1, larger than" in said
+    assert "left out: 2, videos or files that cannot be read" in said
     # What a format cannot hold matters only where it is asked for.
     assert len(Pictures.of(tmp_path / "real", tmp_path / "fake").paths) == 3
     (tmp_path / "real/a.png").unlink()

@@ -32,10 +32,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which takes its name only when the block ends well.
 
     Raises:
-        PixelsleuthError: its folder cannot be made, or not be written into.
+        PixelsleuthError: its folder cannot be made, or not be written into, or `path` is a folder.
     """
     path = Path(path)
-    check_writable(path.parent)
+    check_file(path)
     # The suffix stays: writers such as Pillow and h5py choose the format by it.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -82,6 +82,14 @@ def check_writable(folder: Path) -> None:
         raise PixelsleuthError(f"{told}, which cannot be made ({why}); name another place") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PixelsleuthError(f"{told}, which must not be written into; check its permissions")
+
+
+def check_file(path: Path) -> None:
+    """Make a file's folder where it is not there. Raises PixelsleuthError where it cannot be made, or not be written
+    into, or where a folder has the file's name."""
+    check_writable(path.parent)
+    if path.is_dir():
+        raise PixelsleuthError(f"expected a file to write, got {os.fspath(path)!r}, a folder; name another place")
 
 
 def clear_partials(folder: Path, name: str = "") -> None:

@@ -23,6 +23,7 @@ from pixelsleuth.commands.terminal import (
     OutOption,
     Pick,
     bar,
+    check_file,
     console,
     hold,
     printable,
@@ -229,7 +230,7 @@ def detect(
         progress=shown.step,
     )  # fmt: skip
     found = _compared(found, against, detector, now)
-    made = _report(detector, model, spoken, fdr) if report else None
+    made = _report(detector, model, spoken, fdr, out) if report and out else None
     _run(found, _writer(path, format, bool(done), now), out, account, made, shown)
     console.print(account.summary(), highlight=False)
     for line in account.meaning():
@@ -245,10 +246,11 @@ def detect(
         raise typer.Exit(1)
 
 
-def _report(detector: Detector, model: str, spoken: str, fdr: float | None) -> Report:
-    """An empty report, which takes half a second to import."""
+def _report(detector: Detector, model: str, spoken: str, fdr: float | None, out: Path) -> Report:
+    """An empty report, which takes half a second to import; raises PixelsleuthError where it cannot be written."""
     from pixelsleuth.reporting.report import Judge, Report, without_folders
 
+    check_file(out / "report.html", "out")
     command = "pixelsleuth " + shlex.join(map(without_folders, sys.argv[1:]))
     return Report(Judge.of(detector, model), command, spoken, fdr=fdr)
 

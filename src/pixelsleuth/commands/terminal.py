@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pixelsleuth import files
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import check_writable, claimed
 from pixelsleuth.progress import Step
 
 #: Names of skipped files that are printed.
@@ -45,7 +45,7 @@ def example_of(words: str) -> str:
 def hold(context: typer.Context, folder: Path | None) -> None:
     """Keep other processes out of the folder that a command writes into, until the command has ended."""
     if folder is not None:
-        context.with_resource(claimed(folder))
+        context.with_resource(files.claimed(folder))
 
 
 def check_there(**paths: Path | None) -> None:
@@ -58,11 +58,9 @@ def check_there(**paths: Path | None) -> None:
 def check_file(path: Path, setting: str) -> None:
     """Raise PixelsleuthError, before there is anything to lose, where a file named by an option cannot be written."""
     try:
-        check_writable(path.parent)
+        files.check_file(path)
     except PixelsleuthError as error:
         raise PixelsleuthError(str(error), setting) from error
-    if os.path.isdir(path):
-        raise PixelsleuthError(f"expected a file to write, {path} is a folder", setting)
 
 
 def say(text: str) -> None:

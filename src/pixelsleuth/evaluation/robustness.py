@@ -32,12 +32,14 @@ class Pictures:
         anomalous: (n,) bool.
         units: n names; pictures of one name, such as a pair, are resampled together.
         too_large: how many more there were, larger than a treatment can take.
+        unreadable: how many files were left out for being videos, or because they cannot be read.
     """
 
     paths: Sequence[Path]
     anomalous: np.ndarray
     units: Sequence[str]
     too_large: int = 0
+    unreadable: int = 0
 
     @classmethod
     def of(cls, normal: Path, anomalous: Path, pairs: Path | None = None, largest: float = math.inf) -> Pictures:
@@ -52,18 +54,21 @@ class Pictures:
         partner = read_pairs(pairs, normal, anomalous).real_of if pairs else {}
         paths: list[Path] = []
         labels: list[bool] = []
-        too_large = 0
+        too_large = unreadable = 0
         for root, label in ((normal, "normal"), (anomalous, "anomalous")):
-            sides = {path: side for path in inputs_of(root, label) if (side := _longest_side(path))}
+            given = inputs_of(root, label)
+            sides = {path: side for path in given if (side := _longest_side(path))}
             found = [path for path, side in sides.items() if side <= largest]
             too_large += len(sides) - len(found)
+            unreadable += len(given) - len(sides)
             if not found:
                 more = f", but {len(sides)} larger than {largest:g} px on a side" if sides else ""
                 raise PixelsleuthError(f"{root}: no readable picture{more}", label)
             paths += found
             labels += [label == "anomalous"] * len(found)
         names = {path: str(real) for fake, real in partner.items() for path in (fake, real)}
-        return cls(paths, np.array(labels), [names.get(path, str(path)) for path in paths], too_large)
+        units = [names.get(path, str(path)) for path in paths]
+        return cls(paths, np.array(labels), units, too_large, unreadable)
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ def measure_robustness(
 
     Returns:
         What robustness.json holds: `n_too_large` (pictures left out, larger than a corruption's format can hold; all
-        are measured on the same pictures), `unchanged`, and `corruptions` {kind: {`unit`, `severities`, and one entry a
+        are measured on the same pictures), `n_unreadable` (files left out: videos, and what cannot be read),
+        `unchanged`, and `corruptions` {kind: {`unit`, `severities`, and one entry a
         severity of `scores`, `false_alarm`, `found`, `n_no_face`}}; all intervals on the same resamples.
 
     Raises:
@@ -171,6 +177,7 @@ def measure_robustness(
     bad = int(pictures.anomalous.sum())
     result: dict[str, Any] = {
         "n_normal": len(pictures.paths) - bad, "n_anomalous": bad, "n_too_large": pictures.too_large,
+        "n_unreadable": pictures.unreadable,
         "n_calibration": detector.calibration.count, "default_score": detector.calibration.score,
         "model_sha256": detector.model.sha256,
         "paired": pairs is not None, "unchanged": measured(lambda pixels: pixels), "corruptions": {},

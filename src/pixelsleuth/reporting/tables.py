@@ -100,3 +100,5 @@ def show_robustness(found: dict[str, Any], console: Console) -> None:
     print_table(console, title, columns, rows)
     if found.get("n_too_large"):
         console.print(f"left out: {found['n_too_large']:,}, larger than a format here can hold", highlight=False)
+    if found.get("n_unreadable"):
+        console.print(f"left out: {found['n_unreadable']:,}, videos or files that cannot be read", highlight=False)

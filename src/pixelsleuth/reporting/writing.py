@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from pixelsleuth.errors import PixelsleuthError
-from pixelsleuth.files import check_writable, whole_file
+from pixelsleuth.files import check_file, whole_file
 from pixelsleuth.records import RECORD_FIELDS, Finding, Verdict
 from pixelsleuth.sources.scans.volumes import save_volume
 
@@ -89,8 +89,9 @@ class RecordWriter:
         self.kind = kind
         self._rows: list[dict[str, Any]] = []
         self._path = path
+        if path is not None:
+            check_file(path)
         if path is not None and kind != "parquet":
-            check_writable(path.parent)
             self._stream: IO[str] = open(path, "a" if more else "w", encoding="utf-8", newline="")  # noqa: SIM115
         else:
             self._stream = stream
