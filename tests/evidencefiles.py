@@ -107,9 +107,9 @@ def png(**texts: str) -> bytes:
     return buffer.getvalue()
 
 
-def iptc(program: str) -> bytes:
-    """A Photoshop resource with one IPTC field: the originating program."""
-    field = b"\x1c\x02\x41" + len(program).to_bytes(2, "big") + program.encode()
+def iptc(program: str, number: int = 65) -> bytes:
+    """A Photoshop resource with one IPTC field: the originating program, or that of the number, such as 110, credit."""
+    field = b"\x1c\x02" + bytes([number]) + len(program).to_bytes(2, "big") + program.encode()
     block = b"8BIM\x04\x04\0\0" + len(field).to_bytes(4, "big") + field + (b"\0" if len(field) % 2 else b"")
     body = b"Photoshop 3.0\0" + block
     whole = jpeg()

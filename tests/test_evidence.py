@@ -30,6 +30,7 @@ from tests.evidencefiles import (
     OWN_TABLES,
     VIDEOS,
     exif,
+    iptc,
     jpeg,
     photo,
     png,
@@ -146,10 +147,27 @@ NAMING = {"generator", "editor", "developer", "video_editor", "video_site", "gen
      ("Edited with Adobe Lightroom Classic 13.2", "developer")],
 )  # fmt: skip
 def test_of_a_credit_line_only_phrases_name_programs(credit: str, code: str) -> None:
-    for attributes in (f'photoshop:Credit="{credit}"', f'photoshop:creditLine="{credit}"'):
-        packet = xmp('xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" ' + attributes)
-        said = {one.code: one for one in picture_evidence(jpeg(xmp=packet)).statements}
-        assert NAMING & set(said) == ({code} if code else set())
+    start = 'xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" photoshop:'
+    files = [jpeg(xmp=xmp(f'{start}{name}="{credit}"')) for name in ("Credit", "creditLine")]
+    files += [iptc(credit, 110), jpeg(comment=credit), png(Comment=credit)]
+    for file in files:
+        said = {one.code for one in picture_evidence(file).statements}
+        assert NAMING & said == ({code} if code else set())
+        assert "no_metadata" not in said
+
+
+@pytest.mark.parametrize("side", [1280, 1281])
+def test_a_comment_is_no_empty_file(side: int) -> None:
+    told, bare = (
+        {one.code for one in picture_evidence(jpeg(photo(side), **how)).statements} for how in ({"comment": "x"}, {})
+    )
+    assert ("no_metadata" in bare, "passed_on" in bare) == (True, side == 1280)
+    assert not {"no_metadata", "passed_on"} & told
+
+
+def test_settings_are_found_in_the_comment_of_a_jpeg() -> None:
+    text = "a portrait\nSteps: 20, Sampler: Euler a, CFG scale: 7"
+    assert "generator_settings" in {one.code for one in picture_evidence(jpeg(comment=text)).statements}
 
 
 @pytest.mark.parametrize(

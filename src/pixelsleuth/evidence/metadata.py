@@ -1,4 +1,4 @@
-"""Read the metadata of an image, without judging it: EXIF, XMP, IPTC and the texts of a PNG."""
+"""Read the metadata of an image, without judging it: EXIF, XMP, IPTC, the texts of a PNG and comments."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Metadata:
         xmp: local name of a property -> its values, wherever in the packet it stands.
         history: steps of xmpMM:History, each field -> text.
         iptc: (record, number) -> text.
-        texts: of a PNG, keyword -> text.
-        searched: name -> text, of EXIF's comments and camera and of a PNG's texts, up to `MAX_SEARCHED` characters of
+        texts: of a PNG, keyword -> text; the comment of a JPEG or GIF as `Comment`.
+        searched: name -> text, of EXIF's comments and camera and of these texts, up to `MAX_SEARCHED` characters of
             each as they stand: to be looked through, not to be shown.
         thumbnail: the encoded picture in EXIF's second directory.
         maker_note: whether the camera's own block is there.
@@ -84,10 +84,9 @@ def read_metadata(data: bytes) -> Metadata | None:
                 found |= part(image)
             except Exception:
                 broken.append(name)
-        if image.format == "PNG":
-            told = _png_texts(data)
-            found["texts"] = {plain(key): plain(text) for key, text in told.items()}
-            found["searched"] = found.get("searched", {}) | {plain(key): text for key, text in told.items()}
+        told = _png_texts(data) if image.format == "PNG" else _comment(image)
+        found["texts"] = {plain(key): plain(text) for key, text in told.items()}
+        found["searched"] = found.get("searched", {}) | {plain(key): text for key, text in told.items()}
         tables = {k: list(v) for k, v in sorted((getattr(image, "quantization", None) or {}).items())}
         return Metadata(image.format or "", image.size, tables=tables, broken=tuple(broken), **found)
 
@@ -202,6 +201,12 @@ def _iptc(image: Image.Image) -> dict[str, Any]:
     first = {key: value[0] if isinstance(value, list) else value for key, value in found.items()}
     # Record 1 and number 0 say how the block is coded.
     return {"iptc": {key: plain(value) for key, value in first.items() if key[0] == 2 and key[1] > 0}}
+
+
+def _comment(image: Image.Image) -> dict[bytes, str]:
+    """A JPEG's comment segment, or a GIF's comment, as a PNG would hold it; nothing where there is none."""
+    comment = image.info.get("comment")
+    return {b"Comment": decoded(comment)} if comment else {}
 
 
 def _png_texts(data: bytes) -> dict[bytes, str]:

@@ -108,11 +108,13 @@ def _programs(metadata: Metadata) -> list[Statement]:
     ]
     texts += [text for key in keys for text in metadata.xmp.get(key, [])]
     texts += [metadata.texts.get(key, "") for key in ("Software", "software", "Source")]
-    credit = [text for key in ("Credit", "creditLine") for text in metadata.xmp.get(key, [])]
-    generator = named(GENERATORS, texts) or phrased(GENERATORS, credit, GENERATOR_PHRASES)
-    developer = named(DEVELOPERS, texts) or phrased(DEVELOPERS, credit)
+    # What people write, too: credit lines and comments, such as GIMP's "Created with GIMP".
+    written = [text for key in ("Credit", "creditLine") for text in metadata.xmp.get(key, [])]
+    written += [metadata.iptc.get((2, 110), ""), metadata.texts.get("Comment", "")]
+    generator = named(GENERATORS, texts) or phrased(GENERATORS, written, GENERATOR_PHRASES)
+    developer = named(DEVELOPERS, texts) or phrased(DEVELOPERS, written)
     # "Adobe Photoshop Lightroom" is no Photoshop.
-    editor = named(EDITORS, [text for text in texts if not named(DEVELOPERS, [text])]) or phrased(EDITORS, credit)
+    editor = named(EDITORS, [text for text in texts if not named(DEVELOPERS, [text])]) or phrased(EDITORS, written)
     if generator:
         found.append(Statement("generator", "ai", {"program": generator[:80]}))
     if editor:
