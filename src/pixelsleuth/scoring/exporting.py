@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.models.masked import LATTICES, MaskedPrior, lattices
 from pixelsleuth.scoring.atlas import BINS, MIN_SPREAD
-from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors, surprise_map
-from pixelsleuth.scoring.networks import Encoded, TorchNetworks, altered_map, nothing_told, place_map, signed
+from pixelsleuth.scoring.measurements import raw_tensors, slice_tensors
+from pixelsleuth.scoring.networks import Encoded, TorchNetworks, nothing_told, signed
 from pixelsleuth.scoring.restoration import TEMPERATURE, pooled, restoration_weights
-from pixelsleuth.scoring.settings import DETECTIVE_MAP
 
 OPSET = 20
 #: Bytes from which a tensor is worth sharing: small ones are read faster where they are.
@@ -59,8 +58,7 @@ class ScoresOfImages(nn.Module):
         self, square: Tensor, close: Tensor | None = None, near: Tensor | None = None, which: Tensor | None = None
     ) -> dict[str, Tensor]:
         networks = self.networks
-        model, size = networks.model, (networks.size, networks.size)
-        image = _float(square)
+        model, image = networks.model, _float(square)
         encoded = Encoded(
             image, model.vqvae.encode(image), nothing_told(image), None if close is None else _float(close),
             None if near is None else _float(near), which,
@@ -71,9 +69,7 @@ class ScoresOfImages(nn.Module):
         for kind, surprise in seen.surprise.items():
             found |= {f"nll.{kind}": surprise.nll, f"entropy.{kind}": surprise.entropy}
         found |= {f"score.{name}": values for name, values in raw_tensors(seen, networks.settings).items()}
-        found["map.surprise"] = surprise_map(seen.surprise[first], size)
-        if seen.altered is not None:
-            found[f"map.{DETECTIVE_MAP}"] = altered_map(seen, size)
+        found |= {f"map.{name}": values for name, values in networks.image_maps(seen).items()}
         if seen.appearance is not None:
             found["appearance"] = seen.appearance
         return found
@@ -100,7 +96,7 @@ class ScoresOfSlices(nn.Module):
 
     def forward(self, square: Tensor, position: Tensor) -> dict[str, Tensor]:
         networks = self.networks
-        model, size, sign = networks.model, (networks.size, networks.size), networks.settings.sign
+        model = networks.model
         image, scalars = _float(square), position[:, None]
         encoded = Encoded(image, model.vqvae.encode(image, scalars), scalars, usual=self._usual(image, position))
         seen, decoded = networks.measured(encoded, set(model.priors))
@@ -109,11 +105,7 @@ class ScoresOfSlices(nn.Module):
         for kind, surprise in seen.surprise.items():
             found |= {f"nll.{kind}": surprise.nll, f"entropy.{kind}": surprise.entropy}
         found |= {f"score.{name}": values for name, values in slice_tensors(seen, networks.settings).items()}
-        found["map.surprise"] = surprise_map(seen.judging, size)
-        found["map.masked_surprise"] = surprise_map(seen.surprise[first], size)
-        found["map.reconstruction"] = signed(image - decoded, sign)
-        if seen.altered is not None:
-            found[f"map.{DETECTIVE_MAP}"] = place_map(seen.altered[0], size)
+        found |= {f"map.{name}": values for name, values in networks.slice_maps(seen, image, decoded).items()}
         return found
 
     def _usual(self, image: Tensor, position: Tensor) -> Tensor | None:

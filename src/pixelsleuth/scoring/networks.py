@@ -173,18 +173,14 @@ class TorchNetworks:
     @torch.no_grad()
     def images(self, crops: Crops, wanted: Wanted) -> Scores:
         """As the protocol says."""
-        mapping, size = next(iter(self.model.priors)), (self.size, self.size)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             encoded = self.encoded(crops)
             seen = self.measured_images(encoded, wanted.kinds, wanted.rim)
             restored = self.restored(encoded, seen, crops.keys) if wanted.restored else None
-        made: Maps = {}
-        if wanted.maps and mapping in seen.surprise:
-            made["surprise"] = surprise_map(seen.surprise[mapping], size).cpu().numpy()
-        if wanted.maps and seen.altered is not None:
-            made[DETECTIVE_MAP] = altered_map(seen, size).cpu().numpy()
+        maps = self.image_maps(seen) if wanted.maps else {}
         if restored is not None:
-            made["restoration"] = pooled(restored.residual).cpu().numpy()
+            maps["restoration"] = pooled(restored.residual)
+        made: Maps = {name: values.cpu().numpy() for name, values in maps.items()}
         looks = None if seen.appearance is None else seen.appearance.cpu().numpy()
         pixels = None if restored is None else to_pixels(restored.mean)
         return Scores(raw_scores(seen, self.settings), made, pixels, looks)
@@ -192,18 +188,10 @@ class TorchNetworks:
     @torch.no_grad()
     def slices(self, crops: Crops, wanted: Wanted) -> Scores:
         """As the protocol says."""
-        model, sign, size = self.model, self.settings.sign, (self.size, self.size)
-        mapping = next(iter(model.priors))
+        model, sign = self.model, self.settings.sign
         encoded = self.encoded(crops)
         seen, decoded = self.measured(encoded, wanted.kinds)
-        maps = {
-            "surprise": surprise_map(seen.judging, size),
-            "masked_surprise": surprise_map(seen.surprise[mapping], size),
-            "reconstruction": signed(encoded.image - decoded, sign),
-        }
-        if seen.altered is not None:
-            maps[DETECTIVE_MAP] = place_map(seen.altered[0], size)
-        pixels = None
+        maps, pixels = self.slice_maps(seen, encoded.image, decoded), None
         if wanted.restored:
             restored = self.restored(encoded, seen, crops.keys)
             maps["restoration"] = signed(encoded.image - restored.mean, sign)
@@ -214,6 +202,27 @@ class TorchNetworks:
             maps["text_restoration"] = self.reference_restored(encoded, crops.keys).residual
         raw = {name: values.float().cpu().numpy() for name, values in maps.items()}
         return Scores(slice_scores(seen, self.settings), raw, pixels)
+
+    def image_maps(self, seen: Measurements) -> dict[str, Tensor]:
+        """(B, H, W) maps of images by name, of what was measured."""
+        found, mapping, size = {}, next(iter(self.model.priors)), (self.size, self.size)
+        if mapping in seen.surprise:
+            found["surprise"] = surprise_map(seen.surprise[mapping], size)
+        if seen.altered is not None:
+            found[DETECTIVE_MAP] = altered_map(seen, size)
+        return found
+
+    def slice_maps(self, seen: Measurements, image: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+        """(B, H, W) maps of slices by name, without restorations; `decoded` as `measured` gives it."""
+        mapping, size = next(iter(self.model.priors)), (self.size, self.size)
+        found = {
+            "surprise": surprise_map(seen.judging, size),
+            "masked_surprise": surprise_map(seen.surprise[mapping], size),
+            "reconstruction": signed(image - decoded, self.settings.sign),
+        }
+        if seen.altered is not None:
+            found[DETECTIVE_MAP] = place_map(seen.altered[0], size)
+        return found
 
     def _image(self, pixels: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
