@@ -693,7 +693,8 @@ def test_what_is_left_out_is_counted_and_named_at_the_end(tmp_path: Path) -> Non
     call = ["detect", str(tmp_path), "--no-heatmap", "--max-false-alarm", "0.1"]
     done = CliRunner().invoke(app, call)
     assert done.exit_code == 0, done.output
-    assert "left out 3 files that are no picture, video or scan, or hidden: .DS_Store, b.json, notes.txt" in done.stderr
+    why = "no picture, video or scan, hidden, or of an earlier run"
+    assert f"left out 3: {why}: .DS_Store, b.json, notes.txt" in done.stderr
     assert len(done.stdout.splitlines()) == 1
 
 

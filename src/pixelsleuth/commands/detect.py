@@ -369,8 +369,7 @@ def _left_out(names: list[str]) -> str:
     """One line about what in the folders is no input."""
     shown = ", ".join(printable(name) for name in names[:MAX_NAMES])
     more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
-    one = "file that is" if len(names) == 1 else "files that are"
-    return f"left out {len(names):,} {one} no picture, video or scan, or hidden: {shown}{more}"
+    return f"left out {len(names):,}: no picture, video or scan, hidden, or of an earlier run: {shown}{more}"
 
 
 def _listed(inputs: list[str], leftovers: list[str], out: Path | None) -> Iterator[str | Refused]:

@@ -49,7 +49,8 @@ def find_inputs(
     Links to folders are followed where they lead out of `root`; within it they would only repeat what is there.
 
     Args:
-        leftovers: gets the paths, below `root`, of what is plainly no picture, video or scan, or is hidden.
+        leftovers: gets the paths, below `root`, of what is plainly no picture, video or scan, is hidden, or is a folder
+            in `out` that is written with records.
         out: where records are written; what they are written with is no input.
     """
     into = None if out is None else os.path.realpath(out)
@@ -75,8 +76,10 @@ def find_inputs(
                 said.append(os.path.relpath(path, root) + ("/" if is_folder else ""))
             elif not is_folder:
                 names.append(path)
-            elif written and os.path.realpath(path) in written:
-                continue
+            elif written and (target := os.path.realpath(path)) in written:
+                # A folder of such a name may have been there before any run.
+                if target != into:
+                    said.append(os.path.relpath(path, root) + "/")
             elif entry.is_symlink() and _leads_back(path, home, seen):
                 told = "a link to a folder that is read already, or that it lies in; nothing is read twice"
                 yield Refused(os.fspath(path), "image", "not_a_file", told)
