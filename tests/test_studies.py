@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from experiments.studies.frame_p import cut_off, twice_the_mean
 from experiments.studies.restorations import tempered
 from experiments.studies.sweep import EDITS, collected, done, merged, rows_of, scaled
 from experiments.tools.results_pages import calibration_of, load
@@ -120,3 +121,17 @@ def test_experiments_run_as_their_texts_call_them() -> None:
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(call, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_cut_off_mean_of_p_is_never_more_than_twice_the_mean_and_keeps_its_rate() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=(5_000, 4)) ** rng.choice([0.3, 1, 5], (5_000, 1))
+    assert (cut_off(p) <= twice_the_mean(p) + 1e-12).all()
+    assert (cut_off(p) < 0.9 * twice_the_mean(p)).mean() > 0.2
+    # By hand: three of four count, 3/4 (2 - .02 / e) = 1.
+    assert cut_off(np.array([0.01, 0.01, 0.01, 0.9])) == pytest.approx(0.03)
+    # Frames that depend on each other as badly as frames can: where one is below .1, it and its partner add up to .1.
+    first = rng.uniform(size=200_000)
+    partner = np.where(first <= 0.1, 0.1 - first, first)
+    shares = [(rule(np.stack([first, partner], 1)) <= 0.1 + 1e-9).mean() for rule in (cut_off, twice_the_mean)]
+    assert shares == pytest.approx([0.1, 0.1], abs=0.003)
