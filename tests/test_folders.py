@@ -185,7 +185,7 @@ def test_detect_tells_of_the_folder(model_folder: Path, shapes: Path, tmp_path: 
     assert [one["p_value"] for one in listed] == sorted(p[q_values(p) <= 0.2].tolist())
     assert len(listed) >= 2
     assert summary["alarms"]["right_at_least"] == right_at_least(p, p <= 0.05) >= 1
-    line = f"Of 9 inputs {summary['alarms']['count']} have p <= 0.05; by chance about 0.45 would if all were normal."
+    line = f"Inputs with p <= 0.05: {summary['alarms']['count']} of 9; if all were normal, about 0.45 would be"
     assert line in told
     report = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert line.replace("<", "&lt;") in report

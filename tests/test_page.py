@@ -350,7 +350,7 @@ def test_time_left_of_a_video_is_told(page: Any, tmp_path: Path) -> None:
 def test_a_token_is_asked_for(opened: Callable[..., Any], tmp_path: Path) -> None:
     page = opened("secret")
     page.wait_for_selector("#token-form:not([hidden])")
-    assert "wants its token" in page.text_content("#problem")
+    assert "asks for its token" in page.text_content("#problem")
     page.fill("#token", "secret")
     page.keyboard.press("Enter")
     page.wait_for_selector("#examples button")

@@ -61,7 +61,7 @@ def test_what_differs_most_is_told_first_with_what_to_do() -> None:
     assert not usual.far(middle)
     sentence = reason["sentence"]
     assert reason["code"] == "unlike_calibration"
-    larger = "its voxels are larger (2 mm within a slice, there at most"
+    larger = "its voxels are larger (2 mm within a slice, in calibration at most"
     assert sentence.index("few grey levels") < sentence.index(larger)
     assert "`pixelsleuth train SCANS_FOLDER MY_MODEL`" in sentence
     assert "\n" not in sentence

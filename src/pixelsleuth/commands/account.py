@@ -34,7 +34,8 @@ class Account:
     entries: list[Entry] = field(default_factory=list)
     _told: int = 0
     _beside: Beside | None = None
-    _answers: dict[str, tuple[Answer, Together]] = field(default_factory=dict)
+    #: One a verdict and what is to be said of it, which differs with the kind of input and the reason.
+    _answers: dict[tuple[str, str], tuple[Answer, Together]] = field(default_factory=dict)
 
     def tell(self, finding: Finding) -> None:
         """A line on the terminal; of further ones than `MAX_LINES` none."""
@@ -48,9 +49,10 @@ class Account:
             say(line_of(finding))
         elif self._told == MAX_LINES + 1:
             say("...")
-        if finding.verdict not in self._answers:
-            answer = answer_of(finding, self.calibration, self.words)
-            self._answers[finding.verdict] = answer, together(finding, self.words)
+        answer = answer_of(finding, self.calibration, self.words)
+        key = finding.verdict, f"{answer.often} {answer.not_meant}"
+        if key not in self._answers:
+            self._answers[key] = answer, together(finding, self.words)
         if finding.against is not None:
             from pixelsleuth.reporting.against import beside
 
@@ -70,10 +72,10 @@ class Account:
     def meaning(self) -> Iterator[str]:
         """Print what the findings mean: everything there is to say about a single input, or what each verdict means."""
         words = self.words
-        for verdict, (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0]):
+        for (verdict, meaning), (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0][0]):
             if self.total > 1:
                 if verdict != "not_applicable":
-                    yield f"{verdict}: {answer.often} {answer.not_meant}"
+                    yield f"{verdict}: {meaning}"
                 continue
             yield f"{answer.headline}. {answer.found}"
             yield f"{answer.often_asked}: {answer.often}"
@@ -91,10 +93,17 @@ class Account:
 
 def line_of(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
+    from pixelsleuth.reporting.answer import places
+
     name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
     if finding.p_promised is None:
         return f"{name}: {verdict}, {finding.reason_sentence or 'no reason given'}"
-    regions = len(finding.regions)
-    where = f", {regions} region{'' if regions == 1 else 's'}" if regions else ""
-    return f"{name}: {verdict}, p = {finding.p_promised:.4f} where {finding.max_false_alarm:g} is anomalous{where}"
+    rest = f"p = {finding.p_promised:.4f} where {finding.max_false_alarm:g} is anomalous"
+    if finding.reason_sentence:
+        # What to do about it is in the record.
+        return f"{name}: {verdict}, {rest}: {finding.reason_sentence.split('; ')[0]}"
+    # Counted as the report does.
+    shown = len(places(finding))
+    where = f", {shown} place{' stands' if shown == 1 else 's stand'} out" if shown else ""
+    return f"{name}: {verdict}, {rest}{where}"

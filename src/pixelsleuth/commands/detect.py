@@ -123,7 +123,8 @@ def detect(
         ),
     ] = False,
     spoken: Annotated[
-        str, typer.Option("--language", help=f"Language of the report and the terminal: {', '.join(LANGUAGES)}.")
+        str,
+        typer.Option("--language", help=f"Of the report and of the answer on the terminal: {', '.join(LANGUAGES)}."),
     ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,

@@ -21,6 +21,8 @@ LOW_QUALITY = 60
 _DETAIL = ("log_laplacian_variance", "log_jpeg_bytes")
 #: Share of a square that lay outside the picture, worth a word.
 PADDED = 0.1
+#: Judged frames of a video, fewer than which are worth a word.
+FEW_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def cautions(
         found.append(_caution(say, small, "small", width=str(min(widths)), size=str(size)))
     if any(face.face.padded > PADDED for face in finding.faces):
         found.append(_caution(say, "padded"))
+    if 0 < len(finding.frames) < FEW_FRAMES:
+        found.append(_caution(say, "few_frames", n=say.number(len(finding.frames))))
     if facts.quality is not None and facts.quality < LOW_QUALITY:
         found.append(_caution(say, "quality", quality=str(facts.quality)))
     return found

@@ -166,8 +166,8 @@ class Calibration:
         """The note for a rate that was raised to the lowest one that can be promised."""
         return Note(
             "rate_raised",
-            f"held against a rate of {self.lowest_rate:g}, the lowest that the model's {self.count} calibration scans "
-            f"can promise; {default:g} needs {fewest(default)}",
+            f"judged at a rate of {self.lowest_rate:g}, the lowest that the model's {self.count} calibration scans can "
+            f"promise; {default:g} needs {fewest(default)} of them",
         )
 
     def check_rate(self, rate: float, promise: Promise = "calibration") -> None:

@@ -94,7 +94,7 @@ class Typicality:
             return {"code": "unlike_calibration", "sentence": _of_a_scan(told)}
         return {
             "code": "unlike_calibration",
-            "sentence": "the picture is unlike those that the model was calibrated on, so that p says little of it; "
+            "sentence": "the picture is unlike those that the model was calibrated on, so p says little about it; "
             f"{others}{', '.join(told)}; calibrate on untouched pictures like it (`pixelsleuth calibrate MODEL "
             "--normal DIR --out NEW_MODEL`)",
         }
@@ -108,8 +108,10 @@ class Typicality:
         low, high = middle - self.limit * below, middle + self.limit * above
         # What bounds it: of a value that is too low the lowest that is usual.
         bound = low if value < middle else high
-        limit = "up to" if not self.of_scans else "at least" if value < middle else "at most"
-        return f"{word} ({trait.told(value)}, there {limit} {trait.told(bound)})"
+        usual = "there up to"
+        if self.of_scans:
+            usual = "in calibration at least" if value < middle else "in calibration at most"
+        return f"{word} ({trait.told(value)}, {usual} {trait.told(bound)})"
 
     def as_tree(self) -> dict[str, Any]:
         """As JSON has it: not a number is null."""
@@ -188,8 +190,8 @@ def _of_a_scan(told: list[str]) -> str:
     """The sentence for a scan, what differs most first."""
     more = f" and {len(told) - MAX_NAMED} more" if len(told) > MAX_NAMED else ""
     return (
-        "the scan is not prepared like those that the model was calibrated on, so that its score says nothing of what "
-        f"is in it: {', '.join(told[:MAX_NAMED])}{more}; make a model of your own normal scans (`pixelsleuth train "
+        "the scan is not prepared like those that the model was calibrated on, so its score says nothing about what is "
+        f"in it: {', '.join(told[:MAX_NAMED])}{more}; make a model of your own normal scans (`pixelsleuth train "
         "SCANS_FOLDER MY_MODEL`)"
     )
 

@@ -92,7 +92,7 @@ def checked_file(path: str | os.PathLike[str]) -> int:
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        told = "no such file; check the path, or it was moved while the run went on"
+        told = "no such file; check its path, and whether it was moved during the run"
         if link:
             told = f"a link to {_shown(os.readlink(path))}, which does not exist; give the file itself"
         raise InputError("missing", told) from error

@@ -152,7 +152,7 @@ def open_video(path: str | os.PathLike[str]) -> Video:
         if not path.is_file():
             if path.exists():
                 raise InputError("not_a_file", "expected a regular file, got a folder, device, pipe or socket")
-            raise InputError("missing", "no such file; check the path, or it was moved while the run went on")
+            raise InputError("missing", "no such file; check its path, and whether it was moved during the run")
         if path.stat().st_size == 0:
             raise InputError("empty", "the file has no bytes; copy it again from its source")
         digest = sha256_of(path)

@@ -161,7 +161,7 @@ def _hash_of(path: Path) -> str:
             raise InputError("too_large", f"the file has {found.st_size:,} bytes, the limit is {MAX_BYTES:,}")
         return sha256_of(path)
     except FileNotFoundError:
-        raise InputError("missing", "no such file; check the path, or it was moved while the run went on") from None
+        raise InputError("missing", "no such file; check its path, and whether it was moved during the run") from None
     except (OSError, ValueError) as error:
         why = first_line(error)
         raise InputError("unreadable", f"the file cannot be read ({why}); check its permissions") from error
