@@ -1,5 +1,5 @@
-# Two commands: `make demo` (a minute) and `make test` (ten minutes on two cores). Each sets up what it needs in .venv by
-# itself, which takes some minutes the first time.
+# Two commands: `make demo` (under a minute) and `make test` (ten minutes on two cores). Each first sets up what it needs
+# in .venv, which takes some minutes.
 PYTHON ?= python3
 BIN := .venv/bin
 

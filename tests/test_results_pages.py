@@ -108,6 +108,10 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) <= 8000
 
 
+def test_the_example_of_a_record_is_of_the_bundled_model() -> None:
+    assert f'"sha256": "{SHA256}"' in (ROOT / "docs/index.md").read_text(encoding="utf-8")
+
+
 def test_the_source_is_named() -> None:
     """Nobody else knows which text *the text* is."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]

@@ -23,12 +23,12 @@ from pixelsleuth.sources.scans.volumes import read_volume
 
 HEAD = """# What bad and odd files get
 
-Made by `python experiments/tools/bad_inputs.py` of the files that the tests make; a test compares the two.
-None of these files stops a run of many. Given alone, a file that is not judged ends `detect` with exit code 2. What a
-note's code means stands in [Notes](notes.md).
+Made by `python experiments/tools/bad_inputs.py` from the files that the tests make; a test compares the two.
+None of these files stops a run over many. Given alone, a file that is not judged ends `detect` with exit code 2. What
+each code of a note means: [notes](notes.md).
 
-Every other file of a folder has a record too. What is plainly no picture, video or scan (`.txt`, `.json`, `.DS_Store`,
-hidden files and the like) is left out, counted, and named in one line at the end.
+Every other file of a folder gets a record too. Files that are plainly no picture, video or scan (`.txt`, `.json`,
+`.DS_Store`, hidden files and the like) are left out, counted, and named in one line at the end.
 
 Refused, with verdict `not_applicable`:
 
@@ -36,13 +36,13 @@ Refused, with verdict `not_applicable`:
 | --- | --- | --- |
 """
 MIDDLE = """
-Read, and what the record's notes say of it:
+Read, with what the record's notes say:
 
 | file | note's code | sentence |
 | --- | --- | --- |
 """
 SCANS = """
-Scans, as a model for them says:
+Scans, judged by a model for scans:
 
 | file | code | sentence |
 | --- | --- | --- |
