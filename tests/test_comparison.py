@@ -91,7 +91,7 @@ def test_the_command_tells_what_was_changed_and_what_the_model_says(model_folder
     options = ("--against", tmp_path / "earlier.png", "--model", model_folder, "--max-false-alarm", 0.1)
     code, _, told = run_cli("detect", tmp_path / "later.png", *options, "--out", tmp_path / "out", "--report")
     assert code == 0
-    assert "Number of places that differ by more than saving again explains: 1" in told
+    assert "Number of places that differ by more than re-saving explains: 1" in told
     record = json.loads((tmp_path / "out/findings.jsonl").read_text(encoding="utf-8"))
     (change,) = record["against"]["changes"]
     x0, y0, x1, y1 = change["box"]

@@ -241,7 +241,7 @@ def test_an_earlier_copy_is_laid_over_the_file(page: Any, tmp_path: Path) -> Non
     judged(page, tmp_path / "suspect.jpg")
     page.set_input_files("#original", tmp_path / "earlier.png")
     page.wait_for_selector("#pair:not([hidden])")
-    assert "Number of places that differ by more than saving again explains: 1" in page.inner_text("#differs")
+    assert "Number of places that differ by more than re-saving explains: 1" in page.inner_text("#differs")
     sync_api.expect(page.locator("#history tbody tr")).to_have_count(1)
     record = json.loads(page.text_content("#record"))
     (change,) = record["against"]["changes"]

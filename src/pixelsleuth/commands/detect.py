@@ -71,8 +71,8 @@ def detect(
     max_false_alarm: Annotated[
         float | None,
         typer.Option(
-            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} unless given, of scans the "
-            "lowest that the model can promise where that is more.",
+            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} by default, or for "
+            "scans the lowest that the model can promise if that is more.",
             show_default=False,
         ),
     ] = None,
@@ -82,8 +82,8 @@ def detect(
         bool | None,
         typer.Option(
             "--restore/--no-restore",
-            help="With a heatmap, also restore and take every score, several times as long; with --report unless told "
-            "otherwise.",
+            help="With a heatmap, also restore and compute every score, which takes several times as long; on by "
+            "default with --report.",
         ),
     ] = None,
     fail_on_anomaly: Annotated[
@@ -110,8 +110,8 @@ def detect(
         Path | None,
         typer.Option(
             metavar="ORIGINAL",
-            help="An earlier copy of the picture: also tell what differs from it, and where, whatever was done to both "
-            "by saving, scaling or cropping.",
+            help="An earlier copy of the picture: also report what differs from it, and where, even after saving, "
+            "scaling or cropping.",
         ),
     ] = None,
     resume: Annotated[
@@ -128,7 +128,9 @@ def detect(
     ] = LANGUAGES[0],
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Images computed together, automatic unless given; findings do not depend on it.", min=1),
+        typer.Option(
+            help="Images computed together, chosen automatically by default; findings do not depend on it.", min=1
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames of a video looked at, evenly spaced.", min=1)] = 32,
     every: Annotated[int, typer.Option(help="Look at every n-th frame of a video instead.", min=0)] = 0,
@@ -155,12 +157,13 @@ def detect(
         str | None,
         typer.Option(
             metavar="auto|ADDRESS",
-            help="Judge on the workers of a Ray cluster, auto: of this machine's. INPUT may also be an address such as "
+            help="Judge on the workers of a Ray cluster at this address; auto: on this machine. INPUT may also be "
+            "an address such as "
             "s3://bucket/folder or a *.tar shard; the records are Parquet files in DIR/findings. Resumes.",
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="With --cluster: processes that judge; one a GPU or a core unless given.", min=1)
+        int | None, typer.Option(help="With --cluster: processes that judge, by default one per GPU or core.", min=1)
     ] = None,
     pick: Annotated[
         Pick | None,
@@ -239,12 +242,19 @@ def detect(
     _together(account, rate, fdr, out)
     if leftovers:
         say(_left_out(leftovers))
-    if path is not None and out is not None:
-        say(f"records: {path}" + (f", report: {out / 'report.html'}" if made else ""))
+    _say_where(path, made is not None, account)
     if account.total == account.counts.get("not_applicable", 0) and not account.unlike:
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
+
+
+def _say_where(path: Path | None, reported: bool, account: Account) -> None:
+    """Tell where the records and the report are, or how to get one that shows what alarms."""
+    if path is not None:
+        say(f"records: {path}" + (f", report: {path.parent / 'report.html'}" if reported else ""))
+    if not reported and account.counts.get("anomalous"):
+        say("to see what is unusual where: the same command with --out DIR --report")
 
 
 def _report(detector: Detector, model: str, spoken: str, fdr: float | None, out: Path) -> Report:

@@ -66,7 +66,7 @@ def evaluate(
         bool, typer.Option("--card", help="With --groups: put the tables into the model's card, too.")
     ] = False,
     out: OutOption = None,
-    split: Annotated[str, typer.Option(help="Only videos of this split, as their tree tells it.")] = "",
+    split: Annotated[str, typer.Option(help="Only videos of this split, as their folder tree says.")] = "",
     not_near: Annotated[
         Path | None,
         typer.Option(metavar="STORE.h5", help="Leave out normal near-duplicates of this store's training pictures."),
@@ -99,8 +99,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="STORE.h5",
-            help="What baselines are fitted on, a store or a folder of normal images; else crosswise on the normal "
-            "images that are judged.",
+            help="Store or folder of normal images that baselines are fitted on; by default cross-fitted on the "
+            "normal images that are judged.",
         ),
     ] = None,
     compare_images: Annotated[int, typer.Option(help="Normal images that baselines are fitted on.", min=2)] = 2000,

@@ -23,12 +23,12 @@ def export(
     format: Annotated[Graph, typer.Option(help="Of the file.")] = Graph.onnx,
     check: Annotated[
         Path | None,
-        typer.Option(help="Folder of inputs that the graph must judge as torch does; the demo's unless given."),
+        typer.Option(help="Folder of inputs that the graph must judge as torch does; by default the demo's."),
     ] = None,
-    count: Annotated[int, typer.Option(help="Most of them, evenly spread.", min=1)] = 500,
+    count: Annotated[int, typer.Option(help="At most this many of them, evenly spread.", min=1)] = 500,
     max_false_alarm: Annotated[float, typer.Option(help="Rate at which verdicts are compared.")] = MAX_FALSE_ALARM,
 ) -> None:
-    """Write a model as an ONNX graph that judges as torch does, or nothing; `detect --runtime onnx` runs it."""
+    """Write a model as an ONNX graph, only if it judges as torch does; `detect --runtime onnx` runs it."""
     if out.suffix != ".onnx":
         raise PixelsleuthError(f"expected a file name that ends in .onnx, got {out}", "out")
     from pixelsleuth.export import export_model

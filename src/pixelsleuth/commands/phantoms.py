@@ -21,7 +21,9 @@ def phantoms(
     count: Annotated[
         int,
         typer.Option(
-            help="Scans to train on; half as many calibrate, a third test, and as many with a lesion.", min=10
+            help="Scans to train on; half as many for calibration, a third for testing, and as many again with a "
+            "lesion.",
+            min=10,
         ),
     ] = 48,
     seed: Annotated[int, typer.Option(help="The same seed gives the same scans.")] = 0,

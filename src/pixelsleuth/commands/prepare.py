@@ -53,9 +53,7 @@ LevelOption = Annotated[bool, typer.Option("--level/--no-level", help="Turn tilt
 WorkersOption = Annotated[int, typer.Option(help="Processes that read.", min=1)]
 ShardsOption = Annotated[
     int,
-    typer.Option(
-        help="Write a folder of so many files, at the same time, which read as one store; 0: one file.", min=0
-    ),
+    typer.Option(help="Write this many files in parallel into a folder, which reads as one store; 0: one file.", min=0),
 ]
 
 
@@ -102,7 +100,7 @@ def prepare_videos(
     align: AlignOption = False,
     level: LevelOption = True,
     every: Annotated[int, typer.Option(help="Look at every n-th frame; 0: see --frames.", min=0)] = 4,
-    every_fake: Annotated[int, typer.Option(help="The same of videos known to be fake.", min=1)] = 10,
+    every_fake: Annotated[int, typer.Option(help="The same for videos known to be fake.", min=1)] = 10,
     frames: Annotated[int, typer.Option(help="With --every 0: look at this many, evenly spaced.", min=1)] = 32,
     keep: Annotated[int, typer.Option(help="Most frames of one person in one video.", min=1)] = 32,
     pick: Annotated[

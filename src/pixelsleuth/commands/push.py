@@ -19,7 +19,7 @@ def push(
     metrics: Annotated[
         Path | None, typer.Option(metavar="metrics.json", help="Of `evaluate` with this model, for its card.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="If the repository is made.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     branch: Annotated[str | None, typer.Option(help="Write to this branch.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it in place of writing.")] = False,
 ) -> None:

@@ -21,8 +21,8 @@ def serve(
     max_false_alarm: Annotated[
         float | None,
         typer.Option(
-            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} unless given, of scans the "
-            "lowest that the model can promise where that is more.",
+            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} by default, or for "
+            "scans the lowest that the model can promise if that is more.",
             show_default=False,
         ),
     ] = None,

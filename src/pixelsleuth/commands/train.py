@@ -49,7 +49,8 @@ def train(
     ] = 1,
     nodes: Annotated[int, typer.Option(help="Machines; the command is started on each (docs/scale.md).", min=1)] = 1,
     precision: Annotated[
-        Precision | None, typer.Option(help="Of all stages in place of the preset's; bf16 only where there is any.")
+        Precision | None,
+        typer.Option(help="Precision of all stages, in place of the preset's; bf16 only where it is supported."),
     ] = None,
 ) -> None:
     """Train VQ-VAE and priors on normal images, then calibrate: minutes to hours, and --resume goes on after a stop."""
