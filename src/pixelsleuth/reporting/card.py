@@ -64,7 +64,7 @@ def card_of(folder: Path, model: Model | None = None, name: str | None = None) -
             f"- Calibration: {calibration.count:,} normal images ({sources}), {calibration.dtype}; "
             f"lowest rate that can be promised {1 / (calibration.count + 1):.2g}"
         )
-        lines += _promised(calibration) + _left_out(calibration) + _by_group(folder)
+        lines += _promised(calibration) + _left_out(calibration) + _by_group(folder, calibration)
     licence = folder / "LICENSE-WEIGHTS"
     if licence.is_file():
         lines += ["", "## Licence of the weights", "", licence.read_text(encoding="utf-8").strip()]
@@ -107,7 +107,7 @@ def save_groups(folder: Path, groups: dict[str, Any], data_sha256: str) -> None:
     write_text(folder / GROUPS_FILE, json.dumps(tree, indent=1) + "\n")
 
 
-def _by_group(folder: Path) -> list[str]:
+def _by_group(folder: Path, calibration: Calibration) -> list[str]:
     """Tables of false alarms by group, as Markdown; none where they were measured with another calibration."""
     path = folder / GROUPS_FILE
     if not path.is_file():
@@ -115,10 +115,14 @@ def _by_group(folder: Path) -> list[str]:
     tree = json.loads(path.read_text(encoding="utf-8"))
     if tree["calibration_sha256"] != sha256_of(folder / "calibration.json"):
         return []
+    sources = sorted(tree["groups"].get("source", {}).get("groups", {}))
+    of = f" of {', '.join(sources)}" if sources else ""
+    known = bool(sources) and set(sources) <= set(calibration.about.get("left_out") or {})
+    limit = " The model was calibrated on images from there; for others nothing follows." if known else ""
     return [
         "", "## False alarms by group", "",
-        "Share of untouched images with p at or below the rate, as `evaluate --groups` measured it, with 95% intervals "
-        "(Wilson).", *lines_of(tree["groups"]),
+        f"Share of untouched images{of} with p at or below the rate, as `evaluate --groups` measured it, with 95% "
+        f"intervals (Wilson).{limit}", *lines_of(tree["groups"]),
     ]  # fmt: skip
 
 
