@@ -159,6 +159,7 @@ def test_what_p_says_little_of_does_not_count() -> None:
     limited = [Entry(**{**vars(several[0]), "limit": "blurred"}), *several[1:]]
     found = folder_of(limited, calibration, 0.01, 0.05)
     assert (found.counted, found.alarms, found.limits) == (3, 1, {"blurred": 1})
+    assert "p says little about them: 1." in sentences(found, 99, language())[0]
     # One of three as unusual as can be: .01 x 3 <= .05.
     assert [one.path for one in found.named] == ["f/001.jpg"]
     assert fewest_named(10, 99, 0.05) == 2

@@ -75,7 +75,8 @@ class Account:
         for (verdict, meaning), (answer, evidence) in sorted(self._answers.items(), key=lambda item: item[0][0]):
             if self.total > 1:
                 if verdict != "not_applicable":
-                    yield f"{verdict}: {meaning}"
+                    label = verdict if words.code == "en" else f"{words(f'verdict.{verdict}')} ({verdict})"
+                    yield f"{label}: {meaning}"
                 continue
             yield f"{answer.headline}. {answer.found}"
             yield f"{answer.often_asked}: {answer.often}"

@@ -36,6 +36,8 @@ def _alarms(found: FolderFinding, say: Language) -> str:
     parts = [say("folder.alarms", k=k, n=n, rate=say.decimal(found.max_false_alarm, "g"), chance=chance)]
     if found.alarms:
         parts.append(_right(found.right, found.alarms, found.confidence, say))
+    if found.inputs > found.counted:
+        parts.append(say("folder.not_counted", m=say.number(found.inputs - found.counted)))
     return " ".join(parts)
 
 
