@@ -613,7 +613,8 @@ def test_every_file_of_a_folder_has_a_record_or_is_named(everything: Path, faces
     assert by_name["clip.MP4"].kind == by_name["clip.avi"].kind == "video"
     assert by_name["scan.NII.GZ"].reason == {
         "code": "unsupported_kind",
-        "sentence": "this model judges pictures and videos, got a scan (NIfTI); take one for scans, such as brain_t1",
+        "sentence": "this model judges pictures and videos, got a scan (NIfTI); use a model for scans, such as "
+        "brain_t1",
     }
     assert "camera raw" in by_name["raw.NEF"].reason["sentence"]
     assert by_name["up"].reason["code"] == "not_a_file"

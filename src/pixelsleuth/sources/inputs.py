@@ -154,7 +154,7 @@ def check_kind(source: str | os.PathLike[str] | Image.Image | np.ndarray, kind: 
         if takes == "volumes":
             raise InputError(
                 "unsupported_kind",
-                "this model judges scans, got a picture; take one for pictures, such as faces",
+                "this model judges scans, got a picture; use a model for pictures, such as faces",
             )
         return
     volume = kind == "volume"
@@ -170,9 +170,11 @@ def check_kind(source: str | os.PathLike[str] | Image.Image | np.ndarray, kind: 
     if not found.readable and found.name and not found.plain:
         raise InputError("unsupported_format", found.refusal, sha256)
     if takes == "images":
-        told = f"this model judges pictures and videos, got a scan ({found.name}); take one for scans, such as brain_t1"
+        told = (
+            f"this model judges pictures and videos, got a scan ({found.name}); use a model for scans, such as brain_t1"
+        )
     else:
         known = found.kind in ("image", "video") and found.name
         got = f"a {'video' if found.kind == 'video' else 'picture'} ({found.name})" if known else "something else"
-        told = f"this model judges scans (NIfTI, MGH, NRRD, DICOM), got {got}; take one for pictures, such as faces"
+        told = f"this model judges scans (NIfTI, MGH, NRRD, DICOM), got {got}; use a model for pictures, such as faces"
     raise InputError("unsupported_kind", told, sha256)

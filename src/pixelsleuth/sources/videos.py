@@ -272,7 +272,7 @@ def _chosen(tracks: Sequence[_Track], streams: Sequence[Any], digest: str, notes
         raise InputError("no_frames", "the video stream holds no frame; copy it again from its source", digest)
     if context is None:
         raise InputError(
-            "unsupported_codec", "no decoder is there for the video's codec; convert it to H.264 in MP4", digest
+            "unsupported_codec", "there is no decoder for the video's codec; convert it to H.264 in MP4", digest
         )
     if best.pixels > MAX_FRAME_PIXELS:
         sentence = f"frames of {context.width} x {context.height}, the limit is {MAX_FRAME_PIXELS:,} pixels; scale it"
