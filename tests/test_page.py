@@ -239,6 +239,7 @@ def test_an_earlier_copy_is_laid_over_the_file(page: Any, tmp_path: Path) -> Non
     pixels[20:34, 24:40] = (30, 90, 200)
     Image.fromarray(pixels).resize((512, 512)).save(tmp_path / "suspect.jpg", quality=85)
     judged(page, tmp_path / "suspect.jpg")
+    assert page.is_visible("label[for=original]")
     page.set_input_files("#original", tmp_path / "earlier.png")
     page.wait_for_selector("#pair:not([hidden])")
     assert "Number of places that differ by more than re-saving explains: 1" in page.inner_text("#differs")

@@ -123,7 +123,7 @@ function present(result) {
   at("quotes").replaceChildren(...parts("quotes").map(copied));
   at("drawings").replaceChildren(...parts("timeline", "histogram", "promises", "faces", "notes"));
   lookAt(record);
-  at("compare").hidden = record.kind !== "image" || !at("looks").checkVisibility() || !file;
+  at("compare").hidden = record.kind !== "image" || at("looks").hidden || !file;
   const [against] = parts("against");
   at("pair").hidden = true;
   at("differs").replaceChildren(...(against ? [against] : []));
