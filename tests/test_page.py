@@ -427,6 +427,26 @@ def test_a_file_chosen_before_the_script_runs_is_judged(opened: Callable[..., An
     page.wait_for_selector("#finding:not([hidden])")
 
 
+def test_a_model_unknown_at_first_is_asked_for_when_a_file_comes(opened: Callable[..., Any], tmp_path: Path) -> None:
+    page = opened("secret")
+    page.wait_for_selector("#token-form:not([hidden])")
+    page.set_input_files("#file", picture(tmp_path))
+    sync_api.expect(page.locator("#problem")).to_contain_text("wants its token")
+    # The token is there, but the button beside it was not pressed; steps are what a video tells.
+    page.fill("#token", "secret")
+    step = {"stage": "reading", "done": 8, "total": 32, "share": 0.1, "seconds_left": 41.3}
+    told = iter([{"id": "1", "state": "working", "reason": "", "steps": step}])
+    page.route("**/api/jobs/*", lambda route: (
+        route.fulfill(json=state) if (state := next(told, None)) else route.continue_()))  # fmt: skip
+    judged(page, picture(tmp_path))
+    assert page.text_content("#problem") == ""
+    assert not page.is_visible("#token-form")
+    assert "calibrated on" in page.text_content("#model")
+    # What the browser says of the calls without a token.
+    assert len(page.problems) == 2
+    page.problems.clear()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
     page = opened(width=360, color_scheme=scheme)

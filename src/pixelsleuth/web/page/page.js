@@ -232,13 +232,24 @@ async function sent(file, place, telling, earlier) {
   return result;
 }
 
+async function ready() {
+  await greeted;
+  // Without a token or an answer nothing was known of the model when the page was opened.
+  if (!model.takes) await greet();
+}
+
 async function judge(...files) {
   const mine = ++batch;
   const wanted = ++view;
   const telling = () => mine === batch && comparing === 0;
   at("finding").hidden = true;
   told("");
-  await greeted;
+  try {
+    await ready();
+  } catch (error) {
+    if (mine === batch) told(error.message);
+    return;
+  }
   const problems = [];
   let first = null;
   for (const [k, file] of files.entries()) {
@@ -303,6 +314,7 @@ function wipe() {
 
 async function greet() {
   [model] = await (await asked("api/models")).json();
+  at("token-form").hidden = true;
   const size = number(model.most_bytes / 1e6, 1);
   const scans = model.takes.includes("volume");
   at("intro").textContent = say(scans ? "page.intro.scans" : "page.intro");
@@ -344,7 +356,7 @@ function listen() {
   at("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     told("");
-    greet().then(() => { at("token-form").hidden = true; }).catch((error) => told(error.message));
+    greet().catch((error) => told(error.message));
   });
   const drop = at("drop");
   for (const kind of ["dragover", "dragleave", "drop"]) {
