@@ -447,6 +447,19 @@ def test_a_model_unknown_at_first_is_asked_for_when_a_file_comes(opened: Callabl
     page.problems.clear()
 
 
+def test_a_finding_is_shown_though_its_report_is_gone(page: Any, tmp_path: Path) -> None:
+    page.route("**/report", lambda route: route.fulfill(status=404, json={"reason": "no such job"}))
+    judged(page, picture(tmp_path))
+    sync_api.expect(page.locator("#problem")).to_contain_text("Its report is no longer kept")
+    page.set_input_files("#original", picture(tmp_path, name="earlier.png"))
+    page.wait_for_selector("#pair:not([hidden])")
+    sync_api.expect(page.locator("#problem")).to_contain_text("Its report is no longer kept")
+    assert page.get_attribute("#report", "href") is None
+    # What the browser says of the two refusals.
+    assert len(page.problems) == 2
+    page.problems.clear()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
     page = opened(width=360, color_scheme=scheme)

@@ -261,13 +261,9 @@ async function judge(...files) {
     }
     if (mine !== batch) return;
   }
-  try {
-    if (first && wanted === view) {
-      await fetchReport(first.told.id, wanted);
-      if (wanted === view) present(first);
-    }
-  } catch (error) {
-    problems.push(error.message);
+  if (first && wanted === view) {
+    await fetchReport(first.told.id, wanted).catch(() => problems.push(say("page.report.gone")));
+    if (wanted === view) present(first);
   }
   if (mine === batch) told(problems.join(" "));
 }
@@ -283,10 +279,11 @@ async function compare(original) {
     // It takes the place of what was told without the copy.
     results = results.filter((one) => one.told.id !== id);
     at("history").querySelector(`[data-id="${id}"]`).remove();
-    await fetchReport(result.told.id, wanted);
+    const kept = await fetchReport(result.told.id, wanted).then(() => true, () => false);
     if (wanted !== view) return;
     present(result);
     at("compare").scrollIntoView();
+    if (!kept) at("problem").textContent = say("page.report.gone");
   } catch (error) {
     at("problem").textContent = error.message;
   } finally {
