@@ -460,6 +460,27 @@ def test_a_finding_is_shown_though_its_report_is_gone(page: Any, tmp_path: Path)
     page.problems.clear()
 
 
+def test_the_language_chosen_last_is_spoken(page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/words/de", lambda route: held.append(route))
+    page.select_option("#language", "de")
+    page.select_option("#language", "en")
+    sync_api.expect(page.locator("#takes")).to_have_text("Choose pictures or videos")
+    with page.expect_response("**/words/de"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.text_content("#takes") == "Choose pictures or videos"
+    assert page.get_attribute("html", "lang") == "en"
+    page.unroute("**/words/de")
+    page.route("**/words/de", lambda route: route.abort())
+    page.select_option("#language", "de")
+    sync_api.expect(page.locator("#problem")).to_contain_text("The server does not answer")
+    assert page.input_value("#language") == "en"
+    # What the browser says of the silence.
+    assert len(page.problems) == 1
+    page.problems.clear()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
     page = opened(width=360, color_scheme=scheme)

@@ -32,8 +32,8 @@ async function asked(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, headers: headers() });
-  } catch {
-    throw new Error(say("page.silent"));
+  } catch (error) {
+    throw new Error(words["page.silent"] ?? error.message);
   }
   if (answer.status === 401) {
     at("token-form").hidden = false;
@@ -47,7 +47,10 @@ async function asked(path, options = {}) {
 }
 
 async function speak(code) {
-  words = await (await fetch("words/" + code)).json();
+  const texts = await (await asked("words/" + code)).json();
+  // Another language may have been chosen while these were on their way.
+  if (code !== at("language").value) return;
+  words = texts;
   document.documentElement.lang = code;
   for (const element of document.querySelectorAll("[data-say]")) element.textContent = say(element.dataset.say);
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
@@ -347,8 +350,13 @@ function listen() {
     at("zoom").setAttribute("aria-pressed", String(close));
   });
   at("language").addEventListener("change", async () => {
-    await speak(at("language").value);
-    await greet().catch((error) => told(error.message));
+    try {
+      await speak(at("language").value);
+      await greet();
+    } catch (error) {
+      at("language").value = document.documentElement.lang;
+      told(error.message);
+    }
   });
   at("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
