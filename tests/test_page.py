@@ -481,6 +481,18 @@ def test_the_language_chosen_last_is_spoken(page: Any) -> None:
     page.problems.clear()
 
 
+def test_a_file_that_misses_the_field_leaves_the_page_as_it_is(page: Any) -> None:
+    dropped = """(kind) => {
+        const carried = new DataTransfer();
+        carried.items.add(new File(["x"], "x.jpg"));
+        const event = new DragEvent(kind, { dataTransfer: carried, bubbles: true, cancelable: true });
+        return !document.querySelector("footer").dispatchEvent(event);
+    }"""
+    assert page.evaluate(dropped, "dragover")
+    assert page.evaluate(dropped, "drop")
+    assert page.text_content("#progress") == ""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
     page = opened(width=360, color_scheme=scheme)

@@ -371,6 +371,10 @@ function listen() {
       if (kind === "drop" && event.dataTransfer.files.length) judge(...event.dataTransfer.files);
     });
   }
+  // A browser opens a file that misses the field, in the place of the page.
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => { if (event.dataTransfer.types.includes("Files")) event.preventDefault(); });
+  }
 }
 
 async function start() {
