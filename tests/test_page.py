@@ -493,6 +493,18 @@ def test_a_file_that_misses_the_field_leaves_the_page_as_it_is(page: Any) -> Non
     assert page.text_content("#progress") == ""
 
 
+def test_a_file_that_is_gone_by_now_is_named(opened: Callable[..., Any], tmp_path: Path) -> None:
+    held: list[Any] = []
+    page = opened(before=lambda made: made.route("**/words/*", lambda route: held.append(route)))
+    gone = picture(tmp_path, name="gone.png")
+    page.set_input_files("#file", [gone, picture(tmp_path)])
+    gone.unlink()
+    held[0].continue_()
+    page.wait_for_selector("#finding:not([hidden])")
+    sync_api.expect(page.locator("#problem")).to_contain_text("gone.png could not be read")
+    assert page.text_content("#name") == "shape.png"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_light_and_dark(opened: Callable[..., Any], scheme: str, tmp_path: Path) -> None:
     page = opened(width=360, color_scheme=scheme)

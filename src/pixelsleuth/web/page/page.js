@@ -218,11 +218,23 @@ async function ended(id, name, telling) {
   }
 }
 
+async function readable(file) {
+  // A folder, or a file that is gone: sending it would fail as if the server were silent.
+  const reader = file.stream().getReader();
+  try {
+    await reader.read();
+  } catch {
+    throw new Error(say("page.unreadable", { name: file.name }));
+  }
+  reader.cancel();
+}
+
 async function sent(file, place, telling, earlier) {
   for (const one of [file, earlier]) {
     if (one?.size > model.most_bytes) {
       throw new Error(say("page.too_large", { name: one.name, bytes: number(one.size), most: number(model.most_bytes) }));
     }
+    if (one) await readable(one);
   }
   if (telling()) at("progress").textContent = say("page.sending", { name: file.name }) + place;
   const form = new FormData();
