@@ -300,7 +300,7 @@ def test_refusals_and_silence_are_told(page: Any, tmp_path: Path) -> None:
     told = "large.bin has 100,000,001 bytes, at most 100,000,000 are taken"
     sync_api.expect(page.locator("#problem")).to_contain_text(told)
     page.route("**/api/jobs", lambda route: route.fulfill(status=503, json={"reason": "32 inputs wait already"}))
-    page.set_input_files("#file", picture(tmp_path))
+    page.set_input_files("#file", [picture(tmp_path, name="one.png"), picture(tmp_path, name="two.png")])
     sync_api.expect(page.locator("#problem")).to_have_text("32 inputs wait already")
     assert not page.is_visible("#finding")
     page.unroute("**/api/jobs")
@@ -316,8 +316,8 @@ def test_refusals_and_silence_are_told(page: Any, tmp_path: Path) -> None:
     page.unroute("**/api/jobs/*")
     judged(page, picture(tmp_path))
     assert page.text_content("#problem") == ""
-    # The browser says these itself: the refusal and the silence.
-    assert len(page.problems) == 2
+    # The browser says these itself: the two refusals and the silence.
+    assert len(page.problems) == 3
     page.problems.clear()
 
 

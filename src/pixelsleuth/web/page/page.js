@@ -280,7 +280,7 @@ async function judge(...files) {
     await fetchReport(first.told.id, wanted).catch(() => problems.push(say("page.report.gone")));
     if (wanted === view) present(first);
   }
-  if (mine === batch) told(problems.join(" "));
+  if (mine === batch) told([...new Set(problems)].join(" "));
 }
 
 async function compare(original) {
