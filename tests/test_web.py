@@ -384,3 +384,35 @@ def test_one_failure_does_not_end_the_desk(model_folder: Path) -> None:
         assert answer.status_code == 422
         assert "judging failed" in answer.json()["reason"]
         assert sent(client, "a.png", encoded(8_100)).status_code == 200
+
+
+def test_results_are_kept_for_a_while_from_when_they_are_there(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: Any = _Slow(Detector.load(model_folder))
+    queue = JobQueue(slow, Judge.of(slow, str(model_folder)), 0.1)
+    with TestClient(application(slow, str(model_folder), queue=queue)) as client:
+
+        def handed(seed: int) -> str:
+            return str(client.post("/api/jobs", files={"file": ("a.png", encoded(seed))}).json()["id"])
+
+        number = handed(8_500)
+        monkeypatch.setattr("pixelsleuth.web.jobs.RESULT_SECONDS", 2.0)
+        # It takes longer than results are kept.
+        time.sleep(2.5)
+        slow.let.set()
+        until(lambda: client.get(f"/api/jobs/{number}").json()["state"] == "done")
+        handed(8_501)
+        assert client.get(f"/api/jobs/{number}/report").status_code == 200
+        # Nothing else comes in, and yet it is forgotten.
+        until(lambda: client.get(f"/api/jobs/{number}").status_code == 404)
+
+
+def test_results_are_forgotten_though_nobody_asks(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pixelsleuth.web.jobs.TIDY_SECONDS", 0.1)
+    monkeypatch.setattr("pixelsleuth.web.jobs.RESULT_SECONDS", 0.1)
+    detector = Detector.load(model_folder)
+    queue = JobQueue(detector, Judge.of(detector, str(model_folder)), 0.1)
+    with TestClient(application(detector, str(model_folder), queue=queue)) as client:
+        client.post("/api/jobs", files={"file": ("a.png", encoded(8_502))})
+        until(lambda: not queue._jobs)

@@ -32,8 +32,10 @@ from pixelsleuth.sources.images import decode, read_bytes
 MAX_WAITING = 32
 #: Inputs scored together.
 BATCH_SIZE = 8
-#: Seconds a result can be fetched, and the number of results kept.
+#: Seconds a result can be fetched once it is there, and the number of results kept.
 RESULT_SECONDS = 900
+#: Seconds between two looks for results that are too old, while there is nothing to do.
+TIDY_SECONDS = 60
 MAX_RESULTS = 64
 #: Share of the work from which the time of the rest is known well enough to be told.
 KNOWN_FROM = 0.03
@@ -77,6 +79,7 @@ class Job:
         outcome: done with what came of it, or with `Failed`; cancelled where nobody waits any more.
         earlier: an earlier copy to compare it with, and the bare name of that.
         step: how far a video or a volume has come, None before the first; `begun`: when that was.
+        ended: when its outcome was there, None before.
     """
 
     id: str
@@ -86,9 +89,15 @@ class Job:
     language: str = ""
     earlier: tuple[Path, str] | None = None
     outcome: Future[Outcome] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
     step: Step | None = None
     begun: float = 0.0
+    ended: float | None = None
+
+    def __post_init__(self) -> None:
+        self.outcome.add_done_callback(self._end)
+
+    def _end(self, outcome: Future[Outcome]) -> None:
+        self.ended = time.monotonic()
 
     def take(self, step: Step) -> None:
         if self.step is None:
@@ -172,18 +181,20 @@ class JobQueue:
         with self._changed:
             self.check_room()
             if job.pictured:
-                self._forget_old()
+                self._forget_old(MAX_RESULTS - 1)
                 self._jobs[job.id] = job
             self._line.append(job)
             self._changed.notify()
 
-    def _forget_old(self) -> None:
-        for old in [j for j in self._jobs.values() if j.outcome.done()]:
-            if time.monotonic() - old.since > RESULT_SECONDS or len(self._jobs) >= MAX_RESULTS:
+    def _forget_old(self, most: int = MAX_RESULTS) -> None:
+        for old in list(self._jobs.values()):
+            if old.ended is not None and (time.monotonic() - old.ended > RESULT_SECONDS or len(self._jobs) > most):
                 del self._jobs[old.id]
 
     def get(self, number: str) -> Job | None:
-        return self._jobs.get(number)
+        with self._changed:
+            self._forget_old()
+            return self._jobs.get(number)
 
     def withdraw(self, job: Job) -> None:
         """Give up a job: it is not computed unless it has begun."""
@@ -212,7 +223,8 @@ class JobQueue:
         with self._changed:
             batch: list[Job] = []
             while not batch:
-                self._changed.wait_for(lambda: self._line or self._closing)
+                while not self._changed.wait_for(lambda: self._line or self._closing, TIDY_SECONDS):
+                    self._forget_old()
                 if self._closing:
                     return []
                 first = self._line[0]
