@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -416,3 +420,34 @@ def test_results_are_forgotten_though_nobody_asks(model_folder: Path, monkeypatc
     with TestClient(application(detector, str(model_folder), queue=queue)) as client:
         client.post("/api/jobs", files={"file": ("a.png", encoded(8_502))})
         until(lambda: not queue._jobs)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs signals of POSIX")
+@pytest.mark.parametrize("signals", [["SIGHUP"], ["SIGINT", "SIGINT"]])
+def test_no_upload_outlives_the_server(model_folder: Path, tmp_path: Path, signals: list[str]) -> None:
+    """The terminal is closed; Ctrl-C is pressed twice, for a client that never ends its upload holds up the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # A child of a runner in the background would ignore Ctrl-C.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heard}; from pixelsleuth.cli import main; main()"
+    words = [sys.executable, "-c", code, "serve", "--model", str(model_folder), "--port", str(port)]
+    server = subprocess.Popen([*words, "--max-false-alarm", "0.1"], env={**os.environ, "TMPDIR": str(tmp_path)})
+
+    def answers() -> bool:
+        with socket.socket() as made:
+            return made.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(answers, 60)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(posted(b"x", length="Content-Length: 1000", ends=False))
+            until(lambda: bool(list(tmp_path.glob("pixelsleuth-*"))))
+            for one in signals:
+                time.sleep(0.5)
+                server.send_signal(getattr(signal, one))
+            server.wait(30)
+    finally:
+        server.kill()
+    assert list(tmp_path.glob("pixelsleuth-*")) == []

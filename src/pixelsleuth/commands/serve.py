@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -51,4 +53,12 @@ def serve(
         console.print(detector.calibration.raised(MAX_FALSE_ALARM).sentence, highlight=False)
     app = application(detector, model, rate=rate, most_bytes=max_upload, token=token)
     console.print(f"http://{host}:{port}  (Ctrl-C stops it)", highlight=False)
+    _end_with_the_terminal()
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)
+
+
+def _end_with_the_terminal() -> None:
+    """A terminal that is closed ends the server by an exit, which leaves no upload behind; under `nohup` it runs on."""
+    hung_up = getattr(signal, "SIGHUP", None)
+    if hung_up is not None and signal.getsignal(hung_up) is signal.SIG_DFL:
+        signal.signal(hung_up, lambda *_: sys.exit(128 + hung_up))

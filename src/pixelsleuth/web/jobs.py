@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -137,6 +138,8 @@ class JobQueue:
         self.counts: dict[str, int] = {}
         self.seconds = 0.0
         self._folder = Path(tempfile.mkdtemp(prefix="pixelsleuth-"))
+        # Called at exit, too: who presses Ctrl-C twice ends the server before it closes this.
+        self._clear = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._most = waiting
         self._line: deque[Job] = deque()
         self._jobs: dict[str, Job] = {}
@@ -212,7 +215,7 @@ class JobQueue:
             self._line.clear()
             self._changed.notify()
         self._thread.join(timeout=60)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._clear()
 
     def _work(self) -> None:
         while batch := self._next():
