@@ -269,6 +269,15 @@ def test_models_health_metrics_and_the_page(client: TestClient) -> None:
     assert client.get("/api/examples/untouched").content[:2] == b"\xff\xd8"
 
 
+def test_pages_of_other_sites_hand_nothing_in(client: TestClient) -> None:
+    for path in ("/api/findings", "/api/jobs"):
+        for site in ("cross-site", "same-site"):
+            answer = client.post(path, files={"file": ("a.png", encoded(1))}, headers={"Sec-Fetch-Site": site})
+            assert answer.status_code == 403
+            assert "another site" in answer.json()["reason"]
+    assert sent(client, "a.png", encoded(1), headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
 def test_a_token_is_demanded(model_folder: Path) -> None:
     with TestClient(application(Detector.load(model_folder), str(model_folder), rate=0.1, token="secret")) as client:
         assert client.get("/api/models").status_code == 401

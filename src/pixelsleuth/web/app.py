@@ -115,6 +115,10 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.most:
             return self._too_large()
+        # Any page that is open in a browser here could send forms to a server without a token. Browsers say who sends;
+        # programs say nothing.
+        if scope["method"] == "POST" and headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+            return _refused(403, "a page of another site cannot hand in files; open this server's own", **CLOSED)
         if scope["method"] == "POST" and path in ("/api/findings", "/api/jobs"):
             try:
                 self.queue.check_room()
@@ -180,7 +184,8 @@ async def _hung_up(request: Request) -> None:
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """How a route may refuse, for the API's description."""
     said = {
-        400: "the form cannot be read", 401: "the token is missing or wrong", 404: "there is none",
+        400: "the form cannot be read", 401: "the token is missing or wrong",
+        403: "sent by a page of another site", 404: "there is none",
         409: "the job has not ended", 413: "larger than `--max-upload`",
         422: "a field is missing or wrong, or judging failed",
         503: "too many inputs wait; come again after `Retry-After` seconds", 504: "not judged in time",
@@ -219,7 +224,7 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
     secured = [Security(HTTPBearer(auto_error=False))] if token else []
     locked = _problems(401) if token else {}
     api = APIRouter(prefix="/api", dependencies=secured, responses=locked)
-    sent = _problems(400, 413, 422, 503)
+    sent = _problems(400, 403, 413, 422, 503)
 
     @app.exception_handler(HTTPException)
     async def said(request: Request, error: HTTPException) -> Response:
