@@ -460,3 +460,12 @@ def test_no_upload_outlives_the_server(model_folder: Path, tmp_path: Path, signa
     finally:
         server.kill()
     assert list(tmp_path.glob("pixelsleuth-*")) == []
+
+
+def test_an_address_that_cannot_be_had_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        for words in (["--port", taken], ["--port", taken, "--host", "no such host", "--token", "secret"]):
+            done = CliRunner().invoke(command_line, ["serve", *words, "--model", str(tmp_path)])
+            assert isinstance(done.exception, PixelsleuthError)
+            assert f"port {taken}" in str(done.exception)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import sys
 from typing import Annotated
 
@@ -41,6 +42,7 @@ def serve(
         local = local or ipaddress.ip_address(host).is_loopback
     if not local and not token:
         raise PixelsleuthError(f"--host {host}: others could reach it; give --token TEXT, or listen at 127.0.0.1")
+    _check_address(host, port)
     with needs_extra("web", "serve"):
         import uvicorn
 
@@ -52,7 +54,7 @@ def serve(
     if max_false_alarm is None and rate > MAX_FALSE_ALARM:
         console.print(detector.calibration.raised(MAX_FALSE_ALARM).sentence, highlight=False)
     app = application(detector, model, rate=rate, most_bytes=max_upload, token=token)
-    console.print(f"http://{host}:{port}  (Ctrl-C stops it)", highlight=False)
+    console.print(f"http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C stops it)", highlight=False)
     _end_with_the_terminal()
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)
 
@@ -62,3 +64,13 @@ def _end_with_the_terminal() -> None:
     hung_up = getattr(signal, "SIGHUP", None)
     if hung_up is not None and signal.getsignal(hung_up) is signal.SIG_DFL:
         signal.signal(hung_up, lambda *_: sys.exit(128 + hung_up))
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise PixelsleuthError where nothing can be served there."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address, family=family).close()
+    except OSError as error:
+        why = str(error.strerror).partition(" (")[0]
+        raise PixelsleuthError(f"cannot listen at {host}, port {port}: {why}; give another --host or --port") from None
