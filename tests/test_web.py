@@ -66,6 +66,17 @@ def test_a_finding_is_one_record_as_the_detector_gives_it(
         assert record[key] == alone[key], key
 
 
+def test_names_are_told_as_they_came(client: TestClient) -> None:
+    long = "n" * 251 + ".png"
+    assert sent(client, long, encoded(7_005)).json()["path"] == long
+    body = posted(encoded(7_005)).split(b"\r\n\r\n", 1)[1]
+    strange = body.replace(b"a.png", b"\\ud800.png")
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=unicode_escape"}
+    answer = client.post("/api/findings", content=strange, headers=kind)
+    assert answer.status_code == 200
+    assert answer.json()["path"] == "?.png"
+
+
 def test_what_cannot_be_judged_is_a_record_with_its_reason(client: TestClient) -> None:
     for name, data, code in (("text.jpg", b"no picture", "not_an_image"), ("empty.png", b"", "empty")):
         answer = sent(client, name, data)

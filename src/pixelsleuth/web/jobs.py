@@ -38,6 +38,8 @@ RESULT_SECONDS = 900
 #: Seconds between two looks for results that are too old, while there is nothing to do.
 TIDY_SECONDS = 60
 MAX_RESULTS = 64
+#: Characters of a file's name, as many as file systems allow.
+MAX_NAME = 255
 #: Share of the work from which the time of the rest is known well enough to be told.
 KNOWN_FROM = 0.03
 
@@ -176,7 +178,9 @@ class JobQueue:
 
     def _path(self, name: str, own: str) -> tuple[Path, str]:
         """Where an upload is written, and its bare name. The user's name reaches no path but its suffix."""
-        bare = re.split(r"[\\/]", name)[-1][:200] or "upload"
+        bare = re.split(r"[\\/]", name)[-1][:MAX_NAME] or "upload"
+        # A form may name an encoding that gives halves of characters, which no answer can hold.
+        bare = bare.encode(errors="replace").decode()
         suffix = re.fullmatch(r".*?((\.nii)?\.[A-Za-z0-9]{1,5})", bare, re.DOTALL)
         return self._folder / f"{own}{suffix[1].lower() if suffix else ''}", bare
 
