@@ -302,6 +302,10 @@ def test_a_token_is_demanded(model_folder: Path) -> None:
         assert "security" not in described["paths"]["/api/health"]["get"]
         assert client.get("/api/health").status_code == 200
         assert client.get("/").status_code == 200
+    for token in ("schlüssel", " ", "secret\n"):
+        done = CliRunner().invoke(command_line, ["serve", "--token", token, "--model", str(model_folder / "none")])
+        assert isinstance(done.exception, PixelsleuthError)
+        assert "of ASCII" in str(done.exception)
     done = CliRunner().invoke(command_line, ["serve", "--host", "0.0.0.0"])
     assert isinstance(done.exception, PixelsleuthError)
     assert "--token" in str(done.exception)

@@ -43,6 +43,8 @@ def serve(
     if not local and not token:
         raise PixelsleuthError(f"--host {host}: others could reach it; give --token TEXT, or listen at 127.0.0.1")
     _check_address(host, port)
+    if not token.isascii() or not token.isprintable() or token != token.strip():
+        raise PixelsleuthError("--token: expected letters, digits and signs of ASCII, without a space at either end")
     with needs_extra("web", "serve"):
         import uvicorn
 
