@@ -274,6 +274,7 @@ def test_models_health_metrics_and_the_page(client: TestClient) -> None:
     assert 'pixelsleuth_findings_total{verdict="' in client.get("/api/metrics").text
     page = client.get("/")
     assert page.headers["content-security-policy"] == POLICY
+    assert client.get("/page.js").headers["cache-control"] == "no-cache"
     assert "//" not in page.text.replace("<!doctype", "")
     assert "/api/findings" in client.get("/openapi.json").json()["paths"]
     assert "untouched" in client.get("/api/examples").json()

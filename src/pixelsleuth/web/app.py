@@ -429,6 +429,8 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
             "Content-Security-Policy": POLICY,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
+            # Else a browser may keep the script for a tenth of its age, and use it with a newer server.
+            "Cache-Control": "no-cache",
         }
         return FileResponse(str(PAGE / name), headers=headers)
 
