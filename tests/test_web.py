@@ -238,6 +238,12 @@ def test_a_job_tells_its_progress_and_gives_pictures_and_a_report(client: TestCl
     assert len(report.text) < 1_000_000
 
 
+def test_a_report_tells_a_command_that_runs_for_any_name(client: TestClient) -> None:
+    number = client.post("/api/jobs", files={"file": ("-rf.png", encoded(7_006))}).json()["id"]
+    assert '"done"' in client.get(f"/api/jobs/{number}/events").text
+    assert "pixelsleuth detect ./-rf.png --model" in client.get(f"/api/jobs/{number}/report").text
+
+
 def test_several_jobs_have_one_report(client: TestClient) -> None:
     numbers = []
     for name, seed in (("one.png", 7_003), ("two.png", 7_004)):

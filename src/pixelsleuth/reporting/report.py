@@ -216,7 +216,10 @@ def first_of(made: Sequence[Layer], finding: Finding) -> list[Layer]:
 
 def reproducing(finding: Finding, judge: Judge) -> str:
     """The command that gives this finding again, run where the file is."""
-    words = ["pixelsleuth", "detect", Path(finding.path).name, "--model", without_folders(judge.argument)]
+    name = Path(finding.path).name
+    # A name that begins with a dash would be read as an option.
+    name = f"./{name}" if name.startswith("-") else name
+    words = ["pixelsleuth", "detect", name, "--model", without_folders(judge.argument)]
     return shlex.join([*words, "--max-false-alarm", f"{finding.max_false_alarm:g}", "--out", "out", "--report"])
 
 
