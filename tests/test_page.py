@@ -431,7 +431,7 @@ def test_a_model_unknown_at_first_is_asked_for_when_a_file_comes(opened: Callabl
     page = opened("secret")
     page.wait_for_selector("#token-form:not([hidden])")
     page.set_input_files("#file", picture(tmp_path))
-    sync_api.expect(page.locator("#problem")).to_contain_text("wants its token")
+    sync_api.expect(page.locator("#problem")).to_contain_text("asks for its token")
     # The token is there, but the button beside it was not pressed; steps are what a video tells.
     page.fill("#token", "secret")
     step = {"stage": "reading", "done": 8, "total": 32, "share": 0.1, "seconds_left": 41.3}

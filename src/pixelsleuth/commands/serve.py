@@ -14,6 +14,9 @@ from pixelsleuth.commands.terminal import ModelOption, console
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.records import MAX_FALSE_ALARM
 
+#: Seconds that requests get to end once the server is stopped.
+END_SECONDS = 10
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; other than this machine's own needs --token.")] = (
@@ -58,7 +61,10 @@ def serve(
     app = application(detector, model, rate=rate, most_bytes=max_upload, token=token)
     console.print(f"http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C stops it)", highlight=False)
     _end_with_the_terminal()
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_keep_alive=10)
+    # Else a client that never ends its upload would keep the server from ending.
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", timeout_keep_alive=10, timeout_graceful_shutdown=END_SECONDS
+    )
 
 
 def _end_with_the_terminal() -> None:
