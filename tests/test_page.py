@@ -308,16 +308,25 @@ def test_refusals_and_silence_are_told(page: Any, tmp_path: Path) -> None:
     page.set_input_files("#file", picture(tmp_path))
     sync_api.expect(page.locator("#problem")).to_have_text("it broke")
     page.unroute("**/api/jobs/*")
-    # The server falls silent while the job waits.
+    # The server falls silent while the job waits, and stays so.
     page.route("**/api/jobs/*", lambda route: route.abort())
     page.set_input_files("#file", picture(tmp_path))
-    sync_api.expect(page.locator("#problem")).to_contain_text("does not answer")
+    sync_api.expect(page.locator("#problem")).to_contain_text("does not answer", timeout=30_000)
     assert page.text_content("#progress") == ""
     page.unroute("**/api/jobs/*")
     judged(page, picture(tmp_path))
     assert page.text_content("#problem") == ""
-    # The browser says these itself: the two refusals and the silence.
-    assert len(page.problems) == 3
+    # The browser says these itself: the two refusals and each silence.
+    assert len(page.problems) == 2 + 5
+    page.problems.clear()
+
+
+def test_a_short_silence_loses_no_result(page: Any, tmp_path: Path) -> None:
+    fails = iter(range(2))
+    page.route("**/api/jobs/*", lambda route: route.continue_() if next(fails, None) is None else route.abort())
+    judged(page, picture(tmp_path))
+    assert page.text_content("#problem") == ""
+    assert len(page.problems) == 2
     page.problems.clear()
 
 

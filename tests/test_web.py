@@ -281,6 +281,8 @@ def test_models_health_metrics_and_the_page(client: TestClient) -> None:
     assert 'pixelsleuth_findings_total{verdict="' in client.get("/api/metrics").text
     page = client.get("/")
     assert page.headers["content-security-policy"] == POLICY
+    head = client.head("/")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(page.content)))
     assert client.get("/page.js").headers["cache-control"] == "no-cache"
     assert "//" not in page.text.replace("<!doctype", "")
     assert "/api/findings" in client.get("/openapi.json").json()["paths"]

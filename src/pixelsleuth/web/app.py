@@ -420,8 +420,8 @@ def application(  # noqa: C901 - a route is a closure over the queue; each is sh
         """The page's texts; open like the page itself."""
         return JSONResponse(language(code).texts)
 
-    @app.get("/", include_in_schema=False)
-    @app.get("/{name}", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.api_route("/{name}", methods=["GET", "HEAD"], include_in_schema=False)
     async def files(name: str = "index.html") -> Response:
         if name not in ("index.html", "page.css", "page.js"):
             raise HTTPException(404, "no such page")

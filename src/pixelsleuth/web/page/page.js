@@ -2,6 +2,8 @@
 const at = (id) => document.getElementById(id);
 const LAYERS = ["input", "restoration", "map", "look", "ela", "ghost", "noise"];
 const LANGUAGES = { en: "English", de: "Deutsch" };
+// Times that a silent server is asked for a result, a second apart.
+const MAX_TRIES = 5;
 let words = {};
 let model = {};
 let pictures = {};
@@ -33,7 +35,7 @@ async function asked(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers: headers() });
   } catch (error) {
-    throw new Error(words["page.silent"] ?? error.message);
+    throw Object.assign(new Error(words["page.silent"] ?? error.message), { silent: true });
   }
   if (answer.status === 401) {
     at("token-form").hidden = false;
@@ -207,10 +209,22 @@ function showProgress(job, name, seconds) {
   at("share").value = steps.share;
 }
 
+async function jobOf(id) {
+  // The server goes on while a network changes or a laptop wakes up.
+  for (let tries = 1; ; tries++) {
+    try {
+      return await (await asked("api/jobs/" + id)).json();
+    } catch (error) {
+      if (!error.silent || tries === MAX_TRIES) throw error;
+    }
+    await new Promise((go) => setTimeout(go, 1000));
+  }
+}
+
 async function ended(id, name, telling) {
   const began = Date.now();
   for (;;) {
-    const job = await (await asked("api/jobs/" + id)).json();
+    const job = await jobOf(id);
     if (job.state === "failed") throw new Error(job.reason);
     if (job.state === "done") return job;
     if (telling()) showProgress(job, name, (Date.now() - began) / 1000);
