@@ -278,6 +278,7 @@ def _queues() -> list[JobQueue]:
 def test_models_health_metrics_and_the_page(client: TestClient) -> None:
     assert client.get("/api/models").json()[0]["n_calibration"] > 0
     assert client.get("/api/health").json()["status"] == "ok"
+    sent(client, "a.png", encoded(8_000))
     assert 'pixelsleuth_findings_total{verdict="' in client.get("/api/metrics").text
     page = client.get("/")
     assert page.headers["content-security-policy"] == POLICY
