@@ -223,6 +223,13 @@ def test_what_is_told_rests_on_the_p_that_the_verdict_rests_on(detector: Detecto
     left_out = replace(detector.calibration, about=detector.calibration.about | {"left_out": {"a": {"0.05": 0.3}}})
     often = answer_of(replace(finding, p_value_new_source=0.02), left_out, language()).often
     assert ("other sources" in often) == (promise != "new-source")
+    # A p that holds for each source gives a bound, and of such inputs alone.
+    whose = {"any-source": "from any one of the sources it is compared with", "new-source": "the model has never seen"}
+    assert often.startswith("At least 80 in 100 untouched inputs from ")
+    assert whose[promise] in often
+    for code in LANGUAGES:
+        alarm = answer_of(replace(finding, verdict="anomalous"), detector.calibration, language(code)).often
+        assert ("At most 5 in 100 untouched inputs" if code == "en" else "höchstens 5 von 100") in alarm
 
 
 def test_the_command_refuses_a_promise_before_it_reads_anything(model_folder: Path, tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def compared_with(calibration: Calibration, say: Language) -> str:
 
 
 def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
-    rate, things = finding.max_false_alarm, say(f"like.{_what(finding)}")
+    # Of a p that is valid for each source, rates are bounds.
+    rate, bound = finding.max_false_alarm, finding.promise != "calibration"
+    things = say(f"like.{finding.promise if bound else _what(finding)}")
     if finding.verdict == "not_applicable":
         return say("often.not_applicable" if finding.score is None else "often.not_applicable.unlike")
     if finding.verdict == "unsure":
@@ -132,10 +134,10 @@ def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
             return say.first_of(f"often.unknown.{finding.kind}", "often.unknown")
         told = say("often.unstable", often=_in_hundred(_unsure_share(rate), say), things=things)
     elif finding.verdict == "anomalous":
-        told = say("often.anomalous", often=_in_hundred(rate, say), things=things)
+        told = say("often.anomalous" + ".bound" * bound, often=_in_hundred(rate, say), things=things)
     else:
         least = say.decimal(100 * max(0.0, 1 - rate - _unsure_share(rate)), ".3g")
-        key = f"often.{finding.verdict}"
+        key = "often.normal" + ".bound" * bound
         told = say.first_of(f"{key}.{finding.kind}", key).format(
             least=least, often=_in_hundred(1 - rate, say), things=things
         )
