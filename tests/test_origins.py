@@ -219,17 +219,23 @@ def test_what_is_told_rests_on_the_p_that_the_verdict_rests_on(detector: Detecto
     # Made by an earlier version, a record does not say what its verdict rests on.
     old = {name: value for name, value in finding.record().items() if name != "promise"}
     assert folder_of([Entry.of(old)] * 3, detector.calibration, 0.05).alarms == 3
-    # That other sources can differ is told of every p but the one that is made for them.
+    # How sources left out fared was measured by the p of all sources together.
     left_out = replace(detector.calibration, about=detector.calibration.about | {"left_out": {"a": {"0.05": 0.3}}})
     often = answer_of(replace(finding, p_value_new_source=0.02), left_out, language()).often
-    assert ("other sources" in often) == (promise != "new-source")
+    assert "other sources" not in often
+    same = replace(finding, promise="calibration", p_value=0.2)
+    assert "other sources" in answer_of(same, left_out, language()).often
     # A p that holds for each source gives a bound, and of such inputs alone.
     whose = {"any-source": "from any one of the sources it is compared with", "new-source": "the model has never seen"}
-    assert often.startswith("At least 80 in 100 untouched inputs from ")
+    assert often.startswith("At most 5 in 100 untouched inputs from ")
     assert whose[promise] in often
     for code in LANGUAGES:
         alarm = answer_of(replace(finding, verdict="anomalous"), detector.calibration, language(code)).often
         assert ("At most 5 in 100 untouched inputs" if code == "en" else "höchstens 5 von 100") in alarm
+    unstable = {"code": "unstable", "sentence": "it turns over"}
+    found = answer_of(replace(finding, verdict="unsure", reason=unstable), detector.calibration, language()).found
+    assert "p = 0.3000" in found
+    assert whose[promise].removesuffix("it is compared with") in found
 
 
 def test_the_command_refuses_a_promise_before_it_reads_anything(model_folder: Path, tmp_path: Path) -> None:

@@ -481,7 +481,8 @@ def test_no_upload_outlives_the_server(model_folder: Path, tmp_path: Path, signa
         until(answers, 60)
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.sendall(posted(b"x", length="Content-Length: 1000", ends=False))
-            until(lambda: bool(list(tmp_path.glob("pixelsleuth-*"))))
+            # Where uploads lie.
+            assert len(list(tmp_path.glob("pixelsleuth-*"))) == 1
             for one in signals:
                 time.sleep(0.5)
                 server.send_signal(getattr(signal, one))
@@ -494,7 +495,8 @@ def test_no_upload_outlives_the_server(model_folder: Path, tmp_path: Path, signa
 def test_an_address_that_cannot_be_had_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
-        for words in (["--port", taken], ["--port", taken, "--host", "no such host", "--token", "secret"]):
-            done = CliRunner().invoke(command_line, ["serve", *words, "--model", str(tmp_path)])
+        named = ["no such host", "a..b", "a" * 70]
+        for words in ([], *(["--host", name, "--token", "secret"] for name in named)):
+            done = CliRunner().invoke(command_line, ["serve", "--port", taken, *words, "--model", str(tmp_path)])
             assert isinstance(done.exception, PixelsleuthError)
             assert f"port {taken}" in str(done.exception)

@@ -90,7 +90,7 @@ def main() -> None:
     table = Table("video", "label", *RULES)
     found = defaultdict(list)
     for record in records:
-        label = next(label for file, label in labels.items() if record["path"].endswith(file))
+        label = next((label for file, label in labels.items() if Path(record["path"]).match(file)), "no label")
         each = {name: of_record(record, rule) for name, rule in RULES.items()}
         table.add_row(Path(record["path"]).name, label, *("-" if p is None else f"{p:.4f}" for p in each.values()))
         for name, p in each.items():

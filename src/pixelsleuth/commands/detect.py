@@ -242,19 +242,20 @@ def detect(
     _together(account, rate, fdr, out)
     if leftovers:
         say(_left_out(leftovers))
-    _say_where(path, made is not None, account)
+    _say_where(path, made is not None, heatmap, account)
     if account.total == account.counts.get("not_applicable", 0) and not account.unlike:
         raise PixelsleuthError(f"none of the {account.total} inputs could be judged; the records say why")
     if fail_on_anomaly and account.counts.get("anomalous"):
         raise typer.Exit(1)
 
 
-def _say_where(path: Path | None, reported: bool, account: Account) -> None:
+def _say_where(path: Path | None, reported: bool, heatmap: bool, account: Account) -> None:
     """Tell where the records and the report are, or how to get one that shows what alarms."""
     if path is not None:
         say(f"records: {path}" + (f", report: {path.parent / 'report.html'}" if reported else ""))
     if not reported and account.counts.get("anomalous"):
-        say("to see what is unusual where: the same command with --out DIR --report")
+        instead = "" if heatmap else ", without --no-heatmap"
+        say(f"to see what is unusual where: the same command with --out DIR --report{instead}")
 
 
 def _report(detector: Detector, model: str, spoken: str, fdr: float | None, out: Path) -> Report:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +14,7 @@ from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.records import MAX_FALSE_ALARM
 
 #: Seconds that requests get to end once the server is stopped.
-END_SECONDS = 10
+END_SECONDS = 5
 
 
 def serve(
@@ -60,25 +59,27 @@ def serve(
         console.print(detector.calibration.raised(MAX_FALSE_ALARM).sentence, highlight=False)
     app = application(detector, model, rate=rate, most_bytes=max_upload, token=token)
     console.print(f"http://{f'[{host}]' if ':' in host else host}:{port}  (Ctrl-C stops it)", highlight=False)
-    _end_with_the_terminal()
-    # Else a client that never ends its upload would keep the server from ending.
-    uvicorn.run(
-        app, host=host, port=port, log_level="warning", timeout_keep_alive=10, timeout_graceful_shutdown=END_SECONDS
-    )
+    # Without an end to its patience a client that never ends its upload would keep the server from ending.
+    server = uvicorn.Server(uvicorn.Config(
+        app, host=host, port=port, log_level="warning", timeout_keep_alive=10, timeout_graceful_shutdown=END_SECONDS,
+    ))  # fmt: skip
+    _end_with_the_terminal(server)
+    server.run()
 
 
-def _end_with_the_terminal() -> None:
-    """A terminal that is closed ends the server by an exit, which leaves no upload behind; under `nohup` it runs on."""
+def _end_with_the_terminal(server: Any) -> None:
+    """Let a terminal that is closed end the server as Ctrl-C does; by itself it would leave uploads behind. Under
+    `nohup` it runs on."""
     hung_up = getattr(signal, "SIGHUP", None)
     if hung_up is not None and signal.getsignal(hung_up) is signal.SIG_DFL:
-        signal.signal(hung_up, lambda *_: sys.exit(128 + hung_up))
+        signal.signal(hung_up, lambda *_: setattr(server, "should_exit", True))
 
 
 def _check_address(host: str, port: int) -> None:
     """Raise PixelsleuthError where nothing can be served there."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        socket.create_server(address, family=family).close()
-    except OSError as error:
-        why = str(error.strerror).partition(" (")[0]
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            socket.create_server(address, family=family).close()
+    except (OSError, UnicodeError) as error:
+        why = str(getattr(error, "strerror", None) or "no such name").partition(" (")[0]
         raise PixelsleuthError(f"cannot listen at {host}, port {port}: {why}; give another --host or --port") from None

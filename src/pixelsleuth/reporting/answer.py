@@ -64,7 +64,10 @@ def _found(finding: Finding, calibration: Calibration, say: Language) -> str:
         return _sentence(finding, say)
     if finding.verdict == "unsure":
         if finding.reason_code == "unstable":
-            return say("found.unstable", reason=_sentence(finding, say), things=say(f"things.{_what(finding)}"))
+            reason, things = _sentence(finding, say), say(f"things.{_what(finding)}")
+            if finding.promise != "calibration":
+                return f"{say('found.unsure', reason=reason)} {ranked(finding, calibration, say)}"
+            return say("found.unstable", reason=reason, things=things)
         return say("found.unsure", reason=_sentence(finding, say))
     parts = [say(f"found.{finding.verdict}.{_what(finding)}"), ranked(finding, calibration, say)]
     if finding.verdict == "normal":
@@ -135,10 +138,13 @@ def _often(finding: Finding, calibration: Calibration, say: Language) -> str:
         told = say("often.unstable", often=_in_hundred(_unsure_share(rate), say), things=things)
     elif finding.verdict == "anomalous":
         told = say("often.anomalous" + ".bound" * bound, often=_in_hundred(rate, say), things=things)
+    elif bound:
+        told = say.first_of(f"often.normal.bound.{finding.kind}", "often.normal.bound").format(
+            often=_in_hundred(rate, say), things=things
+        )
     else:
         least = say.decimal(100 * max(0.0, 1 - rate - _unsure_share(rate)), ".3g")
-        key = "often.normal" + ".bound" * bound
-        told = say.first_of(f"{key}.{finding.kind}", key).format(
+        told = say.first_of(f"often.normal.{finding.kind}", "often.normal").format(
             least=least, often=_in_hundred(1 - rate, say), things=things
         )
     return " ".join([told, *_elsewhere(finding, calibration, say)])
@@ -151,11 +157,10 @@ def _unsure_share(rate: float) -> float:
 
 def _elsewhere(finding: Finding, calibration: Calibration, say: Language) -> list[str]:
     """How many false alarms there were on the worst source that was left out, at the listed rate nearest to the one
-    asked for; none where that is not known or was no more than promised, where p is made for such sources, or where
-    the answer is `unsure`, of which those figures say nothing."""
+    asked for; none where that is not known or was no more than promised, or where the verdict rests on another p or is
+    `unsure`, of which those figures say nothing."""
     left_out = calibration.about.get("left_out")
-    for_new_sources = finding.promise == "new-source"
-    if not left_out or finding.kind != "image" or finding.verdict == "unsure" or for_new_sources:
+    if not left_out or finding.kind != "image" or finding.verdict == "unsure" or finding.promise != "calibration":
         return []
     asked = finding.max_false_alarm
     promised = min(next(iter(left_out.values())), key=lambda name: abs(log(float(name)) - log(asked)))

@@ -62,8 +62,10 @@ def cautions(
         found.append(_caution(say, small, "small", width=str(min(widths)), size=str(size)))
     if any(face.face.padded > PADDED for face in finding.faces):
         found.append(_caution(say, "padded"))
-    if 0 < len(finding.frames) < FEW_FRAMES:
-        found.append(_caution(say, "few_frames", n=say.number(len(finding.frames))))
+    # Of two people in a frame each has one.
+    frames = len({frame.index for frame in finding.frames})
+    if 0 < frames < FEW_FRAMES:
+        found.append(_caution(say, "few_frames", n=say.number(frames)))
     if facts.quality is not None and facts.quality < LOW_QUALITY:
         found.append(_caution(say, "quality", quality=str(facts.quality)))
     return found

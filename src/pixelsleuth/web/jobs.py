@@ -38,6 +38,8 @@ RESULT_SECONDS = 900
 #: Seconds between two looks for results that are too old, while there is nothing to do.
 TIDY_SECONDS = 60
 MAX_RESULTS = 64
+#: Seconds that the work under way gets to end once the server is stopped.
+END_SECONDS = 10
 #: Characters of a file's name, as many as file systems allow.
 MAX_NAME = 255
 #: Share of the work from which the time of the rest is known well enough to be told.
@@ -218,7 +220,7 @@ class JobQueue:
                 job.outcome.cancel()
             self._line.clear()
             self._changed.notify()
-        self._thread.join(timeout=60)
+        self._thread.join(timeout=END_SECONDS)
         self._clear()
 
     def _work(self) -> None:

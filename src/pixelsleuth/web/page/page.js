@@ -43,7 +43,8 @@ async function asked(path, options = {}) {
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
-    throw new Error(told.reason || say("page.status", { status: answer.status }));
+    const reason = told.reason || say("page.status", { status: answer.status });
+    throw Object.assign(new Error(reason), { gone: answer.status === 404 });
   }
   return answer;
 }
@@ -183,7 +184,7 @@ function remember(result) {
     const wanted = ++view;
     at("problem").textContent = "";
     present(result);
-    fetchReport(id, wanted).catch(() => { if (wanted === view) at("problem").textContent = say("page.report.gone"); });
+    fetchReport(id, wanted).catch((error) => { if (wanted === view) at("problem").textContent = ofReport(error); });
   });
   const badge = row.insertCell().appendChild(document.createElement("span"));
   badge.className = "verdict " + record.verdict;
@@ -261,9 +262,14 @@ async function sent(file, place, telling, earlier) {
   return result;
 }
 
+function ofReport(error) {
+  return error.gone ? say("page.report.gone") : error.message;
+}
+
 async function ready() {
   await greeted;
-  // Without a token or an answer nothing was known of the model when the page was opened.
+  // Without a token or an answer neither words nor model were known when the page was opened.
+  if (!words["page.silent"]) await speak(at("language").value);
   if (!model.takes) await greet();
 }
 
@@ -291,7 +297,7 @@ async function judge(...files) {
     if (mine !== batch) return;
   }
   if (first && wanted === view) {
-    await fetchReport(first.told.id, wanted).catch(() => problems.push(say("page.report.gone")));
+    await fetchReport(first.told.id, wanted).catch((error) => problems.push(ofReport(error)));
     if (wanted === view) present(first);
   }
   if (mine === batch) told([...new Set(problems)].join(" "));
@@ -308,11 +314,11 @@ async function compare(original) {
     // It takes the place of what was told without the copy.
     results = results.filter((one) => one.told.id !== id);
     at("history").querySelector(`[data-id="${id}"]`).remove();
-    const kept = await fetchReport(result.told.id, wanted).then(() => true, () => false);
+    const problem = await fetchReport(result.told.id, wanted).then(() => "", ofReport);
     if (wanted !== view) return;
     present(result);
     at("compare").scrollIntoView();
-    if (!kept) at("problem").textContent = say("page.report.gone");
+    at("problem").textContent = problem;
   } catch (error) {
     at("problem").textContent = error.message;
   } finally {
@@ -380,14 +386,15 @@ function listen() {
       await speak(at("language").value);
       await greet();
     } catch (error) {
-      at("language").value = document.documentElement.lang;
+      // Where no language was there before, this one is asked for again with the next file.
+      if (words["page.silent"]) at("language").value = document.documentElement.lang;
       told(error.message);
     }
   });
   at("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     told("");
-    greet().catch((error) => told(error.message));
+    (model.takes ? greet() : ready()).catch((error) => told(error.message));
   });
   const drop = at("drop");
   for (const kind of ["dragover", "dragleave", "drop"]) {
