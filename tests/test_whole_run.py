@@ -30,7 +30,7 @@ from pixelsleuth.training.data import Sampler, augmented
 from pixelsleuth.training.presets import Stage, resolve
 from pixelsleuth.training.run import train
 from tests.badfiles import BAD, write_bad_files
-from tests.conftest import anomaly_corner, shape_picture, tiny_settings, write_shapes
+from tests.conftest import TINY, anomaly_corner, shape_picture, tiny_settings, write_shapes
 
 
 def run_cli(*arguments: object, stdin: str | None = None):
@@ -412,8 +412,46 @@ def test_settings_are_checked_and_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("seed=[1", "set: seed: '\\[1' cannot be read as YAML"),
+        ("seed=-1", "seed: expected a number from 0 to 4.29497e\\+09, got -1"),
+        ("vqvae=3", "vqvae: expected settings by their names, got 3"),
+        ("vqvae.widths=[]", "vqvae.widths: expected a list such as \\[64, 128\\], got \\[\\]"),
+        ("forgeries=noise", "forgeries: expected a list such as .*, got 'noise'"),
+        ("priors.0.heads=0", "priors.0.heads: expected a number of 1 or more, got 0"),
+        ("vqvae_stage.batch=0", "vqvae_stage.batch: expected a number of 1 or more, got 0"),
+        ("vqvae_stage.epochs=.inf", "vqvae_stage.epochs: expected a number of 0 or more, got inf"),
+        ("prior_stage.learning_rate=.nan", "prior_stage.learning_rate: expected a number .*, got nan"),
+        ("vqvae_stage.optimizer=sgd", "vqvae_stage.optimizer: expected one of adamw, adam; got 'sgd'"),
+        ("vqvae_stage.precision=64-true", "vqvae_stage.precision: expected one of 32-true"),
+        ("detective_stage.augment=foo", "detective_stage.augment: expected one of none, flip"),
+        ("preset=faces", "preset: .* begin with the preset faces, or leave it out"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: str, told: str) -> None:
+    with pytest.raises(PixelsleuthError, match=told):
+        resolve("fast", None, [change])
+
+
+@pytest.mark.parametrize("text", [b"a: [1\nb: }", b"\xff\xfe", b"seed: 1\n---\nseed: 2\n", b"[" * 3000])
+def test_a_file_that_is_no_yaml_is_told_in_one_line(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "bad.yaml").write_bytes(text)
+    with pytest.raises(PixelsleuthError, match=r"^config: [^\n]*bad.yaml cannot be read as YAML [^\n]*$"):
+        resolve("fast", tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"vqvae": TINY["vqvae"] | {"widths": [32, 36]}}, "vqvae: no network can be built"),
+        ({"priors": [TINY["priors"][0] | {"width": 36}]}, "priors.0: no network can be built"),
+        ({"priors": [TINY["priors"][0] | {"heads": 3}]}, "expected a width that 3 heads divide, got 32"),
+        ({"priors": [TINY["priors"][0]] * 2}, "priors: expected each kind once, got masked, masked"),
+        ({"detective": {"width": 5}}, "detective: no network can be built"),
+        ({"pairs": 1}, "pairs: expected 2 or more"),
+        ({"prior_stage": {"batch": 32, "groups": 5}}, "prior_stage.batch: expected a multiple of 5"),
+        ({"init": "nosuch"}, "got 'nosuch'"),
         (
             {"vae_stage": {"epochs": 1}, "vae": {"size": 32, "channels": 3}},
             "vae.size.*expected 64 and 3 .*vae_stage.epochs=0",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import write_text
-from pixelsleuth.models.configuration import DETECTIVE_FILE, RUN_NOTE
+from pixelsleuth.models.checkpoint import build_prior
+from pixelsleuth.models.configuration import DETECTIVE_FILE, RUN_NOTE, find_model
+from pixelsleuth.models.detective import build_detective
+from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.synthesis.face_edits import SHARES
 from pixelsleuth.training.presets import Settings, as_tree
@@ -53,13 +59,50 @@ def check_settings(store: Store, settings: Settings) -> None:
             f"vae.size, vae.channels: expected {vqvae.size} and {vqvae.channels} as the VQ-VAE's, got {vae.size} and "
             f"{vae.channels}; set them, or train without a plain VAE (vae_stage.epochs=0)"
         )
-    grid = VQVAE(settings.vqvae).grid()
+    if settings.detective_stage.epochs and settings.pairs < 2:
+        raise PixelsleuthError(f"pairs: expected 2 or more, one to forge and a donor; got {settings.pairs}")
+    for name in ("vqvae_stage", "prior_stage"):
+        stage = getattr(settings, name)
+        if stage.groups and stage.batch % stage.groups:
+            raise PixelsleuthError(f"{name}.batch: expected a multiple of {stage.groups} groups, got {stage.batch}")
+    if settings.init:
+        find_model(settings.init)
+    _check_priors(settings, _grid(settings))
+
+
+def _check_priors(settings: Settings, grid: tuple[int, int]) -> None:
+    kinds = [prior.kind for prior in settings.priors]
+    if len(set(kinds)) < len(kinds):
+        raise PixelsleuthError(f"priors: expected each kind once, got {', '.join(kinds)}")
     for prior in settings.priors:
         if prior.grid != grid or prior.codes != settings.vqvae.codes:
             raise PixelsleuthError(
                 f"the {prior.kind} prior is set for a grid {prior.grid} of {prior.codes} codes, the VQ-VAE gives "
                 f"{grid} of {settings.vqvae.codes}; set priors.N.grid and priors.N.codes"
             )
+        if prior.kind == "masked" and prior.width % prior.heads:
+            raise PixelsleuthError(f"priors: expected a width that {prior.heads} heads divide, got {prior.width}")
+
+
+def _grid(settings: Settings) -> tuple[int, int]:
+    """Of the codes. Raises PixelsleuthError where a network cannot be built: better told before the first is taught."""
+    parts: list[tuple[str, Callable[[Any], Any], Any]] = [
+        (f"priors.{number}", build_prior, prior) for number, prior in enumerate(settings.priors)
+    ]
+    if settings.detective_stage.epochs:
+        parts.append(("detective", build_detective, settings.detective))
+    if settings.vae_stage.epochs:
+        parts.append(("vae", VAE, settings.vae))
+    name = "vqvae"
+    try:
+        grid = VQVAE(settings.vqvae).grid()
+        for part, build, config in parts:
+            name = part
+            with torch.device("meta"):
+                build(config)
+    except (RuntimeError, ValueError) as error:
+        raise PixelsleuthError(f"{name}: no network can be built of these settings ({error})") from error
+    return grid
 
 
 def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import typing
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ class Stage:
         clip_norm: gradients are clipped to this by norm; 0: not.
         augment: `none`, `flip`, `faces` (flip, brightness .3, hue .2, rotation 10 degrees), or `scans` (flip, elastic,
             scale 6%, rotation 5 degrees, brightness, noise).
-        precision: Lightning's name; bf16 is used only where the processor has it.
+        precision: `32-true`, `bf16-mixed` (used only where the processor has it) or `16-mixed`, Lightning's names.
         balance: a source of m pictures is drawn in proportion to m to this power; 1: as often as it has pictures.
         most_images: use only the first of the training pictures, 0: all.
     """
@@ -212,6 +213,27 @@ PRESETS["scans-bright"] = replace(
     sign=1,
 )
 
+#: The least and the most that a setting may be, by its name, wherever it stands; numbers must be finite.
+RANGES: dict[str, tuple[float, float]] = {
+    # A step's seed is this one times a million, and more; torch takes 64 bits.
+    "seed": (0, 2**32 - 1),
+    **dict.fromkeys(("epochs", "groups", "warmup_steps", "clip_value", "clip_norm", "most_images"), (0, math.inf)),
+    **dict.fromkeys(("l1", "l2", "gradient", "codebook", "commitment", "embedding", "context"), (0, math.inf)),
+    **dict.fromkeys(("batch", "pairs", "size", "codes", "dimensions", "widths", "grid", "width"), (1, math.inf)),
+    **dict.fromkeys(("blocks", "attention_every", "attention_stride", "heads", "latents"), (1, math.inf)),
+    "learning_rate": (1e-12, math.inf),
+    **dict.fromkeys(("balance", "decay"), (0, 1)),
+    "dropout": (0, 0.99),
+}
+#: What else a setting may be.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "optimizer": ("adamw", "adam"),
+    "augment": ("none", "flip", "faces", "scans"),
+    "precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "sign": (-1, 0, 1),
+    "preset": tuple(PRESETS),
+}
+
 
 def resolve(preset: str = "fast", config: Path | None = None, overrides: list[str] | None = None) -> Settings:
     """The preset, then the YAML file's values, then `key=value` pairs with dotted keys (`prior_stage.epochs=3`).
@@ -224,8 +246,8 @@ def resolve(preset: str = "fast", config: Path | None = None, overrides: list[st
     settings = PRESETS[preset]
     if config is not None:
         try:
-            tree = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+            tree = _from_yaml(config.read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError) as error:
             raise PixelsleuthError(f"{config} cannot be read as YAML ({error})", "config") from error
         if not isinstance(tree, dict):
             raise PixelsleuthError(f"{config}: expected keys and values, got {type(tree).__name__}", "config")
@@ -234,11 +256,29 @@ def resolve(preset: str = "fast", config: Path | None = None, overrides: list[st
         key, equals, value = text.partition("=")
         if not equals:
             raise PixelsleuthError(f"expected KEY=VALUE, got {text!r}", "set")
-        tree = yaml.safe_load(value)
+        try:
+            tree = _from_yaml(value)
+        except ValueError as error:
+            raise PixelsleuthError(f"{key}: {value!r} cannot be read as YAML ({error})", "set") from error
         for name in reversed(key.strip().split(".")):
             tree = {name: tree}
         settings = _updated(settings, tree, "")
+    if settings.preset != preset:
+        raise PixelsleuthError(
+            f"preset: a setting of this name only says what the others were taken from, here {preset}; begin with the "
+            f"preset {settings.preset}, or leave it out"
+        )
     return settings
+
+
+def _from_yaml(text: str) -> Any:
+    """What YAML says. Raises ValueError of one line."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def as_tree(settings: Any) -> dict[str, Any]:
@@ -246,7 +286,9 @@ def as_tree(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings)
 
 
-def _updated(current: Any, tree: dict[str, Any], place: str) -> Any:
+def _updated(current: Any, tree: Any, place: str) -> Any:
+    if not isinstance(tree, dict):
+        raise PixelsleuthError(f"{place.rstrip('.')}: expected settings by their names, got {tree!r}")
     names = {f.name for f in dataclasses.fields(current)}
     hints = typing.get_type_hints(type(current))
     changes: dict[str, Any] = {}
@@ -262,6 +304,7 @@ def _updated(current: Any, tree: dict[str, Any], place: str) -> Any:
                 changes[key] = _updated(old, value, where + ".")
             else:
                 changes[key] = _checked(value, old, hints[key], where)
+                _check_range(key, changes[key], where)
         except (TypeError, ValueError, AttributeError) as error:
             raise PixelsleuthError(f"{where}: {error}") from error
     try:
@@ -284,13 +327,26 @@ def _priors(old: tuple[PriorConfig, ...], value: Any, where: str) -> list[PriorC
     return [_updated(PriorConfig(), dict(item), f"{where}.") for item in value]
 
 
+def _check_range(key: str, value: Any, where: str) -> None:
+    """Raise PixelsleuthError where a setting, or one of those in a list, can mean nothing."""
+    if key in CHOICES and value not in CHOICES[key]:
+        raise PixelsleuthError(f"{where}: expected one of {', '.join(map(str, CHOICES[key]))}; got {value!r}")
+    least, most = RANGES.get(key, (-math.inf, math.inf))
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not (math.isfinite(number) and least <= number <= most):
+            span = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+            raise PixelsleuthError(f"{where}: expected a number {span}, got {number!r}")
+
+
 def _checked(value: Any, old: Any, hint: Any, where: str) -> Any:
     if isinstance(old, tuple):
+        if not isinstance(value, list | tuple) or not value:
+            raise PixelsleuthError(f"{where}: expected a list such as {list(old[:2])}, got {value!r}")
         return tuple(type(old[0])(v) for v in value)
     if value is None or old is None:
         if hint == float | None:
             return None if value is None else float(value)
-        raise PixelsleuthError(f"{where}: expected {hint}, got {value!r}")
+        raise PixelsleuthError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
     if isinstance(old, bool):
         if not isinstance(value, bool):
             raise PixelsleuthError(f"{where}: expected true or false, got {value!r}")
