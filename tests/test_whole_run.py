@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -177,6 +178,14 @@ def test_a_trained_model_may_be_given_a_detective_but_no_other_settings(
     train(store, tmp_path / "model", tiny_settings(tmp_path, **short, **few), resume=True, **quiet)
     assert (tmp_path / "model/detective.safetensors").exists()
     assert (tmp_path / "model/vqvae.safetensors").read_bytes() == before
+    # Pictures of another number would be told by it; these are as many, under the same name.
+    swapped = tmp_path / "other" / store.name
+    swapped.parent.mkdir()
+    shutil.copy(store, swapped)
+    with h5py.File(swapped, "r+") as file:
+        file["pixels"][0] = 255 - file["pixels"][0]
+    with pytest.raises(PixelsleuthError, match="other settings or data"):
+        train(swapped, tmp_path / "model", tiny_settings(tmp_path, **short, **few), resume=True, **quiet)
     other = tiny_settings(tmp_path, **short, **(few | {"pairs": 24}))
     with pytest.raises(PixelsleuthError, match="other settings"):
         train(store, tmp_path / "model", other, resume=True, **quiet)

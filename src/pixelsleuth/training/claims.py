@@ -105,14 +105,17 @@ def _grid(settings: Settings) -> tuple[int, int]:
     return grid
 
 
-def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, resume: bool) -> None:
-    """Makes the folder this run's own. Raises PixelsleuthError where it is another's."""
+def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, sha256: str, resume: bool) -> None:
+    """Makes the folder this run's own, `sha256` being the store's. Raises PixelsleuthError where it is another's."""
     note = folder / RUN_NOTE
-    text = json.dumps({"settings": as_tree(settings), "store": store.path.name, "pictures": len(store)}, indent=2)
+    about = {"store": store.path.name, "pictures": len(store), "store_sha256": sha256}
+    text = json.dumps({"settings": as_tree(settings), **about}, indent=2)
     if note.exists():
         if not resume:
             raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
         old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
+        # Runs that were begun before it was noted.
+        old.setdefault("store_sha256", sha256)
         if old == new:
             return
         taught = (folder / DETECTIVE_FILE).exists() or (work / "dataset").exists()

@@ -82,7 +82,7 @@ def train(
         def claim() -> None:
             # The first process holds the folder for all of them.
             held.enter_context(claimed(folder))
-            claim_folder(folder, run.work, settings, store, resume)
+            claim_folder(folder, run.work, settings, store, run.sha256, resume)
 
         processes.once(claim)
         vqvae = run.vqvae()
