@@ -259,3 +259,16 @@ def test_a_store_still_calibrates_the_model_itself(model_folder: Path, store: Pa
     code, _, told = run_cli("calibrate", folder, store)
     assert (code, "on 120 normal images" in told) == (0, True)
     assert np.array_equal(calibration_of(folder).scores["original"], calibration_of(model_folder).scores["original"])
+
+
+def test_a_store_of_what_was_trained_on_is_refused(model_folder: Path, shapes: Path, tmp_path: Path) -> None:
+    folder = copied(model_folder, tmp_path / "model")
+    before = (folder / "calibration.json").read_bytes()
+    # Pictures of the model's training, in another store a calibration set.
+    shutil.copytree(shapes / "calib", tmp_path / "again/calib")
+    for path in sorted((shapes / "train/real").iterdir())[:7]:
+        shutil.copy(path, tmp_path / "again/calib/real")
+    prepare_images([tmp_path / "again"], tmp_path / "again.h5", size=64, crop="none", workers=1)
+    with pytest.raises(PixelsleuthError, match=r"7 of 127 calibration images .* were trained on"):
+        calibrate(folder, tmp_path / "again.h5")
+    assert (folder / "calibration.json").read_bytes() == before
