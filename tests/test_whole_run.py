@@ -191,6 +191,26 @@ def test_a_trained_model_may_be_given_a_detective_but_no_other_settings(
         train(store, tmp_path / "model", other, resume=True, **quiet)
 
 
+@pytest.mark.parametrize("name", ["settings.json", "vqvae/last.ckpt", "codes.npy"])
+def test_a_damaged_file_of_a_run_is_told_with_what_to_do(store: Path, tmp_path: Path, name: str) -> None:
+    short = {"epochs": 0.2, "precision": "32-true"}
+    settings = tiny_settings(tmp_path, vqvae_stage=short, prior_stage=short, detective_stage={"epochs": 0})
+    quiet = {"progress": False, "say": lambda text: None}
+    folder = tmp_path / "model"
+    train(store, folder, settings, **quiet)
+    expected = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    damaged = folder / "training" / name
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    with pytest.raises(PixelsleuthError, match=rf"^[^\n]*{name} is damaged \([^\n]*$"):
+        train(store, folder, settings, resume=True, **quiet)
+    if name != "settings.json":
+        damaged.unlink()
+        train(store, folder, settings, resume=True, **quiet)
+        assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == expected
+
+
 def test_detect_writes_one_record_an_input_in_order(model_folder: Path, shapes: Path, tmp_path: Path) -> None:
     inputs = [
         *sorted((shapes / "test/real").iterdir())[:3],

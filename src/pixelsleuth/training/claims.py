@@ -113,7 +113,10 @@ def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, sha
     if note.exists():
         if not resume:
             raise PixelsleuthError(f"{folder} holds a training run; resume it, or name another folder")
-        old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
+        try:
+            old, new = json.loads(note.read_text(encoding="utf-8")), json.loads(text)
+        except ValueError as error:
+            raise PixelsleuthError(f"{note} is damaged ({error}); name another folder") from error
         # Runs that were begun before it was noted.
         old.setdefault("store_sha256", sha256)
         if old == new:
@@ -128,6 +131,12 @@ def claim_folder(folder: Path, work: Path, settings: Settings, store: Store, sha
         raise PixelsleuthError(f"{folder} is not empty and holds no training run; name another folder")
     else:
         write_text(note, text)
+
+
+def damaged(path: Path, error: Exception) -> PixelsleuthError:
+    """The error of a file that a run wrote to go on from and that cannot be read; it is not needed."""
+    why = (str(error) or type(error).__name__).split(". ")[0].splitlines()[0]
+    return PixelsleuthError(f"{path} is damaged ({why}); delete it and resume: what it held is made anew")
 
 
 def _without_detective(note: dict[str, Any]) -> dict[str, Any]:

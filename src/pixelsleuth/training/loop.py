@@ -6,6 +6,7 @@ import math
 import os
 import time
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.files import whole_file
 from pixelsleuth.models.detective import DEEP_STRIDE, DeepDetective, Detective
 from pixelsleuth.models.precision import has_bf16
+from pixelsleuth.training.claims import damaged
 from pixelsleuth.training.data import Sampler, StepBatches
 from pixelsleuth.training.pair_dataset import PairDataset
 from pixelsleuth.training.pairs import Numbered, PairSettings, PairSource
@@ -54,7 +56,7 @@ def fit(
         processes: the processes that share each batch. A checkpoint may be gone on with by another number of them.
 
     Raises:
-        PixelsleuthError: batches smaller than the number of processes.
+        PixelsleuthError: batches smaller than the number of processes, or a damaged checkpoint.
     """
     if sampler.batch < processes.world:
         raise PixelsleuthError(
@@ -95,16 +97,26 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if last.exists():
-            started_at = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])
+            started_at = int(_kept(last)["global_step"])
         if started_at < steps:
             trainer.fit(module, datamodule=loader, ckpt_path=last if last.exists() else None, weights_only=True)
         else:
-            module.load_state_dict(torch.load(last, weights_only=True, map_location="cpu")["state_dict"])
+            module.load_state_dict(_kept(last)["state_dict"])
     processes.compared(module.model)
     module.cpu()
     seconds = time.perf_counter() - began
     done = max(1, steps - started_at)
     return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds. Raises PixelsleuthError where it is damaged."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it ends before its end")
+        return dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except (RuntimeError, ValueError) as error:
+        raise damaged(path, error) from error
 
 
 def _name_of(module: L.LightningModule) -> str:

@@ -37,7 +37,7 @@ from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.scoring.settings import ScoreSettings
 from pixelsleuth.synthesis.face_edits import SHARES
-from pixelsleuth.training.claims import check_settings, claim_folder
+from pixelsleuth.training.claims import check_settings, claim_folder, damaged
 from pixelsleuth.training.codes import cache_codes
 from pixelsleuth.training.data import Sampler, Viewed, scalars_of
 from pixelsleuth.training.held_out import held_out_rows, prior_nll, reconstruction_of
@@ -200,7 +200,7 @@ class _Run:
             if not self._made(path):
                 begun = _begun(prior, settings.init, path.name)
                 taught = settings.prior_stage.epochs or not begun
-                speed = self._fit_prior(prior, np.load(cached, allow_pickle=False), number) if taught else {}
+                speed = self._fit_prior(prior, _codes(cached), number) if taught else {}
 
                 def measured(
                     prior: Any = prior, kind: str = config.kind, path: Path = path, speed: dict[str, float] = speed
@@ -347,6 +347,14 @@ class _Run:
         found = json.loads((self.work / f"{name}.json").read_text(encoding="utf-8"))
         self.figures[name] = found
         self.say(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in found.items()))
+
+
+def _codes(path: Path) -> np.ndarray:
+    """What `cache_codes` wrote. Raises PixelsleuthError where it is damaged."""
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise damaged(path, error) from error
 
 
 def _begun(network: nn.Module, init: str, file: str) -> bool:
