@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from typer.testing import CliRunner
 
+from pixelsleuth.cli import app
 from pixelsleuth.datasets import preparation
 from pixelsleuth.datasets.layouts import altered_parts, names_of_root, origin_of
 from pixelsleuth.datasets.preparation import prepare_images
@@ -107,6 +109,18 @@ def test_a_store_drops_duplicates_skips_bad_files_and_keeps_the_bytes(tmp_path: 
         assert set(store.table["label"]) == {"normal"}
         with pytest.raises(PixelsleuthError, match="was made of other files or settings"):
             prepare_images([tmp_path], tmp_path / "s.h5", size=32, crop="none", workers=1)
+
+
+def test_prepare_counts_what_calibrates(tmp_path: Path) -> None:
+    """Pictures that are known to be altered stand in the split, too, and calibrate nothing."""
+    for number, place in enumerate(("train/real", *["calib/real"] * 3, *["calib/fake"] * 99)):
+        path = tmp_path / "in" / place / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (number, 90, 200 - number)).save(path)
+    call = ["prepare", "images", str(tmp_path / "in"), str(tmp_path / "s.h5"), "--crop", "none", "--size", "32"]
+    told = CliRunner().invoke(app, [*call, "--workers", "1"])
+    assert told.exit_code == 0
+    assert "and 99 for a rate of 0.01; there are 3." in told.output
 
 
 def test_near_duplicates_across_splits_are_reported(tmp_path: Path) -> None:

@@ -179,6 +179,15 @@ def _prepared(paths: list[Path], what: str, run: Callable[..., Any]) -> Path:
     return store
 
 
+def _calibrating(places: Path) -> int:
+    """How many of the stored pictures calibrate: normal ones, of each group one."""
+    from pixelsleuth.datasets.store import Store
+    from pixelsleuth.training.units import one_of_each_group
+
+    with Store(places) as store:
+        return len(one_of_each_group(store, store.rows("calib")))
+
+
 def _show_summary(store: Path, summary: Any) -> None:
     table = Table(title=str(store))
     table.add_column("what")
@@ -194,12 +203,13 @@ def _show_summary(store: Path, summary: Any) -> None:
     for reason, count in summary.reasons().most_common():
         table.add_row(f"skipped: {reason}", f"{count:,}")
     console.print(table)
-    calibrating = summary.by_split.get("calib", 0)
+    calibrating = _calibrating(store)
     if not summary.volumes and calibrating < FOR_DEFAULT_RATE:
+        one = ", one of each group" if summary.videos else ""
         console.print(
-            f"`pixelsleuth train` needs {MIN_CALIBRATION} or more pictures of split calib, and {FOR_DEFAULT_RATE} "
-            f"for a rate of {MAX_FALSE_ALARM:g}; there are {calibrating}. Put untouched ones into a folder named calib "
-            "and run this again.",
+            f"`pixelsleuth train` needs {MIN_CALIBRATION} or more untouched pictures of split calib{one}, and "
+            f"{FOR_DEFAULT_RATE} for a rate of {MAX_FALSE_ALARM:g}; there are {calibrating}. Put untouched ones into a "
+            "folder named calib and run this again.",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
     for path, code, sentence in summary.skipped[:10]:
