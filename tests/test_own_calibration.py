@@ -24,7 +24,8 @@ from pixelsleuth.sources.faces import Framing, Sizes
 from pixelsleuth.sources.samples import CropSettings
 from pixelsleuth.training import own
 from pixelsleuth.training.calibrating import calibrate
-from tests.conftest import write_shapes
+from pixelsleuth.training.run import train
+from tests.conftest import tiny_settings, write_shapes
 from tests.test_whole_run import run_cli
 
 
@@ -272,3 +273,23 @@ def test_a_store_of_what_was_trained_on_is_refused(model_folder: Path, shapes: P
     with pytest.raises(PixelsleuthError, match=r"7 of 127 calibration images .* were trained on"):
         calibrate(folder, tmp_path / "again.h5")
     assert (folder / "calibration.json").read_bytes() == before
+
+
+def test_what_the_networks_begin_with_learned_is_known(model_folder: Path, shapes: Path, tmp_path: Path) -> None:
+    """A model that goes on from another's networks saw that one's pictures, too."""
+    write_shapes(tmp_path / "new/train", 20, 7000)
+    write_shapes(tmp_path / "new/calib", 20, 8000)
+    prepare_images([tmp_path / "new"], tmp_path / "new.h5", size=64, crop="none", workers=1)
+    untaught = {"epochs": 0}
+    settings = tiny_settings(
+        tmp_path, init=str(model_folder), vqvae_stage=untaught, prior_stage=untaught, detective_stage=untaught
+    )
+    train(tmp_path / "new.h5", tmp_path / "model", settings, progress=False, say=lambda text: None)
+    known = load_hashes(tmp_path / "model").files
+    assert len(known) == 320
+    assert np.isin(load_hashes(model_folder).files, known).all()
+    shutil.copy(next(iter(sorted((shapes / "train/real").iterdir()))), tmp_path / "new/calib")
+    prepare_images([tmp_path / "new"], tmp_path / "leak.h5", size=64, crop="none", workers=1)
+    with pytest.raises(PixelsleuthError, match="1 of 21 calibration images"):
+        train(tmp_path / "leak.h5", tmp_path / "other", settings, progress=False)
+    assert not (tmp_path / "other").exists()

@@ -58,13 +58,13 @@ def calibrate(
         atlas = load_atlas(folder) if regime.atlas else None
         scorer = torch_scorer(model, settings_from_tree(model.config.scoring), dtype, atlas)
         units = regime.units(store)
-        _check_unlearned(folder, store, np.concatenate(units))
+        check_unlearned(folder, store, np.concatenate(units))
         calibration = regime.rank(scorer, store, units, without, progress)
         save_calibration(folder / "calibration.json", calibration)
     return calibration
 
 
-def _check_unlearned(folder: Path, store: Store, rows: np.ndarray) -> None:
+def check_unlearned(folder: Path, store: Store, rows: np.ndarray) -> None:
     """Raise PixelsleuthError where one of the rows is a file that the networks learned from, as far as that is known:
     of another store than the model's own its splits do not tell."""
     files = [of_file(sha256) for sha256 in store.table.at("sha256", rows).tolist()]

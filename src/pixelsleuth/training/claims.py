@@ -18,6 +18,7 @@ from pixelsleuth.models.detective import build_detective
 from pixelsleuth.models.vae import VAE
 from pixelsleuth.models.vqvae import VQVAE
 from pixelsleuth.synthesis.face_edits import SHARES
+from pixelsleuth.training.calibrating import check_unlearned
 from pixelsleuth.training.presets import Settings, as_tree
 from pixelsleuth.training.regimes import regime_of
 
@@ -66,7 +67,7 @@ def check_settings(store: Store, settings: Settings) -> None:
         if stage.groups and stage.batch % stage.groups:
             raise PixelsleuthError(f"{name}.batch: expected a multiple of {stage.groups} groups, got {stage.batch}")
     if settings.init:
-        find_model(settings.init)
+        check_unlearned(find_model(settings.init)[0], store, store.rows("calib"))
     _check_priors(settings, _grid(settings))
 
 

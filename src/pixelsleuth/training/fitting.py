@@ -11,7 +11,7 @@ import torch
 
 from pixelsleuth.datasets.store import Store
 from pixelsleuth.models.checkpoint import Model, load_model
-from pixelsleuth.models.configuration import load_config, save_config
+from pixelsleuth.models.configuration import find_model, load_config, save_config
 from pixelsleuth.models.detective import DeepDetective
 from pixelsleuth.scoring.atlas import Atlas, fit_atlas, save_atlas
 from pixelsleuth.scoring.complexity import fit_adjustment
@@ -34,7 +34,15 @@ from pixelsleuth.scoring.settings import (
     ScoreSettings,
     scoring_prior,
 )
-from pixelsleuth.sources.duplicates import TRAINED_ON, Hashes, of_file, perceptual_hash, save_hashes
+from pixelsleuth.sources.duplicates import (
+    NO_HASHES,
+    TRAINED_ON,
+    Hashes,
+    load_hashes,
+    of_file,
+    perceptual_hash,
+    save_hashes,
+)
 from pixelsleuth.sources.faces import NEAR_SIDE
 from pixelsleuth.sources.images import decode
 from pixelsleuth.training.data import balanced, to_float
@@ -58,7 +66,11 @@ def fit_image_scores(folder: Path, store: Store, rows: np.ndarray, settings: Set
     """Fit the scores of a model on `rows`, images that its priors were trained on, and write them into its folder, with
     hashes of all that it was trained on."""
     save_scores(folder, fit_scores(load_model(folder), store, rows, lambda done, total: None))
-    save_hashes(folder / TRAINED_ON, _hashes(store, store.rows("train")))
+    own = _hashes(store, store.rows("train"))
+    # What the networks begin with learned, they know.
+    begun = load_hashes(find_model(settings.init)[0]) if settings.init else NO_HASHES
+    files, first = np.unique(np.concatenate([own.files, begun.files]), return_index=True)
+    save_hashes(folder / TRAINED_ON, Hashes(files, np.concatenate([own.looks, begun.looks])[first]))
 
 
 def fit_scan_scores(folder: Path, store: Store, rows: np.ndarray, settings: Settings) -> None:
