@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -276,6 +278,31 @@ def test_the_sharper_of_two_is_blurred_to_the_softer(order: int) -> None:
     found = equally_sharp(*[picture, soft][::order])[::order]
     assert np.array_equal(found[1], soft)
     assert laplacian_variance(found[0]) == pytest.approx(laplacian_variance(soft), rel=0.1)
+
+
+FORKED = """
+import os
+import cv2, numpy as np
+from pixelsleuth.training.loop import one_thread_of_cv2
+cv2.setNumThreads(4)
+image = np.zeros((2000, 2000), np.float32)
+cv2.GaussianBlur(image, (0, 0), 3)
+with one_thread_of_cv2():
+    child = os.fork()
+    if not child:
+        cv2.setNumThreads(1)
+        cv2.GaussianBlur(image, (0, 0), 3)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1])
+print(cv2.getNumThreads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+def test_a_process_that_makes_batches_does_not_wait_for_threads_that_it_has_not() -> None:
+    """Otherwise it waits for ever, and training with it."""
+    ran = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=300, check=True)
+    assert ran.stdout.split() == ["0", "4"]
 
 
 def test_poisson_keeps_gradients_and_takes_colours() -> None:

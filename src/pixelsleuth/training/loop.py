@@ -7,10 +7,12 @@ import os
 import time
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import lightning as L
 import numpy as np
 import torch
@@ -94,7 +96,7 @@ def fit(
     )
     loader = _Chunks(StepBatches(source, sampler, 0, steps, processes.rank, processes.world), trainer, workers)
     began, started_at = time.perf_counter(), 0
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), one_thread_of_cv2():
         warnings.simplefilter("ignore")
         if last.exists():
             started_at = int(_kept(last)["global_step"])
@@ -107,6 +109,18 @@ def fit(
     seconds = time.perf_counter() - began
     done = max(1, steps - started_at)
     return {"images_per_second": done * sampler.batch / seconds, "seconds": seconds}
+
+
+@contextmanager
+def one_thread_of_cv2() -> Iterator[None]:
+    """OpenCV without threads of its own while processes are forked: a fork has none of them, and would wait for ever
+    for one to end."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def _kept(path: Path) -> dict[str, Any]:
