@@ -245,6 +245,8 @@ def test_wrong_calls_are_told(model_folder: Path, store: Path, photos: Path, tmp
     ):
         code, _, error = run_cli("calibrate", model_folder, *arguments)
         assert (code, expected in error) == (2, True), (arguments, error)
+    code, _, error = run_cli("calibrate", "faces", store)
+    assert (code, "a bundled model is calibrated as a copy" in error) == (2, True), error
     scans = copied(model_folder, tmp_path / "scans")
     tree = json.loads((scans / "config.json").read_text(encoding="utf-8"))
     tree["preprocessing"]["crop"] = "volume"

@@ -87,6 +87,10 @@ def test_arrays_and_pil_images_are_judged_like_files(detector: Detector, shapes:
     assert detector.detect(Image.fromarray(array)).p_value == by_array.p_value
     wrong = detector.detect(array.astype(float))
     assert (wrong.verdict, wrong.reason["code"]) == ("not_applicable", "wrong_array")
+    for other in (None, [array], 3):
+        wrong = detector.detect(other)  # type: ignore[arg-type]
+        assert (wrong.verdict, wrong.reason["code"]) == ("not_applicable", "wrong_array")
+        assert f"got {type(other).__name__}" in wrong.reason["sentence"]
     assert by_path.heatmap.shape == array.shape[:2]
     assert by_path.heatmap.dtype == np.float32
 

@@ -172,6 +172,11 @@ def calibrate(
     if out is not None:
         raise PixelsleuthError("--out goes with --normal; on a store the model itself is calibrated")
     assert store is not None
+    if not Path(model).is_dir():
+        raise PixelsleuthError(
+            f"expected the folder of a model of your own, got {model}; a bundled model is calibrated as a copy of it, "
+            "with --normal DIR --out NEW_MODEL_DIR", "model",
+        )  # fmt: skip
     _calibrated(Path(model), store, dtype)
     write_card(Path(model))
 

@@ -417,6 +417,9 @@ def read_picture(source: str | os.PathLike[str] | Image.Image | np.ndarray, grou
         except InputError as error:
             raise InputError(error.code, error.sentence, hashlib.sha256(data).hexdigest()) from None
     array = rgb_of(source) if isinstance(source, Image.Image) else source
+    if not isinstance(array, np.ndarray):
+        told = f"expected a path, a PIL image or (H, W, 3) uint8 RGB, got {type(array).__name__}; convert it first"
+        raise InputError("wrong_array", told)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
         raise InputError(
             "wrong_array", f"expected (H, W, 3) uint8 RGB, got {array.shape} {array.dtype}; convert it first"
