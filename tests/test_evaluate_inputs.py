@@ -23,6 +23,7 @@ from pixelsleuth.evaluation.samples import ScoredSample, read_pairs
 from pixelsleuth.evaluation.scored import read_records
 from pixelsleuth.records import Finding
 from pixelsleuth.reporting.tables import show
+from tests.test_whole_run import run_cli
 from tests.videofiles import write_video
 
 HALF = np.zeros((64, 64), np.uint8)
@@ -153,3 +154,14 @@ def test_records_end_where_json_lines_do(tmp_path: Path) -> None:
     record = {"path": "a\u2028b\x85c.png", "p_value": 0.5, "score": 1.0, "scores": {}}
     (tmp_path / "findings.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
     assert read_records(tmp_path) == [record]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "robustness"])
+def test_no_input_is_normal_and_anomalous(command: str, tmp_path: Path, model_folder: Path) -> None:
+    (tmp_path / "all/real").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    for normal, anomalous in (("all", "all"), ("all/real", "all"), ("link/real", "all"), ("all", "all/real")):
+        code, _, error = run_cli(
+            command, "--model", model_folder, "--normal", tmp_path / normal, "--anomalous", tmp_path / anomalous
+        )
+        assert (code, "so that inputs would count as both" in error) == (2, True), error

@@ -53,7 +53,9 @@ def test_a_model_for_images_refuses_other_frames_and_faces() -> None:
 
 
 def test_evaluate_refuses_what_would_count_for_nothing(tmp_path: Path) -> None:
-    both = ["evaluate", "--normal", str(tmp_path), "--anomalous", str(tmp_path)]
+    for name in ("normal", "anomalous"):
+        (tmp_path / name).mkdir()
+    both = ["evaluate", "--normal", str(tmp_path / "normal"), "--anomalous", str(tmp_path / "anomalous")]
     for call, told in (
         (["--model", "brain_t1", "--match-sharpness", "--split", "test"], "leave --match-sharpness, --split out"),
         (["--model", "brain_t1", "--pairs", str(tmp_path)], "is a model for volumes; leave --pairs out"),

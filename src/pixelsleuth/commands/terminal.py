@@ -55,6 +55,19 @@ def check_there(**paths: Path | None) -> None:
             raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
 
 
+def check_apart(normal: Path | None, anomalous: Path) -> None:
+    """Raise PixelsleuthError where of two folders one is, or lies in, the other: what is in both would count as both.
+    One CSV may label inputs of either kind."""
+    if normal is None or not (normal.is_dir() and anomalous.is_dir()):
+        return
+    roots = [os.path.realpath(root) for root in (normal, anomalous)]
+    if os.path.commonpath(roots) in roots:
+        raise PixelsleuthError(
+            f"--normal {normal}, --anomalous {anomalous}: one is, or lies in, the other, so that inputs would count as "
+            "both; give two folders apart"
+        )
+
+
 def check_file(path: Path, setting: str) -> None:
     """Raise PixelsleuthError, before there is anything to lose, where a file named by an option cannot be written."""
     try:
