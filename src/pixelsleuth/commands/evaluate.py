@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import OutOption, bar, check_apart, check_there, hold
+from pixelsleuth.commands.terminal import OutOption, bar, check_there, hold, say_shared
 from pixelsleuth.errors import PixelsleuthError
 
 #: Options that count with a protocol, and those that count for nothing with a model, by what it takes.
@@ -121,7 +121,7 @@ def evaluate(
     if masks is not None:
         _refuse(given & {"match_sharpness", "heatmap"}, "--masks is what maps are measured by")
     check_there(normal=normal, anomalous=anomalous, masks=masks, pairs=pairs, not_near=not_near)
-    check_apart(normal, anomalous)
+    say_shared(normal, anomalous)
     hold(context, out)
     from pixelsleuth.detector import Detector
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pixelsleuth.commands.terminal import ModelOption, bar, check_apart, check_there, hold
+from pixelsleuth.commands.terminal import ModelOption, bar, check_there, hold, say_shared
 
 
 def robustness(
@@ -28,7 +28,7 @@ def robustness(
 ) -> None:
     """Measure scores against severity of JPEG, WebP, H.264, resize, blur and noise."""
     check_there(normal=normal, anomalous=anomalous, pairs=pairs)
-    check_apart(normal, anomalous)
+    say_shared(normal, anomalous)
     hold(context, out)
     from pixelsleuth.detector import Detector
     from pixelsleuth.evaluation.robustness import measure_robustness

@@ -55,19 +55,6 @@ def check_there(**paths: Path | None) -> None:
             raise PixelsleuthError(f"expected a file or folder, there is none at {path}", setting)
 
 
-def check_apart(normal: Path | None, anomalous: Path) -> None:
-    """Raise PixelsleuthError where of two folders one is, or lies in, the other: what is in both would count as both.
-    One CSV may label inputs of either kind."""
-    if normal is None or not (normal.is_dir() and anomalous.is_dir()):
-        return
-    roots = [os.path.realpath(root) for root in (normal, anomalous)]
-    if os.path.commonpath(roots) in roots:
-        raise PixelsleuthError(
-            f"--normal {normal}, --anomalous {anomalous}: one is, or lies in, the other, so that inputs would count as "
-            "both; give two folders apart"
-        )
-
-
 def check_file(path: Path, setting: str) -> None:
     """Raise PixelsleuthError, before there is anything to lose, where a file named by an option cannot be written."""
     try:
@@ -79,6 +66,15 @@ def check_file(path: Path, setting: str) -> None:
 def say(text: str) -> None:
     """A line on standard error, as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_shared(normal: Path | None, anomalous: Path) -> None:
+    """Warn where of two folders one is, or lies in, the other; one CSV may label inputs of either kind."""
+    if normal is None or not (normal.is_dir() and anomalous.is_dir()):
+        return
+    roots = [os.path.realpath(root) for root in (normal, anomalous)]
+    if os.path.commonpath(roots) in roots:
+        say(f"--normal {normal}, --anomalous {anomalous}: one is, or lies in, the other; inputs in both count as both")
 
 
 def printable(name: str) -> str:
