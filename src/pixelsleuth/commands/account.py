@@ -94,7 +94,7 @@ class Account:
 
 def line_of(finding: Finding) -> str:
     """One line for the terminal: what was judged, the verdict and what it rests on."""
-    from pixelsleuth.reporting.answer import places
+    from pixelsleuth.reporting.answer import parted, places
 
     name = printable(Path(finding.path).name)
     verdict = finding.verdict.replace("_", " ")
@@ -103,7 +103,7 @@ def line_of(finding: Finding) -> str:
     rest = f"p = {finding.p_promised:.4f} where {finding.max_false_alarm:g} is anomalous"
     if finding.reason_sentence:
         # What to do about it is in the record.
-        return f"{name}: {verdict}, {rest}: {finding.reason_sentence.split('; ')[0]}"
+        return f"{name}: {verdict}, {rest}: {parted(finding.reason_sentence)[0]}"
     # Counted as the report does.
     shown = len(places(finding))
     where = f", {shown} place{' stands' if shown == 1 else 's stand'} out" if shown else ""

@@ -22,6 +22,7 @@ from pixelsleuth.commands.terminal import (
     ModelOption,
     OutOption,
     Pick,
+    RateOption,
     bar,
     check_file,
     console,
@@ -68,14 +69,7 @@ def detect(
     ],
     model: ModelOption = "faces",
     out: OutOption = None,
-    max_false_alarm: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} by default, or for "
-            "scans the lowest that the model can promise if that is more.",
-            show_default=False,
-        ),
-    ] = None,
+    max_false_alarm: RateOption = None,
     format: Annotated[Format, typer.Option(help="Format of the records.")] = Format.jsonl,
     heatmap: Annotated[bool, typer.Option("--heatmap/--no-heatmap", help="Also map what is unusual where.")] = True,
     restore: Annotated[

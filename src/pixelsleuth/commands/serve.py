@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pixelsleuth.commands.terminal import ModelOption, console
+from pixelsleuth.commands.terminal import ModelOption, RateOption, console
 from pixelsleuth.errors import PixelsleuthError, needs_extra
 from pixelsleuth.records import MAX_FALSE_ALARM
 
@@ -23,14 +23,7 @@ def serve(
     ),
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 8000,
     model: ModelOption = "faces",
-    max_false_alarm: Annotated[
-        float | None,
-        typer.Option(
-            help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} by default, or for "
-            "scans the lowest that the model can promise if that is more.",
-            show_default=False,
-        ),
-    ] = None,
+    max_false_alarm: RateOption = None,
     token: Annotated[str, typer.Option(help="What callers of the API must send as a bearer token.")] = "",
     max_upload: Annotated[int, typer.Option(help="Most bytes of one upload.", min=1)] = 100_000_000,
 ) -> None:

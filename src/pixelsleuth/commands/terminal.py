@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pixelsleuth import files
 from pixelsleuth.errors import PixelsleuthError
 from pixelsleuth.progress import Step
+from pixelsleuth.records import MAX_FALSE_ALARM
 
 #: Names of skipped files that are printed.
 MAX_NAMES = 12
@@ -35,6 +36,15 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="A folder, a bundled name (faces), or a Hugging Face Hub id.")
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
+RateOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-false-alarm",
+        help=f"Share of normal images that may be called anomalous: {MAX_FALSE_ALARM:g} by default, or for scans the "
+        "lowest that the model can promise if that is more.",
+        show_default=False,
+    ),
+]
 
 
 def example_of(words: str) -> str:

@@ -46,6 +46,8 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"width: expected one that {heads} heads divide, got {width}")
         self.heads = heads
         self.norm = nn.GroupNorm(8, width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)

@@ -210,14 +210,14 @@ def _next_steps(finding: Finding, what: str, say: Language) -> tuple[str, ...]:
 def _advice(finding: Finding, say: Language) -> str:
     """What to do about a file that could not be judged: what the reason's own sentence asks for, where it does."""
     reason = finding.reason or {"code": "", "sentence": ""}
-    asked = _parted(reason_in(reason, say, finding.kind))[1]
+    asked = parted(reason_in(reason, say, finding.kind))[1]
     if asked:
         return f"{asked[:1].upper()}{asked[1:]}{'' if asked.endswith('?') else '.'}"
     key = f"reason.{reason['code']}"
     return say.first_of(f"{key}.{finding.kind}.do", f"{key}.do", "next.give")
 
 
-def _parted(sentence: str) -> tuple[str, str]:
+def parted(sentence: str) -> tuple[str, str]:
     """A reason's sentence as what is the case and, after its last semicolon, what to do; that may be empty."""
     sentence = sentence.rstrip(".")
     told, _, asked = sentence.rpartition("; ")
@@ -234,5 +234,5 @@ def _sentence(finding: Finding, say: Language) -> str:
     """What is the case, without what to do about it, which stands among the next steps."""
     text = (reason_in(finding.reason, say, finding.kind) if finding.reason else "").rstrip(".")
     if finding.reason_code != "unstable":
-        text = _parted(text)[0]
+        text = parted(text)[0]
     return f"{text[:1].upper()}{text[1:]}." if finding.p_value is None else text

@@ -68,7 +68,7 @@ def check_settings(store: Store, settings: Settings) -> None:
             raise PixelsleuthError(f"{name}.batch: expected a multiple of {stage.groups} groups, got {stage.batch}")
     if settings.init:
         check_unlearned(find_model(settings.init)[0], store, store.rows("calib"))
-    _check_priors(settings, _grid(settings))
+    _check_priors(settings, _checked_grid(settings))
 
 
 def _check_priors(settings: Settings, grid: tuple[int, int]) -> None:
@@ -81,11 +81,9 @@ def _check_priors(settings: Settings, grid: tuple[int, int]) -> None:
                 f"the {prior.kind} prior is set for a grid {prior.grid} of {prior.codes} codes, the VQ-VAE gives "
                 f"{grid} of {settings.vqvae.codes}; set priors.N.grid and priors.N.codes"
             )
-        if prior.kind == "masked" and prior.width % prior.heads:
-            raise PixelsleuthError(f"priors: expected a width that {prior.heads} heads divide, got {prior.width}")
 
 
-def _grid(settings: Settings) -> tuple[int, int]:
+def _checked_grid(settings: Settings) -> tuple[int, int]:
     """Of the codes. Raises PixelsleuthError where a network cannot be built: better told before the first is taught."""
     parts: list[tuple[str, Callable[[Any], Any], Any]] = [
         (f"priors.{number}", build_prior, prior) for number, prior in enumerate(settings.priors)
